@@ -1,0 +1,86 @@
+"""Reading and writing files: whole or not at all, and one clear line when a file is bad."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedsim.errors import InputError
+from fedsim.schema import Table
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that is renamed to it when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys; NaN is refused because no JSON reader takes it."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pa.Table, schema: Table) -> None:
+    """Write a Parquet file after casting it to its documented schema."""
+    with whole_file(path) as temporary:
+        pq.write_table(table.cast(schema.arrow()), temporary, compression="zstd")
+
+
+def existing(path: Path | str, what: str) -> Path:
+    """The path, or an :class:`InputError` that names what is missing."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{what} not found", value=str(path))
+    return path
+
+
+def read_json(path: Path | str, what: str) -> Any:
+    """Read a JSON file; a missing or truncated one is an :class:`InputError`."""
+    path = existing(path, what)
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} is not valid JSON ({error})", where=path) from error
+
+
+def read_table(path: Path | str, schema: Table, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a documented schema, its columns checked for presence and type."""
+    path = existing(path, f"table {schema.name!r}")
+    try:
+        table = pq.read_table(path, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"table {schema.name!r} cannot be read ({error})", where=path) from error
+    return schema.check(table, where=path, columns=columns)
+
+
+def sha256(path: Path | str) -> str:
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shipped(*parts: str) -> Path:
+    """A file or folder that travels with fedsim: in the wheel under ``_shipped``, else beside the package."""
+    package = Path(__file__).resolve().parent
+    root = package / "_shipped"
+    return (root if root.exists() else package.parent).joinpath(*parts)

@@ -1,0 +1,175 @@
+"""The tables fedsim reads and writes: every column with its type, unit and meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from fedsim.errors import InputError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name (which carries the unit), Arrow type, meaning, and whether it may be null."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A documented table."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    def check(self, table: pa.Table, *, where: Path | str, columns: list[str] | None = None) -> pa.Table:
+        """The table with this schema's columns and types, or an :class:`InputError` naming the field."""
+        wanted = [c for c in self.columns if columns is None or c.name in columns]
+        arrays = [self._column(table, column, where) for column in wanted]
+        return pa.table(arrays, names=[c.name for c in wanted])
+
+    def _column(self, table: pa.Table, column: Column, where: Path | str) -> pa.ChunkedArray:
+        if column.name not in table.column_names:
+            raise InputError(f"column {column.name!r} is missing", where=where, allowed=column.meaning)
+        values = table.column(column.name)
+        try:
+            values = values.cast(column.type)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"column {column.name!r} has type {values.type}", where=where, allowed=column.type
+            ) from error
+        if values.null_count and not column.nullable:
+            row = values.is_null().to_pylist().index(True)
+            raise InputError(f"column {column.name!r} is empty at row {row}", where=where)
+        return values
+
+
+_I32, _I64, _F32, _F64, _STR = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()
+
+CHANNELS = ("available", "network", "charging", "screen", "locked", "battery")
+NETWORKS = ("none", "wifi", "2g", "3g", "4g", "5g")
+CLOCKS = ("local", "relative")
+OUTCOMES = ("AGGREGATED", "LATE", "STALE", "ABORTED", "INTERRUPTED", "TIMEOUT", "FAILED")
+
+TRACE_DEVICES = Table(
+    "devices",
+    "one row per base trace, in the order of the events' `device`",
+    (
+        Column("device_id", _STR, "identifier in the source"),
+        Column("start_ms", _I64, "first instant, ms since the set's own first midnight"),
+        Column("period_ms", _I64, "length after which the trace repeats; whole days if clock is local"),
+        Column("clock", _STR, "local (start_ms is local wall time) or relative (hour of day unknown)"),
+        Column("model", _STR, "device model code", True),
+        Column("ram_gb", _F32, "memory", True),
+        Column("os_version", _F32, "major version of the operating system", True),
+    ),
+)
+TRACE_EVENTS = Table(
+    "events",
+    "change log: a value holds until the channel's next event; sorted by device, at_ms, file order",
+    (
+        Column("device", _I32, "row of `devices`"),
+        Column("at_ms", _I64, "ms since the trace's first instant, 0 … period_ms"),
+        Column("channel", pa.int8(), "index into " + " ".join(CHANNELS)),
+        Column("value", _F32, "0/1, battery %, network as index into " + " ".join(NETWORKS) + "; null = unknown", True),
+        Column("is_sentinel", pa.bool_(), "written by the recorder to close a log: not behaviour, ignored by rules"),
+    ),
+)
+HARDWARE = Table(
+    "hardware",
+    "device classes that a fleet's devices are drawn from",
+    (
+        Column("model", _STR, "device model", True),
+        Column("weight", _F64, "relative share of the population"),
+        Column("inference_ms_per_sample", _F64, "inference latency of the benchmark model"),
+        Column("bytes_per_s", _F64, "network speed, one figure for both directions", True),
+        Column("ram_gb", _F32, "memory", True),
+    ),
+)
+
+SESSIONS = Table(
+    "sessions",
+    "one row per session: the trip of one device from assignment to its end",
+    (
+        Column("session_id", _I64, "number in order of assignment"),
+        Column("device_id", _I64, "device in the fleet"),
+        Column("base_trace", _I32, "row of the trace set's `devices`"),
+        Column("client_id", _I64, "client whose data the device holds"),
+        Column("participation", _I32, "sessions this device started before this one"),
+        Column("version", _I64, "model version downloaded"),
+        Column("network", pa.int8(), "network at assignment, index into " + " ".join(NETWORKS)),
+        Column("n_examples", _I64, "training examples held"),
+        Column("assigned_at", _F64, "instant of assignment, s"),
+        Column("download_end_at", _F64, "instant the download ended, s; null if never", True),
+        Column("train_end_at", _F64, "instant local training ended, s; null if never", True),
+        Column("upload_end_at", _F64, "instant the upload ended, s; null if never", True),
+        Column("end_at", _F64, "instant the session ended, s"),
+        Column("outcome", pa.int8(), "index into " + " ".join(OUTCOMES)),
+        Column("staleness", _I64, "server version when aggregated or refused as stale − version; null otherwise", True),
+        Column("weight", _F64, "share of the update in its server step; null if not aggregated", True),
+        Column("compute_s", _F64, "seconds of local training done"),
+        Column("download_bytes", _I64, "bytes received"),
+        Column("upload_bytes", _I64, "bytes sent"),
+        Column("compute_j", _F64, "energy of local training"),
+        Column("radio_j", _F64, "energy of both transfers"),
+    ),
+)
+STEPS = Table(
+    "steps",
+    "one row per server step (a committed round, or a full buffer) and per abandoned round",
+    (
+        Column("step", _I64, "number in order of time"),
+        Column("version", _I64, "model version after the step"),
+        Column("started_at", _F64, "round start (sync) or first update of the buffer (buffered), s"),
+        Column("closed_at", _F64, "instant the last update was aggregated, s"),
+        Column("is_committed", pa.bool_(), "false for a round abandoned below its quorum"),
+        Column("n_assigned", _I64, "cohort (sync); sessions assigned since the last step (buffered)"),
+        Column("n_aggregated", _I64, "updates aggregated"),
+        Column("mean_staleness", _F64, "mean staleness of the updates; null if none", True),
+        Column("train_loss", _F64, "example-weighted mean local loss; null without training", True),
+        Column("update_norm", _F64, "Euclidean norm of the aggregated update; null without training", True),
+    ),
+)
+EVALS = Table(
+    "evals",
+    "held-out metrics, long format",
+    (
+        Column("at", _F64, "simulated instant, s"),
+        Column("version", _I64, "model version evaluated"),
+        Column("metric", _STR, "name"),
+        Column("value", _F64, "value"),
+    ),
+)
+GAUGES = Table(
+    "gauges",
+    "series sampled at a fixed simulated interval",
+    (
+        Column("at", _F64, "instant, s"),
+        Column("eligible_fraction", _F64, "expected share of the fleet that is eligible"),
+        Column("in_flight", _I64, "devices in a session"),
+        Column("n_waiting", _I64, "reports waiting for an aggregator worker"),
+        Column("version", _I64, "server version"),
+        Column("download_bytes", _I64, "bytes sent to devices in sessions that ended since the last sample"),
+        Column("upload_bytes", _I64, "bytes received in sessions that ended since the last sample"),
+    ),
+)
+
+RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES)
+TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
+
+
+def describe(table: Table) -> str:
+    """A Markdown table that documents the columns."""
+    rows = [f"| `{c.name}` | {c.type} | {c.meaning} |" for c in table.columns]
+    head = [f"**{table.name}**: {table.meaning}", "", "| column | type | meaning |", "| --- | --- | --- |"]
+    return "\n".join([*head, *rows])

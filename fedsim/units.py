@@ -1,0 +1,53 @@
+"""Units: every instant and duration inside fedsim is in seconds (float64), sizes in bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+MINUTE_S = 60
+HOUR_S = 3600
+DAY_S = 86_400
+DAY_MS = DAY_S * 1000
+US_PER_S = 1_000_000
+US_PER_MS = 1000
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def to_us(seconds: npt.ArrayLike) -> IntArray:
+    """Seconds to whole microseconds (int64), the resolution at which instants are compared.
+
+    Exact for |seconds| < 9e9 (285 years), where float64 still separates microseconds.
+    """
+    return np.rint(np.asarray(seconds, dtype=np.float64) * US_PER_S).astype(np.int64)
+
+
+def format_duration(seconds: float) -> str:
+    """``93784`` → ``'1 d 2 h 3 min'``; below a minute with one decimal."""
+    if seconds < MINUTE_S:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / MINUTE_S)
+    days, minutes = divmod(minutes, DAY_S // MINUTE_S)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 min"
+
+
+def format_bytes(size: float) -> str:
+    """``1536000`` → ``'1.5 MB'`` (decimal prefixes)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} PB"
+
+
+def format_count(n: float) -> str:
+    """``1234567`` → ``'1.23 M'``."""
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(n) >= factor:
+            return f"{n / factor:.3g} {unit}"
+    return f"{n:.3g}"
