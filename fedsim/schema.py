@@ -159,8 +159,6 @@ GAUGES = Table(
         Column("in_flight", _I64, "devices in a session"),
         Column("n_waiting", _I64, "reports waiting for an aggregator worker"),
         Column("version", _I64, "server version"),
-        Column("download_bytes", _I64, "bytes sent to devices in sessions that ended since the last sample"),
-        Column("upload_bytes", _I64, "bytes received in sessions that ended since the last sample"),
     ),
 )
 

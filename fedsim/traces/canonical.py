@@ -234,11 +234,16 @@ def _refuse(is_bad: BoolArray, what: str, values: npt.NDArray[Any], where: Path 
         raise InputError(f"{what} {bad[0]}", value=values[bad[0]].item(), where=where)
 
 
+def _holds_something(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+
 class TraceWriter:
     """Writes a canonical folder in batches of devices, so that the source need not fit in memory.
 
     ``add`` may be called any number of times; the folder appears under its name when the ``with``
-    block ends without error, and not at all otherwise. An existing folder is replaced.
+    block ends without error, and not at all otherwise. An existing trace set is replaced; a folder
+    that holds anything else is refused.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -249,6 +254,9 @@ class TraceWriter:
         self._n = 0
 
     def __enter__(self) -> Self:
+        is_replaceable = (self.folder / "provenance.json").exists() or not _holds_something(self.folder)
+        if not is_replaceable:
+            raise InputError("will not replace what is not a trace set", value=str(self.folder), allowed="a new folder")
         self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)

@@ -1,0 +1,126 @@
+"""How long a device trains: seconds per session from its hardware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fedsim import rng
+from fedsim.errors import InputError
+from fedsim.files import read_table
+from fedsim.schema import HARDWARE
+from fedsim.units import FloatArray, IntArray
+
+BACKWARD_FACTOR = 3.0  # forward + backward pass in units of one inference; FedScale, Lai et al. 2022
+
+
+class Compute(Protocol):
+    """A law of training time."""
+
+    def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Seconds of device ``ids`` in its session number ``k``: ``n_samples`` seen in ``n_steps`` steps."""
+        ...
+
+
+class _InferenceCompute:
+    """Training time from an inference benchmark: 3 × ms × samples + a fixed cost per step, spread by session.
+
+    ``relative_cost`` is the cost of one sample of the trained model in units of the benchmark's model.
+    """
+
+    def __init__(self, *, seed: int, fixed_s_per_step: float, session_sigma: float, relative_cost: float) -> None:
+        for name, value in (
+            ("fixed_s_per_step", fixed_s_per_step),
+            ("session_sigma", session_sigma),
+            ("relative_cost", relative_cost),
+        ):
+            if value < 0:
+                raise InputError(f"compute.{name} must not be negative", value=value)
+        self.seed, self.fixed_s_per_step = seed, fixed_s_per_step
+        self.session_sigma, self.relative_cost = session_sigma, relative_cost
+
+    def inference_s(self, ids: IntArray) -> FloatArray:
+        """Seconds for one inference of the benchmark's model on each device."""
+        raise NotImplementedError
+
+    def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Seconds of training, ``float64[n]``."""
+        seconds = self.inference_s(ids) * (BACKWARD_FACTOR * self.relative_cost * n_samples)
+        seconds += self.fixed_s_per_step * n_steps
+        if self.session_sigma:
+            seconds *= rng.lognormal(self.seed, "compute/session", ids, k, median=1.0, sigma=self.session_sigma)
+        return seconds
+
+
+class LognormalCompute(_InferenceCompute):
+    """Inference latency over the fleet is lognormal, given by its median and the sigma of its logarithm."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        median_inference_ms: float,
+        sigma: float,
+        fixed_s_per_step: float = 0.0,
+        session_sigma: float = 0.0,
+        relative_cost: float = 1.0,
+    ) -> None:
+        super().__init__(
+            seed=seed, fixed_s_per_step=fixed_s_per_step, session_sigma=session_sigma, relative_cost=relative_cost
+        )
+        if median_inference_ms < 0 or sigma < 0:
+            raise InputError(
+                "compute.median_inference_ms and sigma must not be negative", value=(median_inference_ms, sigma)
+            )
+        self.median_s, self.sigma = median_inference_ms / 1000, sigma
+
+    def inference_s(self, ids: IntArray) -> FloatArray:
+        """Seconds for one inference of the benchmark's model on each device."""
+        return rng.lognormal(self.seed, "compute/device", ids, median=self.median_s, sigma=self.sigma)
+
+
+class TableCompute(_InferenceCompute):
+    """Inference latency from a measured table: a device's row is drawn by the rows' weights."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        table: Path | str | pa.Table,
+        fixed_s_per_step: float = 0.0,
+        session_sigma: float = 0.0,
+        relative_cost: float = 1.0,
+    ) -> None:
+        super().__init__(
+            seed=seed, fixed_s_per_step=fixed_s_per_step, session_sigma=session_sigma, relative_cost=relative_cost
+        )
+        rows = table if isinstance(table, pa.Table) else read_table(table, HARDWARE)
+        weights = rows.column("weight").to_numpy()
+        self._edges = np.cumsum(weights)[:-1] / weights.sum()
+        self._inference_s: FloatArray = rows.column("inference_ms_per_sample").to_numpy() / 1000
+
+    def row_of(self, ids: IntArray) -> IntArray:
+        """The table row of each device."""
+        return np.searchsorted(self._edges, rng.uniform(self.seed, "hardware", ids), side="right")
+
+    def inference_s(self, ids: IntArray) -> FloatArray:
+        """Seconds for one inference of the benchmark's model on each device."""
+        seconds: FloatArray = self._inference_s[self.row_of(ids)]
+        return seconds
+
+
+class FixedCompute:
+    """The same training time for every device and session; for planning without a hardware table."""
+
+    def __init__(self, *, train_s: float) -> None:
+        if train_s < 0:
+            raise InputError("compute.train_s must not be negative", value=train_s)
+        self.seconds = train_s
+
+    def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """The configured seconds, whatever the work."""
+        return np.full(len(ids), self.seconds)

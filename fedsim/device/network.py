@@ -1,0 +1,122 @@
+"""How long a transfer takes: rates by network type, device and session, over the trace's own network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim import rng
+from fedsim.errors import InputError
+from fedsim.fleet.availability import Track
+from fedsim.schema import NETWORKS
+from fedsim.traces.canonical import NETWORK_CODE
+from fedsim.units import FloatArray, IntArray
+
+_MAX_NETWORK_CHANGES = 10_000  # a transfer that outlives so many changes will not end
+
+
+class Network:
+    """Transfer times from a median rate per network type.
+
+    The rate of a transfer is median(type, direction) × device level × session variation, the last
+    two lognormal with median 1. Bytes flow at the rate of the network the device is on at each
+    moment of its trace; on no network they wait. ``assumed_type`` is used where the trace does not
+    know the network.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        down_bytes_per_s: Mapping[str, float],
+        up_bytes_per_s: Mapping[str, float],
+        device_sigma: float,
+        session_sigma: float,
+        connect_s: float,
+        assumed_type: str,
+    ) -> None:
+        if assumed_type not in NETWORKS[1:]:
+            raise InputError("network.assumed_type is unknown", value=assumed_type, allowed=", ".join(NETWORKS[1:]))
+        for name, value in (("device_sigma", device_sigma), ("session_sigma", session_sigma), ("connect_s", connect_s)):
+            if value < 0:
+                raise InputError(f"network.{name} must not be negative", value=value)
+        self.seed, self.device_sigma, self.session_sigma = seed, device_sigma, session_sigma
+        self.connect_s, self.assumed_code = connect_s, NETWORK_CODE[assumed_type]
+        self._down = _rates(down_bytes_per_s, "down_bytes_per_s")
+        self._up = _rates(up_bytes_per_s, "up_bytes_per_s")
+
+    def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
+        """Factor of each session on the median rates."""
+        level = rng.lognormal(self.seed, "network/device", ids, median=1.0, sigma=self.device_sigma)
+        if self.session_sigma:
+            level *= rng.lognormal(self.seed, "network/session", ids, k, median=1.0, sigma=self.session_sigma)
+        return level
+
+    def known(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+        """Network codes with the unknown ones replaced by the assumed type."""
+        return np.where(np.isnan(codes), self.assumed_code, codes).astype(np.int8)
+
+    def download_end(
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray
+    ) -> FloatArray:
+        """Instants at which downloads of ``size`` bytes begun at ``start`` end (inf: never)."""
+        return self._transfer_end(track, cells, start, size, level, self._down)
+
+    def upload_end(
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray
+    ) -> FloatArray:
+        """Instants at which uploads of ``size`` bytes begun at ``start`` end (inf: never)."""
+        return self._transfer_end(track, cells, start, size, level, self._up)
+
+    def _transfer_end(
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray, rates: FloatArray
+    ) -> FloatArray:
+        if track is None:
+            return _end_at(start, float(size), rates[self.assumed_code] * level)
+        codes, until = track.at_cells(cells, start)
+        rate = rates[self.known(codes)] * level
+        end = _end_at(start, float(size), rate)
+        crossing = np.flatnonzero(end > until)
+        if crossing.size:
+            left = size - rate[crossing] * (until[crossing] - start[crossing])
+            end[crossing] = self._cross(track, cells[crossing], until[crossing], left, level[crossing], rates)
+        return end
+
+    def _cross(
+        self, track: Track, cells: IntArray, now: FloatArray, left: FloatArray, level: FloatArray, rates: FloatArray
+    ) -> FloatArray:
+        """End of transfers that outlive the network they began on: walk on from change to change."""
+        end = np.full(len(cells), np.inf)
+        rows = np.flatnonzero(np.isfinite(now))
+        for _ in range(_MAX_NETWORK_CHANGES):
+            if not rows.size:
+                break
+            codes, until = track.at_cells(cells[rows], now[rows])
+            rate = rates[self.known(codes)] * level[rows]
+            ends = _end_at(now[rows], left[rows], rate)
+            is_done = ends <= until
+            end[rows[is_done]] = ends[is_done]
+            left[rows] -= rate * (until - now[rows])
+            now[rows] = until
+            rows = rows[~is_done]
+        return end
+
+
+def _end_at(start: FloatArray, size: float | FloatArray, rate: FloatArray) -> FloatArray:
+    duration = np.divide(size, rate, out=np.full(rate.shape, np.inf), where=rate > 0)
+    end: FloatArray = start + duration
+    return end
+
+
+def _rates(by_type: Mapping[str, float], name: str) -> FloatArray:
+    unknown = set(by_type) ^ set(NETWORKS[1:])
+    if unknown:
+        raise InputError(
+            f"network.{name} must give one rate per type", value=sorted(unknown), allowed=", ".join(NETWORKS[1:])
+        )
+    bad = {kind: rate for kind, rate in by_type.items() if not rate > 0}
+    if bad:
+        raise InputError(f"network.{name} must be positive", value=bad)
+    return np.array([0.0, *(by_type[kind] for kind in NETWORKS[1:])])

@@ -1,0 +1,235 @@
+"""One trip of a device as a row of numbers: download, train, upload, and what cuts it short.
+
+The whole batch is planned in one vectorised call when the devices are assigned. The outcome is
+decided later by comparing the row's instants with the server's; nothing is raced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim import rng
+from fedsim.device.compute import Compute
+from fedsim.device.energy import Energy
+from fedsim.device.network import Network
+from fedsim.errors import InputError
+from fedsim.fleet.availability import INTERRUPTIONS, Availability, Interruption, Track
+from fedsim.schema import OUTCOMES
+from fedsim.units import DAY_S, BoolArray, FloatArray, IntArray
+
+AGGREGATED, LATE, STALE, ABORTED, INTERRUPTED, TIMEOUT, FAILED = range(len(OUTCOMES))
+REPORTS = -1  # the plan of a session that reaches the server
+
+SESSION = np.dtype(
+    [
+        ("session_id", np.int64),
+        ("device_id", np.int64),
+        ("cell", np.int32),
+        ("base_trace", np.int32),
+        ("client_id", np.int64),
+        ("participation", np.int32),
+        ("version", np.int64),
+        ("network", np.int8),
+        ("outcome", np.int8),  # REPORTS until the server has decided
+        ("n_examples", np.int64),
+        ("assigned_at", np.float64),
+        ("download_end_at", np.float64),  # planned, also where the session ends earlier
+        ("train_end_at", np.float64),
+        ("upload_end_at", np.float64),
+        ("end_at", np.float64),
+        ("train_s", np.float64),  # seconds of training the work takes
+        ("staleness", np.int64),  # −1: not judged
+        ("weight", np.float64),
+    ]
+)
+_GIVEN_UP_S = 30.0 * DAY_S  # a trip that could not end otherwise, as on a phone that is never on a network
+Sessions = npt.NDArray[np.void]  # structured array of dtype SESSION
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job asks of its devices."""
+
+    download_bytes: int
+    upload_bytes: int
+    epochs: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("download_bytes", "upload_bytes"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative", value=getattr(self, name))
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1", value=getattr(self, name))
+
+    def n_steps(self, n_examples: IntArray) -> IntArray:
+        """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉."""
+        return self.epochs * -(-n_examples // self.batch_size)
+
+
+class Device:
+    """The device side: what a session takes, and when it ends without a report.
+
+    A crash strikes a share ``crash_fraction`` of the sessions at a uniform moment of their planned
+    trip. A session ends as TIMEOUT after ``session_timeout_s`` (None: after 30 days).
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        compute: Compute,
+        network: Network,
+        energy: Energy,
+        interruption: Interruption,
+        crash_fraction: float,
+        session_timeout_s: float | None,
+    ) -> None:
+        if interruption not in INTERRUPTIONS:
+            raise InputError("device.interruption is unknown", value=interruption, allowed=", ".join(INTERRUPTIONS))
+        if not 0 <= crash_fraction <= 1:
+            raise InputError("device.crash_fraction is outside its range", value=crash_fraction, allowed="0 … 1")
+        if session_timeout_s is not None and session_timeout_s <= 0:
+            raise InputError("device.session_timeout_s must be positive", value=session_timeout_s)
+        self.seed, self.compute, self.network, self.energy = seed, compute, network, energy
+        self.interruption, self.crash_fraction = interruption, crash_fraction
+        self.session_timeout_s = _GIVEN_UP_S if session_timeout_s is None else session_timeout_s
+
+    def plan(
+        self,
+        availability: Availability,
+        track: Track | None,
+        work: Work,
+        *,
+        now: float,
+        ids: IntArray,
+        cells: IntArray,
+        k: npt.NDArray[np.int32],
+        n_examples: IntArray,
+    ) -> Sessions:
+        """Rows for devices that are assigned at ``now``; server columns are left for the job to fill."""
+        rows = np.zeros(len(ids), dtype=SESSION)
+        rows["device_id"], rows["cell"], rows["participation"], rows["n_examples"] = ids, cells, k, n_examples
+        rows["base_trace"] = availability.fleet.cell_trace[cells]
+        rows["assigned_at"], rows["outcome"], rows["staleness"], rows["weight"] = now, REPORTS, -1, np.nan
+        rows["network"] = self._network_at(track, cells, now)
+        self._plan_phases(rows, availability, track, work)
+        self._cut_short(rows, availability)
+        return rows
+
+    def _network_at(self, track: Track | None, cells: IntArray, now: float) -> npt.NDArray[np.int8] | int:
+        if track is None:
+            return self.network.assumed_code
+        return self.network.known(track.at_cells(cells, now)[0])
+
+    def _plan_phases(self, rows: Sessions, availability: Availability, track: Track | None, work: Work) -> None:
+        """Ends of download, training and upload if nothing but paused windows comes between."""
+        ids, cells, k = rows["device_id"], rows["cell"], rows["participation"]
+        level = self.network.level(ids, k)
+        connected = rows["assigned_at"] + self.network.connect_s
+        end = self.network.download_end(track, cells, connected, work.download_bytes, level)
+        rows["download_end_at"] = end = self._paused(availability, cells, rows["assigned_at"], end)
+        n_examples = rows["n_examples"]
+        rows["train_s"] = self.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples))
+        rows["train_end_at"] = start = self._paused(availability, cells, end, end + rows["train_s"])
+        end = self.network.upload_end(track, cells, start, work.upload_bytes, level)
+        rows["upload_end_at"] = self._paused(availability, cells, start, end)
+
+    def _paused(self, availability: Availability, cells: IntArray, start: FloatArray, end: FloatArray) -> FloatArray:
+        """The end of a phase, moved on by the time the device is away if interruptions pause the work.
+
+        Simplification: a paused transfer keeps the rates it would have had without the pause.
+        """
+        if self.interruption != "pause":
+            return end
+        moved = np.full(len(cells), np.inf)
+        rows = np.flatnonzero(np.isfinite(end))
+        finish = availability.finish_cells(cells[rows], start[rows], end[rows] - start[rows], "pause")
+        moved[rows] = np.where(np.isnan(finish), np.inf, finish)
+        return moved
+
+    def _cut_short(self, rows: Sessions, availability: Availability) -> None:
+        """Decide what ends each session before a report: the first of departure, crash, time-out."""
+        end = rows["upload_end_at"].copy()
+        outcome = np.full(len(rows), REPORTS, dtype=np.int8)
+        for at, cause in (
+            (self._departure(rows, availability), INTERRUPTED),
+            (self._crash(rows), FAILED),
+            (rows["assigned_at"] + self.session_timeout_s, TIMEOUT),
+        ):
+            is_first = at < end
+            end[is_first], outcome[is_first] = at[is_first], cause
+        if self.interruption == "ignore":
+            reports = np.flatnonzero(outcome == REPORTS)
+            is_present, _ = availability.at_cells(rows["cell"][reports], end[reports])
+            outcome[reports[~is_present]] = INTERRUPTED
+        rows["end_at"], rows["outcome"] = end, outcome
+
+    def _departure(self, rows: Sessions, availability: Availability) -> FloatArray:
+        """Instant at which leaving ends each session (inf: it does not)."""
+        if self.interruption != "abort" or not len(rows):
+            return np.full(len(rows), np.inf)
+        _, until = availability.cells_at(float(rows["assigned_at"][0]))
+        departure: FloatArray = until[rows["cell"]]
+        return departure
+
+    def _crash(self, rows: Sessions) -> FloatArray:
+        if self.crash_fraction == 0.0:
+            return np.full(len(rows), np.inf)
+        ids, k, start = rows["device_id"], rows["participation"], rows["assigned_at"]
+        is_struck = rng.uniform(self.seed, "crash", ids, k) < self.crash_fraction
+        moment = rng.uniform(self.seed, "crash/moment", ids, k)
+        trip_s = rows["upload_end_at"] - start
+        return np.where(is_struck & np.isfinite(trip_s), start + moment * np.where(is_struck, trip_s, 0.0), np.inf)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What sessions used until they ended: columns of length n."""
+
+    download_s: FloatArray
+    compute_s: FloatArray
+    upload_s: FloatArray
+    download_bytes: IntArray
+    upload_bytes: IntArray
+    compute_j: FloatArray
+    radio_j: FloatArray
+
+
+def spent(rows: Sessions, work: Work, device: Device, availability: Availability) -> Spent:
+    """Seconds, bytes and joules of ended sessions, phases that were cut off booked in part.
+
+    Simplification: bytes of a cut transfer are in proportion to its time.
+    """
+    end, is_paused = rows["end_at"], device.interruption == "pause"
+
+    def active_s(start: FloatArray, stop: FloatArray, some: BoolArray | slice = slice(None)) -> FloatArray:
+        return availability.open_s(rows["cell"][some], start, stop) if is_paused else stop - start
+
+    def until_end_s(start: FloatArray, stop: FloatArray) -> FloatArray:
+        return active_s(np.minimum(start, end), np.minimum(stop, end))
+
+    def share(start: FloatArray, stop: FloatArray, seconds: FloatArray) -> FloatArray:
+        part = (stop <= end).astype(np.float64)
+        is_cut = (stop > end) & (seconds > 0) & np.isfinite(stop)
+        part[is_cut] = seconds[is_cut] / active_s(start[is_cut], stop[is_cut], is_cut)
+        return part
+
+    download_s = until_end_s(rows["assigned_at"], rows["download_end_at"])
+    compute_s = np.minimum(until_end_s(rows["download_end_at"], rows["train_end_at"]), rows["train_s"])
+    upload_s = until_end_s(rows["train_end_at"], rows["upload_end_at"])
+    down = share(rows["assigned_at"], rows["download_end_at"], download_s)
+    up = share(rows["train_end_at"], rows["upload_end_at"], upload_s)
+    return Spent(
+        download_s=download_s,
+        compute_s=compute_s,
+        upload_s=upload_s,
+        download_bytes=np.rint(down * work.download_bytes).astype(np.int64),
+        upload_bytes=np.rint(up * work.upload_bytes).astype(np.int64),
+        compute_j=compute_s * device.energy.compute_w,
+        radio_j=download_s * device.energy.receive_w + upload_s * device.energy.send_w,
+    )

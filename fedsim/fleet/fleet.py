@@ -1,0 +1,113 @@
+"""A fleet as a function: every attribute of a device follows from ``(seed, attribute, device id)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim import rng
+from fedsim.errors import InputError
+from fedsim.traces.canonical import TraceSet
+from fedsim.units import DAY_S, HOUR_S, US_PER_MS, US_PER_S, FloatArray, IntArray
+
+MAX_CELLS = 1 << 24  # one byte-sized answer and one instant per cell: 0.3 GB at this bound
+_SMALL_FLEET = 1 << 16  # up to here cells are counted exactly, above their expected share is used
+
+_S32, _LOW32 = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A share of the fleet whose local clocks run ``utc_offset_hours`` ahead of simulated time."""
+
+    share: float
+    utc_offset_hours: float
+
+
+ONE_REGION = {"utc": Region(share=1.0, utc_offset_hours=0.0)}
+
+
+class Fleet:
+    """``n_devices`` devices sampled from base traces; no array of that length is ever built.
+
+    A device lives in a *cell*: base trace, whole-day shift, region. Cells are few (traces × days ×
+    regions), so what depends on the cell alone is computed once for all devices in it. Simulated
+    time 0 is midnight at UTC offset 0; a device at trace position
+    ``(now + phase of its cell) mod period`` keeps the hour of day of its trace.
+
+    With ``is_replay`` the fleet is the trace set as it is: device i is trace i, unshifted.
+
+    Simplification: days are shifted without regard to the day of the week.
+    """
+
+    def __init__(
+        self,
+        traces: TraceSet,
+        *,
+        n_devices: int,
+        seed: int,
+        is_replay: bool = False,
+        regions: Mapping[str, Region] | None = None,
+    ) -> None:
+        if n_devices < 1:
+            raise InputError("fleet.n_devices must be positive", value=n_devices)
+        if is_replay and n_devices != traces.n:
+            raise InputError("a replay needs one device per trace: fleet.n_devices", value=n_devices, allowed=traces.n)
+        self.traces, self.n_devices, self.seed, self.is_replay = traces, n_devices, seed, is_replay
+        self._build_cells({"replay": Region(1.0, 0.0)} if is_replay else regions or ONE_REGION)
+
+    def _build_cells(self, regions: Mapping[str, Region]) -> None:
+        traces = self.traces
+        self._days = np.ones(traces.n, dtype=np.int64) if self.is_replay else traces.period_days
+        self._first_cell = np.concatenate([[0], np.cumsum(self._days)])
+        self._cells_per_region = int(self._first_cell[-1])
+        shares, offsets_s = _region_columns(regions)
+        self._region_edges = np.cumsum(shares)[:-1]
+        self.n_cells = self._cells_per_region * len(shares)
+        if self.n_cells > MAX_CELLS:
+            raise InputError("traces × days × regions are too many", value=self.n_cells, allowed=f"up to {MAX_CELLS}")
+        trace = np.repeat(np.arange(traces.n), self._days)
+        shift = np.arange(self._cells_per_region) - self._first_cell[trace]
+        phase_us = shift * (DAY_S * US_PER_S) - traces.start_ms[trace] * US_PER_MS
+        self.cell_trace: IntArray = np.tile(trace, len(shares))
+        self.cell_phase_us: IntArray = (
+            phase_us[None, :] + np.rint(offsets_s * US_PER_S).astype(np.int64)[:, None]
+        ).ravel()
+        per_trace_day = (1.0 / (traces.n * self._days))[trace]
+        self._cell_probability: FloatArray = (shares[:, None] * per_trace_day[None, :]).ravel()
+
+    def cell_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
+        """The cell of each device, ``int64[n]``."""
+        if self.is_replay:
+            return np.asarray(device_ids, dtype=np.int64)
+        draw = rng.bits(self.seed, "base_trace", device_ids)
+        trace = ((draw >> _S32) * np.uint64(self.traces.n)) >> _S32
+        shift = ((draw & _LOW32) * self._days[trace].view(np.uint64)) >> _S32
+        cell: IntArray = self._first_cell[trace] + shift.view(np.int64)
+        if self._region_edges.size:
+            region = np.searchsorted(self._region_edges, rng.uniform(self.seed, "region", device_ids), "right")
+            cell += region * self._cells_per_region
+        return cell
+
+    def trace_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
+        """The base trace of each device, ``int64[n]``."""
+        traces: IntArray = self.cell_trace[self.cell_of(device_ids)]
+        return traces
+
+    def cell_weights(self) -> FloatArray:
+        """Share of the fleet in each cell, ``float64[n_cells]``: exact up to 65,536 devices, else expected."""
+        if self.n_devices > _SMALL_FLEET:
+            return self._cell_probability
+        cells = self.cell_of(np.arange(self.n_devices))
+        return np.bincount(cells, minlength=self.n_cells) / self.n_devices
+
+
+def _region_columns(regions: Mapping[str, Region]) -> tuple[FloatArray, FloatArray]:
+    shares = np.array([region.share for region in regions.values()], dtype=np.float64)
+    offsets_s = np.array([region.utc_offset_hours * HOUR_S for region in regions.values()], dtype=np.float64)
+    if (shares < 0).any() or abs(shares.sum() - 1.0) > 1e-9:
+        raise InputError("fleet.regions: shares must be positive and sum to 1", value=shares.tolist())
+    return shares, offsets_s

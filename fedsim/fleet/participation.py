@@ -1,0 +1,86 @@
+"""What a run changes about a device: kept only for devices that were touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim import rng
+from fedsim.units import BoolArray, FloatArray, IntArray
+
+_EMPTY = np.int64(-1)
+_ROW = np.dtype([("n_sessions", np.int32), ("busy_until", np.float64), ("participated_at", np.float64)])
+_FRESH = np.array((0, -np.inf, -np.inf), dtype=_ROW)
+
+
+class Participation:
+    """Per device: sessions started, end of the last one, instant of the last aggregated one.
+
+    An open-addressing hash table of numpy columns (30 to 60 bytes a touched device); all methods are
+    vectorised over distinct device ids.
+    """
+
+    def __init__(self) -> None:
+        self._keys = np.full(1 << 12, _EMPTY)
+        self._rows = np.full(1 << 12, _FRESH)
+        self.n_touched = 0
+
+    def _home(self, ids: IntArray) -> IntArray:
+        slots = rng.bits(0, "participation", ids) & np.uint64(self._keys.size - 1)
+        return slots.view(np.int64)
+
+    def _find(self, ids: IntArray) -> IntArray:
+        """Slot of each id: its own, or the empty one where its search ends."""
+        slots = self._home(ids)
+        found = self._keys[slots]
+        moving = np.flatnonzero((found != ids) & (found != _EMPTY))
+        while moving.size:
+            slots[moving] = (slots[moving] + 1) & (self._keys.size - 1)
+            found = self._keys[slots[moving]]
+            moving = moving[(found != ids[moving]) & (found != _EMPTY)]
+        return slots
+
+    def _claim(self, ids: IntArray) -> IntArray:
+        """Slot of each id, made if new."""
+        if 2 * (self.n_touched + ids.size) > self._keys.size:
+            self._grow(self.n_touched + ids.size)
+        slots = self._find(ids)
+        new = np.flatnonzero(self._keys[slots] == _EMPTY)
+        self.n_touched += new.size
+        while new.size:
+            self._keys[slots[new]] = ids[new]  # two new ids may meet in one slot: the loser looks again
+            new = new[self._keys[slots[new]] != ids[new]]
+            slots[new] = self._find(ids[new])
+        return slots
+
+    def _grow(self, n: int) -> None:
+        old_keys, old_rows = self._keys, self._rows
+        size = 1 << int(4 * n - 1).bit_length()
+        self._keys, self._rows, self.n_touched = np.full(size, _EMPTY), np.full(size, _FRESH), 0
+        kept = np.flatnonzero(old_keys != _EMPTY)
+        self._rows[self._claim(old_keys[kept])] = old_rows[kept]
+
+    def n_sessions(self, ids: IntArray) -> npt.NDArray[np.int32]:
+        """Sessions each device has started."""
+        counts: npt.NDArray[np.int32] = self._rows["n_sessions"][self._find(ids)]
+        return counts
+
+    def is_free(self, ids: IntArray, now: float, *, min_separation_s: float) -> BoolArray:
+        """Not in a session, and not aggregated within the last ``min_separation_s`` seconds."""
+        rows = self._rows[self._find(ids)]
+        is_free: BoolArray = (rows["busy_until"] <= now) & (rows["participated_at"] <= now - min_separation_s)
+        return is_free
+
+    def start(self, ids: IntArray, end_at: FloatArray) -> None:
+        """Book one more session for each device, which lasts until ``end_at``."""
+        slots = self._claim(ids)
+        self._rows["n_sessions"][slots] += 1
+        self._rows["busy_until"][slots] = end_at
+
+    def end(self, ids: IntArray, end_at: FloatArray) -> None:
+        """Book that the devices' present sessions end at ``end_at`` after all."""
+        self._rows["busy_until"][self._find(ids)] = end_at
+
+    def aggregate(self, ids: IntArray, at: FloatArray) -> None:
+        """Book that the devices' updates were aggregated at ``at``."""
+        self._rows["participated_at"][self._find(ids)] = at

@@ -1,0 +1,118 @@
+"""The tables of a run, written while it goes on: whole files, rows in a fixed order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedsim.device.session import ABORTED, AGGREGATED, Sessions, Spent
+from fedsim.files import write_table
+from fedsim.schema import OUTCOMES, SESSIONS, Table
+
+ROWS_PER_FLUSH = 1 << 16
+ROWS_PER_FILE = 1 << 21
+_OPEN_PART = ".part.tmp"  # a part gets its name when it is whole
+
+
+class RowLog:
+    """A small table collected row by row and written at the end."""
+
+    def __init__(self, schema: Table) -> None:
+        self.schema = schema
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, **row: Any) -> None:
+        """Append one row; its keys are the schema's columns."""
+        self.rows.append(row)
+
+    def write(self, folder: Path) -> None:
+        """Write ``<name>.parquet``."""
+        write_table(
+            folder / f"{self.schema.name}.parquet", pa.Table.from_pylist(self.rows, self.schema.arrow()), self.schema
+        )
+
+
+class SessionLog:
+    """The session table: rows are buffered, completed with what they spent, and written in parts."""
+
+    def __init__(self, folder: Path | None, spent: Callable[[Sessions], Spent]) -> None:
+        self._folder, self._spent = folder, spent
+        self._pending: list[Sessions] = []
+        self._n_pending, self._n_in_file, self._n_files = 0, 0, 0
+        self._writer: pq.ParquetWriter | None = None
+        self.outcome_counts = np.zeros(len(OUTCOMES), dtype=np.int64)
+        self.download_bytes = self.upload_bytes = 0
+
+    def add(self, rows: Sessions) -> None:
+        """Append ended sessions whose outcome is decided."""
+        self._pending.append(rows)
+        self._n_pending += len(rows)
+        if self._n_pending >= ROWS_PER_FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        if not self._n_pending:
+            return
+        rows = np.concatenate(self._pending)
+        self._pending, self._n_pending = [], 0
+        spent = self._spent(rows)
+        self.outcome_counts += np.bincount(rows["outcome"], minlength=len(OUTCOMES))
+        self.download_bytes += int(spent.download_bytes.sum())
+        self.upload_bytes += int(spent.upload_bytes.sum())
+        if self._folder is not None:
+            self._write(self._folder, session_table(rows, spent))
+
+    def _write(self, folder: Path, table: pa.Table) -> None:
+        if self._writer is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(
+                folder / _OPEN_PART, SESSIONS.arrow(), compression="zstd", compression_level=1, use_dictionary=False
+            )
+        self._writer.write_table(table)
+        self._n_in_file += table.num_rows
+        if self._n_in_file >= ROWS_PER_FILE:
+            self._close_file(folder)
+
+    def _close_file(self, folder: Path) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            os.replace(folder / _OPEN_PART, folder / f"part-{self._n_files:05d}.parquet")
+            self._writer, self._n_in_file = None, 0
+            self._n_files += 1
+
+    def close(self) -> None:
+        """Write the rest."""
+        self.flush()
+        if self._folder is not None:
+            self._close_file(self._folder)
+
+
+def session_table(rows: Sessions, spent: Spent) -> pa.Table:
+    """Ended sessions as the documented table; instants a session did not reach are null."""
+
+    def reached(name: str) -> pa.Array:
+        return pa.array(rows[name], mask=rows[name] > rows["end_at"])
+
+    columns = {
+        "download_end_at": reached("download_end_at"),
+        "train_end_at": reached("train_end_at"),
+        "upload_end_at": pa.array(
+            rows["upload_end_at"], mask=(rows["upload_end_at"] > rows["end_at"]) | (rows["outcome"] == ABORTED)
+        ),
+        "staleness": pa.array(rows["staleness"], mask=rows["staleness"] < 0),
+        "weight": pa.array(rows["weight"], mask=rows["outcome"] != AGGREGATED),
+        "compute_s": spent.compute_s,
+        "download_bytes": spent.download_bytes,
+        "upload_bytes": spent.upload_bytes,
+        "compute_j": spent.compute_j,
+        "radio_j": spent.radio_j,
+    }
+    arrays = [columns[c.name] if c.name in columns else np.ascontiguousarray(rows[c.name]) for c in SESSIONS.columns]
+    return pa.table([pa.array(a) for a in arrays], schema=SESSIONS.arrow())

@@ -1,0 +1,146 @@
+"""Everything a report counts about sessions, in one pass over batches of rows and in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fedsim.report.binning import Grid, log_histogram, padded_sum, spread, weighted_counts
+from fedsim.schema import OUTCOMES
+from fedsim.units import BoolArray, FloatArray, IntArray
+
+Column = npt.NDArray[Any]
+
+# fmt: off
+COLUMNS = (
+    "base_trace", "participation", "assigned_at", "download_end_at", "train_end_at", "upload_end_at", "end_at",
+    "outcome", "staleness", "compute_s", "download_bytes", "upload_bytes", "compute_j", "radio_j",
+)
+# fmt: on
+PHASES = ("download", "training", "upload", "waiting")
+AGGREGATED = OUTCOMES.index("AGGREGATED")
+STALE = OUTCOMES.index("STALE")
+
+
+@dataclass(frozen=True)
+class SessionTotals:
+    """Sums over sessions; the first axis of the per-outcome arrays is the index into ``OUTCOMES``.
+
+    A session's seconds run from assignment to its end. They are the sum of four phases: download
+    (with the wait for the connection), training, upload, and waiting for the server after the
+    upload; the phase that a session ended in is booked as far as it came.
+    """
+
+    n: IntArray  # [outcome] sessions
+    download_bytes: IntArray  # [outcome]
+    upload_bytes: IntArray  # [outcome]
+    compute_s: FloatArray  # [outcome] seconds of local training done
+    compute_j: FloatArray  # [outcome]
+    radio_j: FloatArray  # [outcome]
+    phase_s: FloatArray  # [phase, outcome] device-seconds
+    n_reached: IntArray  # [phase] sessions that entered the phase
+    ended: IntArray  # [outcome, bin] sessions by the bin of their end
+    in_flight_s: FloatArray  # [bin] device-seconds in a session
+    download_by_bin: FloatArray  # [bin] bytes, spread evenly over each session's download
+    upload_by_bin: FloatArray  # [bin] bytes, spread evenly over each session's upload
+    session_histogram: IntArray  # [log bin] seconds of whole sessions
+    phase_histogram: IntArray  # [phase, log bin] seconds of sessions that completed the phase
+    nth_session: IntArray  # [k] rows that are their device's session number k
+    base_trace: IntArray  # [base trace] sessions
+    staleness: IntArray  # [is stale, staleness] aggregated (0) and refused (1) updates
+    ended_device_s: FloatArray  # [instant] device-seconds of sessions ended after the previous instant
+
+    @property
+    def device_s(self) -> FloatArray:
+        """Device-seconds per outcome."""
+        total: FloatArray = self.phase_s.sum(axis=0)
+        return total
+
+    @property
+    def joules(self) -> FloatArray:
+        """Joules of training and radio per outcome."""
+        return self.compute_j + self.radio_j
+
+    def __add__(self, other: SessionTotals) -> SessionTotals:
+        """The totals of both sets of sessions; series of different length are padded."""
+        return SessionTotals(*(padded_sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+
+
+def total_sessions(batches: Iterable[pa.Table], grid: Grid, instants: FloatArray) -> SessionTotals:
+    """Totals of all batches.
+
+    ``instants`` are sorted; ``ended_device_s[i]`` covers sessions that ended at or before instant i
+    and after instant i-1. Sessions must end within the grid.
+    """
+    empty = pa.table({name: pa.array([], pa.float64()) for name in COLUMNS})
+    return reduce(SessionTotals.__add__, (_total(b, grid, instants) for b in batches), _total(empty, grid, instants))
+
+
+def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
+    column = {name: batch.column(name).to_numpy() for name in COLUMNS}
+    outcome = column["outcome"].astype(np.int64)
+    end = column["end_at"]
+    stops, is_completed = _phase_stops(column)
+    phase_s = np.diff(stops, axis=0)
+    device_s = end - column["assigned_at"]
+
+    def by_outcome(values: Column) -> FloatArray:
+        return weighted_counts(outcome, values, len(OUTCOMES))
+
+    return SessionTotals(
+        n=_counts(outcome, len(OUTCOMES)),
+        # float64 adds whole numbers exactly up to 9 PB a batch
+        download_bytes=by_outcome(column["download_bytes"]).astype(np.int64),
+        upload_bytes=by_outcome(column["upload_bytes"]).astype(np.int64),
+        compute_s=by_outcome(column["compute_s"]),
+        compute_j=by_outcome(column["compute_j"]),
+        radio_j=by_outcome(column["radio_j"]),
+        phase_s=np.stack([by_outcome(seconds) for seconds in phase_s]),
+        n_reached=np.concatenate([[len(end)], is_completed[:-1].sum(axis=1)]),
+        ended=_counts(outcome * grid.n_bins + grid.index(end), len(OUTCOMES) * grid.n_bins).reshape(len(OUTCOMES), -1),
+        in_flight_s=spread(grid, column["assigned_at"], end, device_s),
+        download_by_bin=spread(grid, stops[0], stops[1], column["download_bytes"]),
+        upload_by_bin=spread(grid, stops[2], stops[3], column["upload_bytes"]),
+        session_histogram=log_histogram(device_s),
+        phase_histogram=np.stack([log_histogram(s[done]) for s, done in zip(phase_s, is_completed, strict=True)]),
+        nth_session=_counts(column["participation"], 0),
+        base_trace=_counts(column["base_trace"], 0),
+        staleness=_staleness(outcome, column["staleness"]),
+        ended_device_s=_sum_until(end, device_s, instants),
+    )
+
+
+def _phase_stops(column: dict[str, Column]) -> tuple[FloatArray, BoolArray]:
+    """Instants between phases ``float64[5, n]``, cut at the session's end; which phases were completed ``[4, n]``."""
+    end = column["end_at"]
+    stamps = np.stack([column[name] for name in ("download_end_at", "train_end_at", "upload_end_at")])
+    stops: FloatArray = np.concatenate([column["assigned_at"][None], np.fmin(stamps, end), end[None]])
+    is_reached = ~np.isnan(stamps)
+    # Waiting for the server begins with the end of the upload and always ends with the session.
+    return stops, np.concatenate([is_reached, is_reached[-1:]])
+
+
+def _counts(values: Column, minlength: int) -> IntArray:
+    return np.bincount(values.astype(np.int64), minlength=minlength)
+
+
+def _staleness(outcome: IntArray, staleness: FloatArray) -> IntArray:
+    """Counts ``[2, staleness]`` of aggregated and of refused updates; null staleness is skipped."""
+    known = ~np.isnan(staleness)
+    rows = [_counts(staleness[known & (outcome == kind)], 1) for kind in (AGGREGATED, STALE)]
+    counts = np.zeros((2, max(map(len, rows))), dtype=np.int64)
+    for total, row in zip(counts, rows, strict=True):
+        total[: len(row)] = row
+    return counts
+
+
+def _sum_until(end: FloatArray, device_s: FloatArray, instants: FloatArray) -> FloatArray:
+    """Device-seconds of the sessions that ended between each instant and the one before it."""
+    bins = np.searchsorted(instants, end, side="left")
+    return weighted_counts(bins, device_s, len(instants) + 1)[: len(instants)]

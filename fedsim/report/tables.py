@@ -1,0 +1,257 @@
+"""The numbers of a report, computed from the tables of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fedsim.report.binning import Grid, count_quantile, display_width_s, log_quantile
+from fedsim.report.run import Run as Run
+from fedsim.report.sessions import AGGREGATED, PHASES
+from fedsim.schema import OUTCOMES
+from fedsim.units import DAY_S, HOUR_S, FloatArray, IntArray
+
+J_PER_KWH = 3.6e6
+DISPLAY_BINS = 400
+METRIC_ORDER = ("auc", "accuracy", "aupr", "log_loss")
+LOWER_IS_BETTER = ("loss", "error", "perplexity")
+
+
+@dataclass(frozen=True)
+class OutcomeRow:
+    """What the sessions of one outcome cost."""
+
+    outcome: str
+    n: int
+    device_s: float
+    compute_s: float
+    download_bytes: int
+    upload_bytes: int
+    joules: float
+    is_useful: bool
+
+
+@dataclass(frozen=True)
+class PhaseRow:
+    """What one phase of the sessions cost; quantiles over the sessions that completed it, within 0.6 %."""
+
+    phase: str
+    n_reached: int
+    n_completed: int
+    device_s: float
+    median_s: float | None
+    p95_s: float | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values in equal time bins; ``values`` is ``[bin]`` or ``[row, bin]``."""
+
+    grid: Grid
+    values: FloatArray
+
+    def per_hour(self) -> FloatArray:
+        """The sums as a rate per hour of simulated time."""
+        rate: FloatArray = self.values / self.grid.seconds() * HOUR_S
+        return rate
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Time per server step: instants of the steps and their seconds, both ``float64[n]``."""
+
+    at: FloatArray
+    seconds: FloatArray
+
+
+@dataclass(frozen=True)
+class MetricCurve:
+    """One held-out metric: instants, device-hours of the sessions ended by then, versions' values."""
+
+    at: FloatArray
+    device_h: FloatArray
+    value: FloatArray
+
+
+def outcome_rows(run: Run) -> list[OutcomeRow]:
+    """One row per outcome of the schema, in its order; only AGGREGATED is useful work."""
+    t = run.sessions
+    is_useful = np.arange(len(OUTCOMES)) == AGGREGATED
+    columns = (t.n, t.device_s, t.compute_s, t.download_bytes, t.upload_bytes, t.joules, is_useful)
+    return [OutcomeRow(*row) for row in zip(OUTCOMES, *(column.tolist() for column in columns), strict=True)]
+
+
+def phase_rows(run: Run) -> list[PhaseRow]:
+    """Download, training, upload, waiting for the server, and the whole session."""
+    t = run.sessions
+    n_completed = t.phase_histogram.sum(axis=1)
+    rows = [
+        _phase_row(name, t.n_reached[i], n_completed[i], t.phase_s[i].sum(), t.phase_histogram[i])
+        for i, name in enumerate(PHASES)
+    ]
+    return [*rows, _phase_row("whole session", t.n.sum(), t.n.sum(), t.device_s.sum(), t.session_histogram)]
+
+
+def _phase_row(name: str, n_reached: int, n_completed: int, device_s: float, histogram: IntArray) -> PhaseRow:
+    quantiles = (log_quantile(histogram, 0.5), log_quantile(histogram, 0.95))
+    return PhaseRow(name, int(n_reached), int(n_completed), float(device_s), *quantiles)
+
+
+def display(run: Run, values: FloatArray, *, n_bins: int = DISPLAY_BINS) -> Series:
+    """Sums in bins of a round width, at most ``n_bins`` of them, for a figure."""
+    grid = run.grid.coarser(display_width_s(run.grid.horizon_s, n_bins=n_bins))
+    return Series(grid, run.grid.coarsen(values, grid))
+
+
+def in_flight(run: Run) -> Series:
+    """Mean number of devices in a session, per display bin (overlap seconds ÷ seconds of the bin)."""
+    series = display(run, run.sessions.in_flight_s)
+    return Series(series.grid, series.values / series.grid.seconds())
+
+
+def peak_hour(run: Run, values: FloatArray) -> float | None:
+    """The largest sum in an hour of simulated time counted from its start; None if the run is shorter."""
+    if run.grid.horizon_s < HOUR_S:
+        return None
+    return float(run.grid.coarsen(values, run.grid.coarser(HOUR_S)).max())
+
+
+def step_times(run: Run) -> StepTimes:
+    """Seconds per committed server step.
+
+    Synchronous: from the start of a round to its close. Buffered: from one step to the next.
+    """
+    steps = run.steps.filter(pc.field("is_committed")).sort_by("step")
+    closed = steps.column("closed_at").to_numpy()
+    if run.summary["protocol"] == "sync":
+        return StepTimes(closed, closed - steps.column("started_at").to_numpy())
+    return StepTimes(closed[1:], np.diff(closed))
+
+
+def n_abandoned(run: Run) -> int:
+    """Rounds that closed below their quorum."""
+    return int(pc.sum(pc.invert(run.steps.column("is_committed"))).as_py() or 0)
+
+
+def eligible_by_hour(run: Run) -> FloatArray:
+    """Mean eligible share in each hour of the simulated day, ``float64[24]``; NaN where not sampled.
+
+    Simulated time 0 is midnight.
+    """
+    at = run.gauges.column("at").to_numpy()
+    hour = (at % DAY_S // HOUR_S).astype(np.int64)
+    share = run.gauges.column("eligible_fraction").to_numpy()
+    n = np.bincount(hour, minlength=24).astype(np.float64)
+    sums = np.bincount(hour, weights=share, minlength=24).astype(np.float64)
+    mean: FloatArray = np.divide(sums, n, out=np.full(24, np.nan), where=n > 0)
+    return mean
+
+
+def metric_names(run: Run) -> list[str]:
+    """Evaluated metrics, the one to look at first in front."""
+    names = pc.unique(run.evals.column("metric")).to_pylist()
+    return sorted(names, key=lambda name: (METRIC_ORDER.index(name) if name in METRIC_ORDER else 99, name))
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether a metric falls as the model improves."""
+    return any(word in metric for word in LOWER_IS_BETTER)
+
+
+def metric_curve(run: Run, metric: str) -> MetricCurve:
+    """One metric over simulated time and over the device-hours of the sessions ended by then."""
+    rows = run.evals.filter(pc.field("metric") == pa.scalar(metric))
+    at = rows.column("at").to_numpy()
+    instants = np.unique(run.evals.column("at").to_numpy())
+    device_s = np.cumsum(run.sessions.ended_device_s)[np.searchsorted(instants, at)]
+    return MetricCurve(at, device_s / HOUR_S, rows.column("value").to_numpy())
+
+
+def top_share(nth_session: IntArray, fraction: float) -> float | None:
+    """Share of all sessions done by the busiest ``fraction`` of the devices that took part.
+
+    ``nth_session[k]`` is the number of devices with more than k sessions, so of the m busiest
+    devices ``min(m, nth_session[k])`` have a session number k.
+    """
+    if not nth_session.sum():
+        return None
+    m = int(np.ceil(fraction * nth_session[0]))
+    return float(np.minimum(nth_session, m).sum() / nth_session.sum())
+
+
+def headline(run: Run) -> dict[str, Any]:
+    """The numbers a reader wants first; None where the run did not measure them."""
+    return {
+        **{key: run.summary[key] for key in ("simulated_s", "n_devices", "n_steps", "n_versions", "n_sessions")},
+        **_step_numbers(run),
+        **_session_numbers(run),
+        **_traffic_numbers(run),
+        **_energy_numbers(run),
+        **_participation_numbers(run),
+        "metrics": run.summary["metrics"],
+        "central_metrics": run.summary.get("central_metrics"),
+    }
+
+
+def _step_numbers(run: Run) -> dict[str, Any]:
+    seconds = step_times(run).seconds
+    staleness = run.sessions.staleness[0]
+    return {
+        "n_abandoned_rounds": n_abandoned(run),
+        "step_median_s": float(np.median(seconds)) if seconds.size else None,
+        "step_p95_s": float(np.quantile(seconds, 0.95)) if seconds.size else None,
+        "staleness_median": count_quantile(staleness, 0.5),
+        "staleness_p95": count_quantile(staleness, 0.95),
+    }
+
+
+def _session_numbers(run: Run) -> dict[str, Any]:
+    t = run.sessions
+    n, device_s = int(t.n.sum()), float(t.device_s.sum())
+    useful_s = float(t.device_s[AGGREGATED])
+    return {
+        "aggregated_fraction": int(t.n[AGGREGATED]) / n if n else None,
+        "device_s": device_s,
+        "wasted_device_s": device_s - useful_s,
+        "wasted_fraction": 1 - useful_s / device_s if device_s else None,
+        "session_median_s": log_quantile(t.session_histogram, 0.5),
+        "session_p95_s": log_quantile(t.session_histogram, 0.95),
+        "mean_in_flight": device_s / run.grid.horizon_s,
+        "peak_in_flight": float((t.in_flight_s / run.grid.seconds()).max()),
+    }
+
+
+def _traffic_numbers(run: Run) -> dict[str, Any]:
+    t = run.sessions
+    return {
+        "download_bytes": int(t.download_bytes.sum()),
+        "upload_bytes": int(t.upload_bytes.sum()),
+        "peak_hour_download_bytes": peak_hour(run, t.download_by_bin),
+        "peak_hour_upload_bytes": peak_hour(run, t.upload_by_bin),
+    }
+
+
+def _energy_numbers(run: Run) -> dict[str, Any]:
+    """Energy; a run that booked no joule at all had no energy model, which is unknown and not zero."""
+    n, joules = int(run.sessions.n.sum()), float(run.sessions.joules.sum())
+    return {
+        "joules_per_session": joules / n if joules else None,
+        "energy_kwh": joules / J_PER_KWH if joules else None,
+        "wasted_energy_fraction": 1 - float(run.sessions.joules[AGGREGATED]) / joules if joules else None,
+    }
+
+
+def _participation_numbers(run: Run) -> dict[str, Any]:
+    nth, traces = run.sessions.nth_session, run.sessions.base_trace
+    n_distinct = int(nth[0]) if nth.size else 0
+    return {
+        "n_distinct_devices": n_distinct,
+        "distinct_fraction": n_distinct / run.summary["n_devices"],
+        "max_sessions_per_device": len(nth),
+        "top_tenth_share": top_share(nth, 0.1),
+        "n_base_traces_used": int((traces > 0).sum()),
+    }

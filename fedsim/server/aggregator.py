@@ -1,0 +1,71 @@
+"""The aggregator: a queue of reports before *c* workers, and the weights of updates in a step."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Literal
+
+import numpy as np
+
+from fedsim import rng
+from fedsim.errors import InputError
+from fedsim.units import FloatArray, IntArray
+
+Service = Literal["fixed", "exponential"]
+Weighting = Literal["examples", "uniform"]
+
+
+class Aggregator:
+    """First come, first served over ``n_workers``; serving one report takes
+
+    ``service_s + upload_bytes ÷ bytes_per_s`` (``bytes_per_s`` None: no cost per byte), as it is or
+    as the mean of an exponential law.
+    """
+
+    def __init__(
+        self, *, seed: int, n_workers: int, service_s: float, bytes_per_s: float | None, service: Service
+    ) -> None:
+        if n_workers < 1:
+            raise InputError("aggregator.n_workers must be at least 1", value=n_workers)
+        if service_s < 0 or (bytes_per_s is not None and bytes_per_s <= 0):
+            raise InputError("aggregator.service_s and bytes_per_s must be positive", value=(service_s, bytes_per_s))
+        if service not in ("fixed", "exponential"):
+            raise InputError("aggregator.service is unknown", value=service, allowed="fixed, exponential")
+        self.seed, self.service_s, self.bytes_per_s, self.service = seed, service_s, bytes_per_s, service
+        self._free_at = [0.0] * n_workers
+        self._n_served = 0
+        self._delayed = np.zeros((2, 0))  # arrival and start of service of reports that had to wait
+
+    def serve(self, arrivals: FloatArray, upload_bytes: int) -> FloatArray:
+        """Instants at which reports are ingested; ``arrivals`` ascend, within and across calls."""
+        mean_s = self.service_s + (upload_bytes / self.bytes_per_s if self.bytes_per_s else 0.0)
+        if mean_s == 0.0:
+            return arrivals
+        service_s = np.full(len(arrivals), mean_s)
+        if self.service == "exponential":
+            numbers = np.arange(self._n_served, self._n_served + len(arrivals))
+            service_s *= -np.log(rng.uniform(self.seed, "aggregator/service", numbers))
+        self._n_served += len(arrivals)
+        done = np.array([self._serve_one(at, s) for at, s in zip(arrivals.tolist(), service_s.tolist(), strict=True)])
+        starts = done - service_s
+        is_late = starts > arrivals
+        self._delayed = np.concatenate([self._delayed, np.stack([arrivals[is_late], starts[is_late]])], axis=1)
+        return done
+
+    def _serve_one(self, arrival: float, service_s: float) -> float:
+        # The earliest free worker takes the report (Kiefer and Wolfowitz 1955).
+        done_at = max(arrival, self._free_at[0]) + service_s
+        heapq.heapreplace(self._free_at, done_at)
+        return done_at
+
+    def n_waiting(self, now: float) -> int:
+        """Reports that have arrived and wait for a worker at ``now``; instants asked for ascend."""
+        self._delayed = self._delayed[:, self._delayed[1] > now]
+        return int((self._delayed[0] <= now).sum())
+
+
+def example_weights(n_examples: IntArray, weighting: Weighting) -> FloatArray:
+    """Weight of each update before normalisation: its examples, or 1."""
+    if weighting not in ("examples", "uniform"):
+        raise InputError("weighting is unknown", value=weighting, allowed="examples, uniform")
+    return n_examples.astype(np.float64) if weighting == "examples" else np.ones(len(n_examples))

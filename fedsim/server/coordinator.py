@@ -1,0 +1,31 @@
+"""What the two protocols have in common: a coordinator is a SimPy process that drives a job."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import simpy
+
+from fedsim.server.job import Job
+
+Process = Generator[simpy.Event, Any, None]
+
+
+class Coordinator(Protocol):
+    """A protocol of training: when devices are assigned and when updates are aggregated."""
+
+    name: str
+    max_staleness: int
+
+    def run(self, env: simpy.Environment, job: Job) -> Process:
+        """Drive the job until its stop condition is met."""
+        ...
+
+    def in_flight(self, now: float) -> int:
+        """Devices in a session at ``now``."""
+        ...
+
+    def n_waiting(self, now: float) -> int:
+        """Reports that wait for an aggregator worker at ``now``."""
+        ...

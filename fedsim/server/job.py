@@ -1,0 +1,249 @@
+"""One FL job on the fleet: assigns sessions, books how they end, steps and evaluates the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim import rng
+from fedsim.data.clients import ClientData, client_of
+from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Device, Sessions, Work
+from fedsim.errors import InputError, SimulationError
+from fedsim.fleet.availability import Availability, Track
+from fedsim.fleet.participation import Participation
+from fedsim.log import RowLog, SessionLog
+from fedsim.schema import EVALS, STEPS
+from fedsim.server.selector import NOBODY, Selection, Selector
+from fedsim.training.trainer import Trainer, Updates
+from fedsim.units import FloatArray, format_duration
+
+_RETRY_S = 60.0  # an incomplete selection is tried again at the next change of the fleet, at the latest then
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a run ends: the first of these that is met (None: never)."""
+
+    max_steps: int | None
+    max_s: float | None
+    metric: str | None = None
+    metric_at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_s is None:
+            raise InputError("stop.max_steps or stop.max_s must be given", value=None)
+        if (self.max_steps is not None and self.max_steps < 1) or (self.max_s is not None and self.max_s <= 0):
+            raise InputError("stop.max_steps and stop.max_s must be positive", value=(self.max_steps, self.max_s))
+        if (self.metric is None) != (self.metric_at_least is None):
+            raise InputError(
+                "stop.metric and stop.metric_at_least go together", value=(self.metric, self.metric_at_least)
+            )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When the newest model is evaluated on held-out data: every so many steps, seconds, or both."""
+
+    every_steps: int | None
+    every_s: float | None
+
+    def __post_init__(self) -> None:
+        if (self.every_steps is not None and self.every_steps < 1) or (self.every_s is not None and self.every_s <= 0):
+            raise InputError(
+                "evaluation.every_steps and every_s must be positive", value=(self.every_steps, self.every_s)
+            )
+
+
+class Job:
+    """What both protocols share. Coordinators decide when; the job does."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        availability: Availability,
+        track: Track | None,
+        device: Device,
+        selector: Selector,
+        clients: ClientData,
+        work: Work,
+        trainer: Trainer,
+        stop: Stop,
+        evaluation: Evaluation,
+        sessions: SessionLog,
+    ) -> None:
+        self.seed, self.availability, self.track, self.device = seed, availability, track, device
+        self.selector, self.clients, self.work, self.trainer = selector, clients, work, trainer
+        self.stop, self.evaluation, self.sessions = stop, evaluation, sessions
+        self.participation = Participation()
+        self.steps, self.evals = RowLog(STEPS), RowLog(EVALS)
+        self.version = 0
+        self.n_assigned = 0
+        self.stop_reason = ""
+        self.ended_at = math.nan
+        self.metrics: dict[str, float] = {}
+        self.on_step: Callable[[float], None] = lambda at: None
+        self._evaluated_version = -1
+        self._next_evaluation_at = 0.0
+        self._retry_at = -math.inf
+
+    @property
+    def until(self) -> float:
+        """The instant at which the run's time is up."""
+        return math.inf if self.stop.max_s is None else self.stop.max_s
+
+    # Assignment
+
+    def select(self, now: float, n: int) -> Selection:
+        """Up to ``n`` devices that may be assigned now; none while a retry is not due."""
+        if now < self._retry_at:
+            return NOBODY
+        selection = self.selector.select(self.availability, self.participation, now=now, n=n)
+        if len(selection.ids) < n:
+            self._retry_at = self._next_chance(now)
+        return selection
+
+    def _next_chance(self, now: float) -> float:
+        if self.availability.eligible_fraction(now) > 0:
+            return min(self.availability.next_change(now), now + _RETRY_S)
+        start = self.availability.earliest_start(now)
+        if math.isinf(start):
+            raise SimulationError("no device of this fleet is ever eligible under its rule")
+        if start > self.until and not self.n_assigned:
+            raise SimulationError(
+                f"no device is eligible before the run's end at {format_duration(self.until)}: "
+                f"the first one would be at {format_duration(start)}"
+            )
+        return start
+
+    @property
+    def retry_at(self) -> float:
+        """Instant before which another selection would find nothing new."""
+        return self._retry_at
+
+    def assign(self, selection: Selection, now: float) -> Sessions:
+        """Plan one session for each selected device, starting now from the newest version."""
+        ids = selection.ids
+        client_ids = client_of(ids, n_clients=self.clients.n_clients, seed=self.seed)
+        rows = self.device.plan(
+            self.availability,
+            self.track,
+            self.work,
+            now=now,
+            ids=ids,
+            cells=selection.cells,
+            k=self.participation.n_sessions(ids),
+            n_examples=self.clients.n_examples(client_ids),
+        )
+        rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))
+        rows["client_id"], rows["version"] = client_ids, self.version
+        self.n_assigned += len(ids)
+        self.participation.start(ids, rows["end_at"])
+        return rows
+
+    # Ends of sessions
+
+    def settle(self, rows: Sessions, close_at: float) -> Sessions:
+        """Decide sessions that were not aggregated when the server closed at ``close_at``; log them.
+
+        A device asks before it uploads: from ``close_at`` on it is told that it is not needed (ABORTED).
+        """
+        is_told = (rows["train_end_at"] <= rows["end_at"]) & (rows["train_end_at"] >= close_at)
+        told_at = np.where(np.isfinite(rows["train_end_at"]), rows["train_end_at"], close_at)
+        rows["end_at"] = np.where(is_told, told_at, rows["end_at"])
+        rows["outcome"] = np.where(is_told, ABORTED, np.where(rows["outcome"] == REPORTS, LATE, rows["outcome"]))
+        self.participation.end(rows["device_id"], rows["end_at"])
+        self.sessions.add(rows)
+        return rows
+
+    def finish(self, rows: Sessions, outcome: int | None = None) -> None:
+        """Log sessions with the outcome their plan has, or with ``outcome``."""
+        if outcome is not None:
+            rows["outcome"] = outcome
+        if len(rows):
+            self.sessions.add(rows)
+
+    # Steps
+
+    def step(self, rows: Sessions, coefficients: FloatArray, *, started_at: float, at: float, n_assigned: int) -> None:
+        """Aggregate reported sessions with the given coefficients into the next version, at instant ``at``."""
+        self.evaluate_until(at)
+        rows["staleness"] = self.version - rows["version"]
+        rows["weight"] = coefficients
+        self.participation.aggregate(rows["device_id"], at)
+        result = self.trainer.step(
+            Updates(
+                client_ids=rows["client_id"],
+                versions=rows["version"],
+                weights=coefficients,
+                seeds=rng.bits(self.seed, "update", rows["device_id"], rows["participation"]),
+            )
+        )
+        self.version += 1
+        self._log_step(
+            rows, started_at, at, n_assigned, is_committed=True, loss=result.train_loss, norm=result.update_norm
+        )
+        self.finish(rows, AGGREGATED)
+        if self.evaluation.every_steps and self.version % self.evaluation.every_steps == 0:
+            self._evaluate(at)
+        if self.stop.max_steps is not None and self.version >= self.stop.max_steps:
+            self.stop_reason = self.stop_reason or "max_steps"
+        self.on_step(at)
+
+    def abandon(self, rows: Sessions, *, started_at: float, at: float, n_assigned: int, outcome: int) -> None:
+        """Log a round that missed its quorum; what was reported is lost."""
+        self._log_step(rows[:0], started_at, at, n_assigned, is_committed=False, loss=None, norm=None)
+        self.finish(rows, outcome)
+
+    def _log_step(
+        self, rows: Sessions, started_at: float, at: float, n_assigned: int, *, is_committed: bool,
+        loss: float | None, norm: float | None,
+    ) -> None:  # fmt: skip
+        self.steps.add(
+            step=len(self.steps.rows),
+            version=self.version,
+            started_at=started_at,
+            closed_at=at,
+            is_committed=is_committed,
+            n_assigned=n_assigned,
+            n_aggregated=len(rows),
+            mean_staleness=float(rows["staleness"].mean()) if len(rows) else None,
+            train_loss=loss,
+            update_norm=norm,
+        )
+
+    # Evaluation
+
+    def evaluate_until(self, at: float) -> None:
+        """Evaluate at every scheduled instant up to ``at`` with the version of that instant."""
+        while self._next_evaluation_at <= at:
+            self._evaluate(self._next_evaluation_at)
+            self._next_evaluation_at += self.evaluation.every_s or math.inf
+
+    def _evaluate(self, at: float) -> None:
+        if self._evaluated_version != self.version:
+            self.metrics = self.trainer.evaluate()
+            self._evaluated_version = self.version
+        for name, value in self.metrics.items():
+            self.evals.add(at=at, version=self.version, metric=name, value=value)
+        if self.stop.metric is not None and self.metrics:
+            self._check_target()
+
+    def _check_target(self) -> None:
+        metric, goal = self.stop.metric, self.stop.metric_at_least
+        if metric not in self.metrics:
+            raise InputError("stop.metric is not evaluated", value=metric, allowed=", ".join(self.metrics))
+        if goal is not None and self.metrics[metric] >= goal:
+            self.stop_reason = self.stop_reason or "target"
+
+    def end(self, at: float) -> None:
+        """Evaluate the last version and close the session log."""
+        self.evaluate_until(at)
+        if self._evaluated_version != self.version or not self.evals.rows:
+            self._evaluate(at)
+        self.stop_reason = self.stop_reason or "max_s"
+        self.ended_at = at
+        self.sessions.close()

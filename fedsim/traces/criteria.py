@@ -1,0 +1,207 @@
+"""Eligibility: a rule over a trace set compiled once to windows of time, and channels to step functions.
+
+Both are CSR arrays over all base traces, computed for all events at once. Events that share one
+millisecond of a device are applied in file order and then looked at once; sentinels are ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim.errors import InputError
+from fedsim.schema import CHANNELS
+from fedsim.traces.canonical import CHANNEL_CODE, FACTS, Float32Array, Int8Array, TraceSet
+from fedsim.traces.expression import TRUE, UNKNOWN, Comparison, is_unknown
+from fedsim.traces.rule import Rule
+from fedsim.units import BoolArray, IntArray
+
+__all__ = ["Levels", "Rule", "Unknown", "Windows", "compile_channel", "compile_rule"]
+
+Unknown = Literal["ineligible", "eligible"]
+_UNKNOWNS = ("ineligible", "eligible")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Half-open spans ``[start_ms, end_ms)`` in which each trace is eligible.
+
+    Trace i has windows ``offsets[i] : offsets[i + 1]``, inside ``0 … period_ms[i]``, sorted and separated by gaps.
+    """
+
+    offsets: IntArray  # int64[n + 1]
+    start_ms: IntArray  # int64[m], since the trace's first instant
+    end_ms: IntArray  # int64[m]
+    period_ms: IntArray  # int64[n]
+    trace_start_ms: IntArray  # int64[n], since the set's first midnight
+    is_local: BoolArray  # bool[n], False: hour of day unknown
+
+    @property
+    def n(self) -> int:
+        """Number of traces."""
+        return len(self.period_ms)
+
+    @property
+    def open_ms(self) -> IntArray:
+        """Eligible time of each trace within one period, int64[n]."""
+        total = np.concatenate([[0], np.cumsum(self.end_ms - self.start_ms)])
+        return np.diff(total[self.offsets])
+
+    @property
+    def trace_of_window(self) -> npt.NDArray[np.int32]:
+        """The trace of every window, int32[m]."""
+        return np.repeat(np.arange(self.n, dtype=np.int32), np.diff(self.offsets))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """One channel as a step function: ``value[k]`` holds from ``at_ms[k]`` to the next entry of the trace.
+
+    Every trace has an entry at 0, NaN if the channel is unknown there. Entries are strictly increasing
+    in a trace and lie inside ``0 … period_ms``.
+    """
+
+    offsets: IntArray  # int64[n + 1]
+    at_ms: IntArray  # int64[m], since the trace's first instant
+    value: Float32Array  # float32[m], NaN unknown
+    period_ms: IntArray  # int64[n]
+    trace_start_ms: IntArray  # int64[n]
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The events of a few channels, and the rows that are the last of their instant."""
+
+    device: npt.NDArray[np.int32]
+    at_ms: IntArray
+    channel: Int8Array
+    value: Float32Array
+    first_row: npt.NDArray[np.int32]  # of the row's device, per row in `last`
+    last: npt.NDArray[np.int32]  # rows at which the state of a device is looked at
+
+    @classmethod
+    def of(cls, traces: TraceSet, channels: frozenset[str]) -> _Log:
+        events = traces.events
+        is_wanted = np.isin(CHANNELS, sorted(channels))
+        keep = is_wanted[events.channel] & ~events.is_sentinel
+        _check_channels(channels, events.channel[keep], traces.channels())
+        kept_before = np.append(0, np.cumsum(keep))[traces.offsets]
+        device = np.repeat(np.arange(traces.n, dtype=np.int32), np.diff(kept_before))
+        at_ms = events.at_ms[keep]
+        is_last = np.ones(len(at_ms), dtype=bool)
+        is_last[:-1] = (device[1:] != device[:-1]) | (at_ms[1:] != at_ms[:-1])
+        is_last &= at_ms < traces.period_ms[device]  # what happens at the very end never holds
+        last = np.flatnonzero(is_last).astype(np.int32)
+        first_row = kept_before[device[last]].astype(np.int32)
+        return cls(device, at_ms, events.channel[keep], events.value[keep], first_row, last)
+
+    def state(self, channel: str) -> Float32Array:
+        """Value of the channel at each row of ``last``, NaN before the device's first event of it."""
+        row = np.arange(len(self.channel), dtype=np.int32)
+        row[self.channel != CHANNEL_CODE[channel]] = -1
+        row = np.maximum.accumulate(row)[self.last]
+        return np.where(row >= self.first_row, self.value[row], np.float32(np.nan))
+
+
+def _check_channels(channels: frozenset[str], present: Int8Array, known: tuple[str, ...]) -> None:
+    n_events = np.bincount(present, minlength=len(CHANNELS))
+    missing = [name for name in sorted(channels) if not n_events[CHANNEL_CODE[name]]]
+    if missing:
+        allowed = ", ".join(known) or "none, the set has no events"
+        raise InputError("the trace set has no event of channel", value=missing[0], allowed=allowed)
+
+
+def compile_rule(traces: TraceSet, rule: Rule, *, unknown: Unknown) -> Windows:
+    """The windows in which each trace meets the rule.
+
+    ``unknown`` decides what an unknown outcome of the whole rule counts as.
+
+    Raises:
+        InputError: the rule names a channel of which the set has no event, or a fact of which it has no value.
+    """
+    if unknown not in _UNKNOWNS:
+        raise InputError("unknown must be decided", value=unknown, allowed=" or ".join(_UNKNOWNS))
+    log = _Log.of(traces, rule.channels)
+    _check_facts(traces, rule)
+    states = {name: log.state(name) for name in rule.channels}
+    device = log.device[log.last]
+
+    def truth_at_start(atom: Comparison) -> Int8Array:
+        return atom.truth(traces.facts[atom.name]) if atom.name in FACTS else np.full(traces.n, UNKNOWN)
+
+    def truth_at_event(atom: Comparison) -> Int8Array:
+        return truth_at_start(atom)[device] if atom.name in FACTS else atom.truth(states[atom.name])
+
+    lowest = TRUE if unknown == "ineligible" else UNKNOWN
+    is_open_at_start = rule.truth(truth_at_start, traces.n) >= lowest
+    is_open_at_event = rule.truth(truth_at_event, len(device)) >= lowest
+    return _windows(traces, device, log.at_ms[log.last], is_open_at_start, is_open_at_event)
+
+
+def _check_facts(traces: TraceSet, rule: Rule) -> None:
+    known = [name for name, values in traces.facts.items() if not is_unknown(values).all()]
+    missing = sorted(rule.facts.difference(known))
+    if missing:
+        allowed = ", ".join(known) or "none, the set has no facts"
+        where = f"rule {rule.text!r}"
+        raise InputError("no device of the trace set has the fact", value=missing[0], where=where, allowed=allowed)
+
+
+def _windows(
+    traces: TraceSet,
+    device: npt.NDArray[np.int32],
+    at_ms: IntArray,
+    is_open_at_start: BoolArray,
+    is_open_at_event: BoolArray,
+) -> Windows:
+    """Runs of open states; each device's states are its start followed by its events."""
+    position = np.arange(len(device)) + device + 1
+    start_position = np.searchsorted(device, np.arange(traces.n + 1)) + np.arange(traces.n + 1)
+    is_open = np.empty(len(device) + traces.n, dtype=bool)
+    is_open[position], is_open[start_position[:-1]] = is_open_at_event, is_open_at_start
+    from_ms = np.zeros(len(is_open), dtype=np.int64)
+    from_ms[position] = at_ms
+    until_ms = np.append(from_ms[1:], 0)
+    until_ms[start_position[1:] - 1] = traces.period_ms
+
+    is_first = np.zeros(len(is_open), dtype=bool)
+    is_first[start_position[:-1]] = True
+    opens = np.flatnonzero(is_open & (is_first | ~np.append(False, is_open[:-1])))
+    closes = np.flatnonzero(is_open & (np.append(is_first[1:], True) | ~np.append(is_open[1:], False)))
+    start_ms, end_ms = from_ms[opens], until_ms[closes]
+    is_real = end_ms > start_ms  # an event at instant 0 leaves the unknown start no time
+    opens = opens[is_real]
+    return Windows(
+        offsets=np.searchsorted(opens, start_position).astype(np.int64),
+        start_ms=start_ms[is_real],
+        end_ms=end_ms[is_real],
+        period_ms=traces.period_ms,
+        trace_start_ms=traces.start_ms,
+        is_local=traces.is_local,
+    )
+
+
+def compile_channel(traces: TraceSet, channel: str) -> Levels:
+    """The value of one channel over time; the last value of a millisecond wins.
+
+    Raises:
+        InputError: unknown channel, or the set has no event of it.
+    """
+    if channel not in CHANNELS:
+        raise InputError("unknown channel", value=channel, allowed=", ".join(CHANNELS))
+    log = _Log.of(traces, frozenset([channel]))
+    device, at_ms = log.device[log.last], log.at_ms[log.last]
+    first = np.searchsorted(device, np.arange(traces.n))
+    has_event_at_0 = np.zeros(traces.n, dtype=bool)
+    has_event_at_0[device[at_ms == 0]] = True
+    unknown_start = first[~has_event_at_0]  # np.insert puts the entry before this row
+    return Levels(
+        offsets=np.append(first, len(device)) + np.append(0, np.cumsum(~has_event_at_0)),
+        at_ms=np.insert(at_ms, unknown_start, 0),
+        value=np.insert(log.value[log.last], unknown_start, np.float32(np.nan)),
+        period_ms=traces.period_ms,
+        trace_start_ms=traces.start_ms,
+    )

@@ -1,0 +1,161 @@
+"""FLASH state traces: phones' battery, charger, network, screen and lock logs as one JSON file.
+
+Format: ``{"0": {"guid", "model", "messages"}, …}`` where ``messages`` are lines ``YYYY-MM-DD HH:MM:SS \\tEVENT``.
+Source: Yang et al., WWW 2021 (FLASH), ``data/state_traces.json``.
+
+- The clock is the phone's own wall clock without a zone: instants are naive, the host's time zone plays no part.
+- Lines without the blank before the TAB were added by the recorder to close a log; they become sentinels.
+- ``Unknown`` says "none or not classified", so the network becomes unknown, not ``none``.
+- Every log ends with a sentinel whole days after its first line; that is the period.
+- ``guid`` repeats the key and is not kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsim.errors import InputError
+from fedsim.files import read_json
+from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet, validate
+from fedsim.traces.importers.source import provenance, source_file
+from fedsim.units import DAY_MS
+
+_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)( ?)\t(\S+)", re.ASCII)
+_LEVEL = re.compile(r"(\d+\.\d)%", re.ASCII)
+_UNKNOWN = float("nan")
+_MEANING: Mapping[str, tuple[str, float]] = {
+    "screen_on": ("screen", 1.0),
+    "screen_off": ("screen", 0.0),
+    "screen_lock": ("locked", 1.0),
+    "screen_unlock": ("locked", 0.0),
+    "battery_charged_on": ("charging", 1.0),
+    "battery_charged_off": ("charging", 0.0),
+    "Unknown": ("network", _UNKNOWN),
+    **{word: ("network", float(NETWORK_CODE[word.lower()])) for word in ("wifi", "2G", "3G", "4G", "5G")},
+}
+_EPOCH = datetime(1970, 1, 1)
+_SECOND = timedelta(seconds=1)
+
+
+def import_flash(src: Path, dst: Path) -> None:
+    """FLASH state_traces.json: battery, charger, network, screen and lock logs of real phones.
+
+    Raises:
+        InputError: naming the file, device, line number and content of the first bad line.
+    """
+    source_file(src, "FLASH state traces")
+    contents = read_json(src, "FLASH state traces")
+    if not isinstance(contents, dict) or not contents:
+        raise InputError("FLASH state traces must be an object of devices", where=src, allowed='{"0": {…}, …}')
+    logs = [_Log.of(device, entry, f"device {device!r} of {src}") for device, entry in contents.items()]
+    traces = _trace_set(logs, src)
+    validate(traces, where=src)
+    traces.save(dst)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """One phone's log; ``first_ms`` counts from 1970 on the phone's own wall clock."""
+
+    device: str
+    model: str
+    first_ms: int
+    period_ms: int
+    events: Events
+
+    @classmethod
+    def of(cls, device: str, entry: Any, where: str) -> _Log:
+        if not isinstance(entry, dict):
+            raise InputError("an entry must be an object", where=where, allowed="guid, model, messages")
+        lines = _text(entry, "messages", where).rstrip("\n").split("\n")
+        rows = [_row(line, f"line {number} of {where}") for number, line in enumerate(lines, start=1)]
+        at_s, channels, values, are_sentinels = (np.array(column) for column in zip(*rows, strict=True))
+        backwards = np.flatnonzero(np.diff(at_s) < 0)
+        if backwards.size:
+            number = int(backwards[0]) + 2
+            raise InputError("time goes backwards", value=lines[number - 1], where=f"line {number} of {where}")
+        at_ms = (at_s - at_s[0]) * 1000
+        if not are_sentinels[-1] or at_ms[-1] == 0 or at_ms[-1] % DAY_MS:
+            raise InputError(
+                "the log is cut off: its last line closes no whole number of days",
+                value=lines[-1],
+                where=f"line {len(lines)} of {where}",
+            )
+        events = Events(at_ms, channels.astype(np.int8), values.astype(np.float32), are_sentinels)
+        return cls(device, _text(entry, "model", where), int(at_s[0]) * 1000, int(at_ms[-1]), events)
+
+
+def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"{name!r} must be a text", value=value, where=where)
+    return value
+
+
+def _row(line: str, where: str) -> tuple[int, int, float, bool]:
+    """Seconds since 1970 on the naive clock, channel, value, is_sentinel."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise InputError("bad line", value=line, where=where, allowed="YYYY-MM-DD HH:MM:SS, TAB, event")
+    try:
+        instant = datetime.fromisoformat(match[1])
+    except ValueError as error:
+        raise InputError(f"bad date ({error})", value=line, where=where) from error
+    channel, value = _meaning(match[3], line, where)
+    return (instant - _EPOCH) // _SECOND, CHANNEL_CODE[channel], value, match[2] == ""
+
+
+def _meaning(event: str, line: str, where: str) -> tuple[str, float]:
+    level = _LEVEL.fullmatch(event)
+    if level is not None and float(level[1]) <= 100:
+        return "battery", float(level[1])
+    if event not in _MEANING:
+        raise InputError("unknown event", value=line, where=where, allowed=", ".join((*_MEANING, "0.0% … 100.0%")))
+    return _MEANING[event]
+
+
+def _trace_set(logs: list[_Log], src: Path) -> TraceSet:
+    midnight_ms = min(log.first_ms for log in logs) // DAY_MS * DAY_MS
+    events = [log.events for log in logs]
+    return TraceSet(
+        device_id=np.array([log.device for log in logs], dtype=object),
+        start_ms=np.array([log.first_ms - midnight_ms for log in logs], dtype=np.int64),
+        period_ms=np.array([log.period_ms for log in logs], dtype=np.int64),
+        is_local=np.ones(len(logs), dtype=bool),
+        facts={
+            "model": np.array([log.model for log in logs], dtype=object),
+            "ram_gb": np.full(len(logs), np.nan, dtype=np.float32),
+            "os_version": np.full(len(logs), np.nan, dtype=np.float32),
+        },
+        offsets=np.cumsum([0, *(len(log) for log in events)], dtype=np.int64),
+        events=Events(
+            at_ms=np.concatenate([log.at_ms for log in events]),
+            channel=np.concatenate([log.channel for log in events]),
+            value=np.concatenate([log.value for log in events]),
+            is_sentinel=np.concatenate([log.is_sentinel for log in events]),
+        ),
+        provenance=_provenance(src, midnight_ms),
+    )
+
+
+def _provenance(src: Path, midnight_ms: int) -> dict[str, Any]:
+    said = provenance(
+        source="FLASH state traces (Yang et al., WWW 2021)",
+        licence="BSD-2-Clause, as stated by the FLASH repository",
+        importer="flash",
+        files=[src],
+        transforms=[
+            "lines without a blank before the TAB marked as sentinels",
+            "network event Unknown stored as unknown",
+            "period: first line to last sentinel",
+        ],
+    )
+    first_midnight = _EPOCH + timedelta(milliseconds=midnight_ms)
+    return said | {"first_midnight": first_midnight.date().isoformat()}
