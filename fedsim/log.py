@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsim.device.session import ABORTED, AGGREGATED, Sessions, Spent
+from fedsim.device.session import ABORTED, AGGREGATED, Sessions, Spent, joined
 from fedsim.files import write_table
 from fedsim.schema import OUTCOMES, SESSIONS, Table
 
@@ -60,7 +60,7 @@ class SessionLog:
         """Write what is buffered."""
         if not self._n_pending:
             return
-        rows = np.concatenate(self._pending)
+        rows = joined(self._pending)
         self._pending, self._n_pending = [], 0
         spent = self._spent(rows)
         self.outcome_counts += np.bincount(rows["outcome"], minlength=len(OUTCOMES))

@@ -14,6 +14,9 @@ from fedsim.schema import NETWORKS
 from fedsim.traces.canonical import NETWORK_CODE
 from fedsim.units import FloatArray, IntArray
 
+Transfer = tuple[FloatArray, npt.NDArray[np.int8]]
+
+_FAR = 1e12  # s; where the network is looked up for a transfer that never begins
 _MAX_NETWORK_CHANGES = 10_000  # a transfer that outlives so many changes will not end
 
 
@@ -58,38 +61,38 @@ class Network:
         """Network codes with the unknown ones replaced by the assumed type."""
         return np.where(np.isnan(codes), self.assumed_code, codes).astype(np.int8)
 
-    def download_end(
+    def download(
         self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray
-    ) -> FloatArray:
-        """Instants at which downloads of ``size`` bytes begun at ``start`` end (inf: never)."""
-        return self._transfer_end(track, cells, start, size, level, self._down)
+    ) -> Transfer:
+        """Instants at which downloads of ``size`` bytes end (inf: never), and the network they begin on."""
+        return self._transfer(track, cells, start, size, level, self._down)
 
-    def upload_end(
-        self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray
-    ) -> FloatArray:
-        """Instants at which uploads of ``size`` bytes begun at ``start`` end (inf: never)."""
-        return self._transfer_end(track, cells, start, size, level, self._up)
+    def upload(self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray) -> Transfer:
+        """As :meth:`download`, at the rates of the way up."""
+        return self._transfer(track, cells, start, size, level, self._up)
 
-    def _transfer_end(
+    def _transfer(
         self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray, rates: FloatArray
-    ) -> FloatArray:
+    ) -> Transfer:
         if track is None:
-            return _end_at(start, float(size), rates[self.assumed_code] * level)
-        codes, until = track.at_cells(cells, start)
-        rate = rates[self.known(codes)] * level
+            codes = np.full(len(cells), self.assumed_code, dtype=np.int8)
+            return _end_at(start, float(size), rates[codes] * level), codes
+        found, until = track.at_cells(cells, np.minimum(start, _FAR))
+        codes = self.known(found)
+        rate = rates[codes] * level
         end = _end_at(start, float(size), rate)
         crossing = np.flatnonzero(end > until)
         if crossing.size:
             left = size - rate[crossing] * (until[crossing] - start[crossing])
             end[crossing] = self._cross(track, cells[crossing], until[crossing], left, level[crossing], rates)
-        return end
+        return end, codes
 
     def _cross(
         self, track: Track, cells: IntArray, now: FloatArray, left: FloatArray, level: FloatArray, rates: FloatArray
     ) -> FloatArray:
         """End of transfers that outlive the network they began on: walk on from change to change."""
         end = np.full(len(cells), np.inf)
-        rows = np.flatnonzero(np.isfinite(now))
+        rows = np.flatnonzero(np.isfinite(left))
         for _ in range(_MAX_NETWORK_CHANGES):
             if not rows.size:
                 break

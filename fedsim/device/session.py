@@ -6,6 +6,7 @@ decided later by comparing the row's instants with the server's; nothing is race
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,19 @@ SESSION = np.dtype(
 )
 _GIVEN_UP_S = 30.0 * DAY_S  # a trip that could not end otherwise, as on a phone that is never on a network
 Sessions = npt.NDArray[np.void]  # structured array of dtype SESSION
+
+
+def joined(parts: Sequence[Sessions]) -> Sessions:
+    """Rows end to end; ``numpy.concatenate`` would compare the 18 fields of each part anew."""
+    filled = [part for part in parts if len(part)]
+    if len(filled) == 1:
+        return filled[0]
+    rows = np.empty(sum(map(len, filled)), dtype=SESSION)
+    stop = 0
+    for part in filled:
+        start, stop = stop, stop + len(part)
+        rows[start:stop] = part
+    return rows
 
 
 @dataclass(frozen=True)
@@ -116,27 +130,21 @@ class Device:
         rows["device_id"], rows["cell"], rows["participation"], rows["n_examples"] = ids, cells, k, n_examples
         rows["base_trace"] = availability.fleet.cell_trace[cells]
         rows["assigned_at"], rows["outcome"], rows["staleness"], rows["weight"] = now, REPORTS, -1, np.nan
-        rows["network"] = self._network_at(track, cells, now)
         self._plan_phases(rows, availability, track, work)
         self._cut_short(rows, availability)
         return rows
-
-    def _network_at(self, track: Track | None, cells: IntArray, now: float) -> npt.NDArray[np.int8] | int:
-        if track is None:
-            return self.network.assumed_code
-        return self.network.known(track.at_cells(cells, now)[0])
 
     def _plan_phases(self, rows: Sessions, availability: Availability, track: Track | None, work: Work) -> None:
         """Ends of download, training and upload if nothing but paused windows comes between."""
         ids, cells, k = rows["device_id"], rows["cell"], rows["participation"]
         level = self.network.level(ids, k)
         connected = rows["assigned_at"] + self.network.connect_s
-        end = self.network.download_end(track, cells, connected, work.download_bytes, level)
+        end, rows["network"] = self.network.download(track, cells, connected, work.download_bytes, level)
         rows["download_end_at"] = end = self._paused(availability, cells, rows["assigned_at"], end)
         n_examples = rows["n_examples"]
         rows["train_s"] = self.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples))
         rows["train_end_at"] = start = self._paused(availability, cells, end, end + rows["train_s"])
-        end = self.network.upload_end(track, cells, start, work.upload_bytes, level)
+        end, _ = self.network.upload(track, cells, start, work.upload_bytes, level)
         rows["upload_end_at"] = self._paused(availability, cells, start, end)
 
     def _paused(self, availability: Availability, cells: IntArray, start: FloatArray, end: FloatArray) -> FloatArray:
@@ -181,10 +189,13 @@ class Device:
         if self.crash_fraction == 0.0:
             return np.full(len(rows), np.inf)
         ids, k, start = rows["device_id"], rows["participation"], rows["assigned_at"]
-        is_struck = rng.uniform(self.seed, "crash", ids, k) < self.crash_fraction
-        moment = rng.uniform(self.seed, "crash/moment", ids, k)
+        crash_at = np.full(len(rows), np.inf)
         trip_s = rows["upload_end_at"] - start
-        return np.where(is_struck & np.isfinite(trip_s), start + moment * np.where(is_struck, trip_s, 0.0), np.inf)
+        is_struck = rng.uniform(self.seed, "crash", ids, k) < self.crash_fraction
+        struck = np.flatnonzero(is_struck & np.isfinite(trip_s))
+        moment = rng.uniform(self.seed, "crash/moment", ids[struck], k[struck])
+        crash_at[struck] = start[struck] + moment * trip_s[struck]
+        return crash_at
 
 
 @dataclass(frozen=True)

@@ -60,25 +60,21 @@ class Participation:
         kept = np.flatnonzero(old_keys != _EMPTY)
         self._rows[self._claim(old_keys[kept])] = old_rows[kept]
 
-    def n_sessions(self, ids: IntArray) -> npt.NDArray[np.int32]:
-        """Sessions each device has started."""
-        counts: npt.NDArray[np.int32] = self._rows["n_sessions"][self._find(ids)]
-        return counts
-
     def is_free(self, ids: IntArray, now: float, *, min_separation_s: float) -> BoolArray:
         """Not in a session, and not aggregated within the last ``min_separation_s`` seconds."""
         rows = self._rows[self._find(ids)]
         is_free: BoolArray = (rows["busy_until"] <= now) & (rows["participated_at"] <= now - min_separation_s)
         return is_free
 
-    def start(self, ids: IntArray, end_at: FloatArray) -> None:
-        """Book one more session for each device, which lasts until ``end_at``."""
+    def begin(self, ids: IntArray) -> npt.NDArray[np.int32]:
+        """Book one more session for each device; returns how many it started before."""
         slots = self._claim(ids)
-        self._rows["n_sessions"][slots] += 1
-        self._rows["busy_until"][slots] = end_at
+        before: npt.NDArray[np.int32] = self._rows["n_sessions"][slots]
+        self._rows["n_sessions"][slots] = before + 1
+        return before
 
     def end(self, ids: IntArray, end_at: FloatArray) -> None:
-        """Book that the devices' present sessions end at ``end_at`` after all."""
+        """Book that the devices' present sessions last until ``end_at``."""
         self._rows["busy_until"][self._find(ids)] = end_at
 
     def aggregate(self, ids: IntArray, at: FloatArray) -> None:

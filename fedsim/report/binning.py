@@ -56,7 +56,7 @@ class Grid:
         return Grid(self.horizon_s, max(width_s, self.width_s))
 
     def coarsen(self, values: npt.NDArray[Any], grid: Grid) -> FloatArray:
-        """Sums (over the last axis) of this grid's ``values`` in the bins of a coarser ``grid`` made of whole bins of this one."""
+        """Sums of this grid's ``values`` (last axis) in the bins of a ``grid`` made of whole bins of this one."""
         starts = np.arange(0, self.n_bins, round(grid.width_s / self.width_s))
         sums = np.add.reduceat(values, starts, axis=-1)
         return sums.astype(np.float64, copy=False)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import simpy
 
-from fedsim.device.session import REPORTS, SESSION, STALE, Sessions
+from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
 from fedsim.errors import InputError
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
 from fedsim.server.coordinator import Process
@@ -107,15 +107,14 @@ class BufferedCoordinator:
             is_report = rows["outcome"] == REPORTS
             job.finish(rows[~is_report])
             self._queue(rows[is_report], job.work.upload_bytes)
-        if len(self._waiting):
-            is_in = self._ingested_at <= now
-            rows, at = self._waiting[is_in], self._ingested_at[is_in]
-            self._waiting, self._ingested_at = self._waiting[~is_in], self._ingested_at[~is_in]
-            self._ingest(job, rows, at)
+        n = int(np.searchsorted(self._ingested_at, now, side="right"))
+        rows, at = self._waiting[:n], self._ingested_at[:n]
+        self._waiting, self._ingested_at = self._waiting[n:], self._ingested_at[n:]
+        self._ingest(job, rows, at)
 
     def _queue(self, rows: Sessions, upload_bytes: int) -> None:
         ingested_at = self.aggregator.serve(rows["end_at"], upload_bytes)
-        rows, ingested_at = np.concatenate([self._waiting, rows]), np.concatenate([self._ingested_at, ingested_at])
+        rows, ingested_at = joined([self._waiting, rows]), np.concatenate([self._ingested_at, ingested_at])
         order = np.argsort(ingested_at, kind="stable")
         self._waiting, self._ingested_at = rows[order], ingested_at[order]
 
@@ -128,11 +127,11 @@ class BufferedCoordinator:
             is_full = fresh.size >= room
             n = int(fresh[room - 1]) + 1 if is_full else len(rows)
             self._refuse(job, rows[:n][is_stale[:n]])
-            self._put(rows[:n][~is_stale[:n]], at[:n][~is_stale[:n]])
+            self._put(rows[fresh[:room]], at[fresh[:room]])
             if is_full:
                 self._step(job, float(at[n - 1]))
             rows, at = rows[n:], at[n:]
-        self._waiting = np.concatenate([rows, self._waiting])
+        self._waiting = joined([rows, self._waiting])
         self._ingested_at = np.concatenate([at, self._ingested_at])
 
     def _refuse(self, job: Job, rows: Sessions) -> None:
@@ -147,7 +146,7 @@ class BufferedCoordinator:
             self._n_buffered += len(rows)
 
     def _step(self, job: Job, at: float) -> None:
-        rows = np.concatenate(self._buffer)
+        rows = joined(self._buffer)
         n_assigned = job.n_assigned - self._n_assigned_before
         self._buffer, self._n_buffered, self._n_assigned_before = [], 0, job.n_assigned
         coefficients = self._coefficients(rows, job.version - rows["version"])
@@ -163,7 +162,7 @@ class BufferedCoordinator:
     def _close(self, job: Job, at: float) -> None:
         """The job is over: what is in flight, queued or buffered comes too late."""
         in_flight = self._open[np.isfinite(self._open["end_at"])]
-        rows = np.concatenate([*self._buffer, self._waiting, in_flight])
+        rows = joined([*self._buffer, self._waiting, in_flight])
         job.settle(rows[np.argsort(rows["session_id"])], at)
         self._open["end_at"] = np.inf
 

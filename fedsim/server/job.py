@@ -135,13 +135,13 @@ class Job:
             now=now,
             ids=ids,
             cells=selection.cells,
-            k=self.participation.n_sessions(ids),
+            k=self.participation.begin(ids),
             n_examples=self.clients.n_examples(client_ids),
         )
         rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))
         rows["client_id"], rows["version"] = client_ids, self.version
         self.n_assigned += len(ids)
-        self.participation.start(ids, rows["end_at"])
+        self.participation.end(ids, rows["end_at"])
         return rows
 
     # Ends of sessions

@@ -70,6 +70,13 @@ class Levels:
     period_ms: IntArray  # int64[n]
     trace_start_ms: IntArray  # int64[n]
 
+    @property
+    def hold_ms(self) -> IntArray:
+        """How long each entry holds, int64[m]."""
+        until_ms = np.append(self.at_ms[1:], 0)
+        until_ms[self.offsets[1:] - 1] = self.period_ms
+        return until_ms - self.at_ms
+
 
 @dataclass(frozen=True)
 class _Log:

@@ -166,9 +166,7 @@ def _check_names(where: str, given: Mapping[str, Any], wanted: tuple[str, ...]) 
         raise InputError(f"{where} has a missing or unknown name", value=odd[0], allowed=", ".join(wanted))
 
 
-def _check_numbers(
-    where: str, values: tuple[float, ...], *, n: int, lowest: float = 0.0, highest: float = 1e9
-) -> None:
+def _check_numbers(where: str, values: tuple[float, ...], *, n: int, lowest: float = 0.0, highest: float = 1e9) -> None:
     if len(values) != n:
         raise InputError(f"{where} has {len(values)} values", allowed=n)
     for value in values:

@@ -66,6 +66,8 @@ class Rule:
 
     def __and__(self, other: Rule) -> Rule:
         both = flat(And, [self.expression, other.expression])
+        if isinstance(both, And):
+            both = flat(And, list(dict.fromkeys(both.parts)))  # what both ask for is asked once
         return Rule(both, str(both))
 
     def __str__(self) -> str:

@@ -81,9 +81,7 @@ def synthesize(parameters: SynthesisParameters, *, n_devices: int, n_days: int, 
 def _phones(parameters: SynthesisParameters, ids: IntArray, seed: int) -> _Phones:
     factor = np.linalg.cholesky(np.array(parameters.trait_correlation))
     z = np.stack([rng.normal(seed, f"trait/{name}", ids) for name in TRAITS], axis=1) @ factor.T
-    trait = {
-        name: np.interp(z[:, i], TRAIT_Z, parameters.traits[name].quantiles) for i, name in enumerate(TRAITS)
-    }
+    trait = {name: np.interp(z[:, i], TRAIT_Z, parameters.traits[name].quantiles) for i, name in enumerate(TRAITS)}
     stays = [_mean_stays_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
     charge, idle, active = (
         trait[f"{what}_percent_per_h"] / HOUR_S for what in ("charge", "idle_discharge", "active_discharge")
@@ -231,9 +229,7 @@ def _step(clockwork: _Clockwork, phones: _Phones, walk: _Walk, k: int) -> None:
     walk.at_s[at_hour] = walk.hour[at_hour] * float(HOUR_S)
 
 
-def _change(
-    clockwork: _Clockwork, phones: _Phones, walk: _Walk, who: IntArray, process: IntArray, k: int
-) -> None:
+def _change(clockwork: _Clockwork, phones: _Phones, walk: _Walk, who: IntArray, process: IntArray, k: int) -> None:
     """The process of each phone in ``who`` changes and draws its next stay."""
     which = process[who]
     walk.state[who] ^= 1 << which
@@ -245,9 +241,7 @@ def _change(
 Columns = tuple[IntArray, IntArray, IntArray, FloatArray]  # phone, at_ms, channel, value
 
 
-def _sorted_events(
-    parameters: SynthesisParameters, phones: _Phones, path: _Path, *, n_days: int, seed: int
-) -> Columns:
+def _sorted_events(parameters: SynthesisParameters, phones: _Phones, path: _Path, *, n_days: int, seed: int) -> Columns:
     """All channels' events, sorted by phone, time and channel."""
     is_screen_on = (path.state & _SCREEN) > 0
     network = _network(parameters, phones, path, seed)

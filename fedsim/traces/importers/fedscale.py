@@ -46,19 +46,25 @@ def import_fedscale(src: Path, dst: Path, capacity: Path | None = None) -> None:
     """
     behaviour = source_file(_inside(src, "client_behave_trace") or src, "FedScale behaviour trace")
     capacity = capacity or _inside(src, "client_device_capacity")
-    clients = iter(_entries(behaviour, {"collections.OrderedDict": OrderedDict}).items())
-    n_past_end = n_mismatches = 0
     with TraceWriter(dst) as writer:
-        while items := list(islice(clients, _BATCH)):
-            batch = _Batch.of(items, behaviour)
-            writer.add(batch.trace_set(behaviour))
-            n_past_end += batch.n_past_end
-            n_mismatches += batch.n_duration_mismatches
-        writer.provenance = _provenance([behaviour] if capacity is None else [behaviour, capacity]) | {
-            "n_clients_whose_sessions_do_not_sum_to_duration": n_mismatches,
-            "n_sessions_cut_at_finish_time": n_past_end,
-        }
+        checks = _write_clients(behaviour, writer)
+        writer.provenance = _provenance([behaviour] if capacity is None else [behaviour, capacity]) | checks
         writer.hardware = None if capacity is None else _hardware(source_file(capacity, "FedScale device capacity"))
+
+
+def _write_clients(behaviour: Path, writer: TraceWriter) -> dict[str, int]:
+    """Write all clients batch by batch; how many broke a promise of the format that does no harm."""
+    clients = iter(_entries(behaviour, {"collections.OrderedDict": OrderedDict}).items())
+    n_mismatches = n_past_end = 0
+    while items := list(islice(clients, _BATCH)):
+        batch = _Batch.of(items, behaviour)
+        writer.add(batch.trace_set(behaviour))
+        n_mismatches += batch.n_duration_mismatches
+        n_past_end += batch.n_past_end
+    return {
+        "n_clients_whose_sessions_do_not_sum_to_duration": n_mismatches,
+        "n_sessions_cut_at_finish_time": n_past_end,
+    }
 
 
 def _inside(folder: Path, name: str) -> Path | None:

@@ -1,0 +1,324 @@
+"""Run directories made by hand or by chance, in the documented format."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedsim.schema import EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS, Table
+from fedsim.units import DAY_S, HOUR_S
+
+CONFIG = """\
+seed: 3
+fleet:
+  n_devices: 1000
+protocol:
+  buffer: 2  # assumed
+"""
+DEFAULTS = {
+    "client_id": 0,
+    "version": 0,
+    "network": 1,
+    "n_examples": 10,
+    "base_trace": 0,
+    "participation": 0,
+    "compute_s": 0.0,
+    "download_bytes": 0,
+    "upload_bytes": 0,
+    "compute_j": 0.0,
+    "radio_j": 0.0,
+}
+
+
+def table(schema: Table, rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema.arrow())
+
+
+def session(**row: Any) -> dict[str, Any]:
+    """A session row; the outcome by name, columns that are not given get plain values."""
+    return {**DEFAULTS, "session_id": 0, "device_id": 0, **row, "outcome": OUTCOMES.index(row["outcome"])}
+
+
+def summary(sessions: pa.Table, **values: Any) -> dict[str, Any]:
+    counts = np.bincount(sessions.column("outcome").to_numpy().astype(np.int64), minlength=len(OUTCOMES))
+    return {
+        "seed": 3,
+        "n_devices": 1000,
+        "simulated_s": 4 * HOUR_S,
+        "n_steps": 2,
+        "n_versions": 2,
+        "n_sessions": sessions.num_rows,
+        "outcomes": dict(zip(OUTCOMES, counts.tolist(), strict=True)),
+        "metrics": {},
+        "protocol": "buffered",
+        "rule": "charging & network == wifi & locked",
+        "n_base_traces": 100,
+        "eligible_fraction_mean": 0.059,
+        "stop_reason": "max_steps",
+        "n_parameters": 4810,
+        "model_bytes": 19240,
+        **values,
+    }
+
+
+def write_run(
+    folder: Path,
+    *,
+    sessions: pa.Table,
+    steps: pa.Table,
+    evals: pa.Table,
+    gauges: pa.Table,
+    summary: dict[str, Any],
+    n_files: int = 1,
+    config: str = CONFIG,
+) -> Path:
+    (folder / "sessions").mkdir(parents=True)
+    for part in range(n_files):
+        rows = sessions.slice(part * sessions.num_rows // n_files, sessions.num_rows // n_files + 1)
+        last = (part + 1) * sessions.num_rows // n_files - part * sessions.num_rows // n_files
+        pq.write_table(rows.slice(0, last), folder / "sessions" / f"part-{part:05d}.parquet")
+    for schema, rows in ((STEPS, steps), (EVALS, evals), (GAUGES, gauges)):
+        pq.write_table(rows, folder / f"{schema.name}.parquet")
+    (folder / "config.yaml").write_text(config)
+    provenance = {
+        "version": "0.1.0",
+        "commit": "0123abc",
+        "seed": 3,
+        "wall_s": 12.5,
+        "overrides": ["fleet.n_devices=1000", "seed=3"],
+        "trace_hash": "feed" * 16,
+    }
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+HAND_SESSIONS = [
+    # 30 min, useful: download 10 min, training 15 min, upload 5 min
+    session(
+        session_id=0, device_id=7, assigned_at=0.0, download_end_at=600.0, train_end_at=1500.0, upload_end_at=1800.0,
+        end_at=1800.0, outcome="AGGREGATED", staleness=0, weight=0.5, compute_s=900.0, download_bytes=6000,
+        upload_bytes=3000, compute_j=90.0, radio_j=10.0,
+    ),
+    # an hour across two hours, useful, stale by 1; waits 10 min for the server
+    session(
+        session_id=1, device_id=8, base_trace=1, assigned_at=1800.0, download_end_at=2400.0, train_end_at=4200.0,
+        upload_end_at=4800.0, end_at=5400.0, outcome="AGGREGATED", staleness=1, weight=0.5, compute_s=1800.0,
+        download_bytes=6000, upload_bytes=3000, compute_j=180.0, radio_j=20.0,
+    ),
+    # the first device again, interrupted in training, 15 min
+    session(
+        session_id=2, device_id=7, participation=1, base_trace=1, assigned_at=6300.0, download_end_at=6600.0, end_at=7200.0,
+        outcome="INTERRUPTED", compute_s=600.0, download_bytes=6000, compute_j=60.0, radio_j=5.0,
+    ),
+    # interrupted in the middle of the download, 15 min over an hour's edge
+    session(
+        session_id=3, device_id=9, assigned_at=10350.0, end_at=11250.0, outcome="INTERRUPTED",
+        download_bytes=3000, radio_j=5.0,
+    ),
+    # refused as stale, 60 min; nothing else in the last hour
+    session(
+        session_id=4, device_id=7, participation=2, assigned_at=10800.0, download_end_at=10800.0, train_end_at=10800.0,
+        upload_end_at=14400.0, end_at=14400.0, outcome="STALE", staleness=4, upload_bytes=3600, radio_j=30.0,
+    ),
+]  # fmt: skip
+HAND_STEPS = [
+    {"step": 0, "version": 1, "started_at": 600.0, "closed_at": 1800.0, "is_committed": True, "n_assigned": 1,
+     "n_aggregated": 1, "mean_staleness": 0.0},
+    {"step": 1, "version": 1, "started_at": 1800.0, "closed_at": 3600.0, "is_committed": False, "n_assigned": 1,
+     "n_aggregated": 0},
+    {"step": 2, "version": 2, "started_at": 3600.0, "closed_at": 5400.0, "is_committed": True, "n_assigned": 1,
+     "n_aggregated": 1, "mean_staleness": 1.0},
+]  # fmt: skip
+HAND_EVALS = [
+    {"at": at, "version": version, "metric": metric, "value": value}
+    for at, version, accuracy, loss in ((0.0, 0, 0.1, 2.3), (1800.0, 1, 0.5, 1.5), (5400.0, 2, 0.9, 0.4))
+    for metric, value in (("log_loss", loss), ("accuracy", accuracy))
+]
+HAND_GAUGES = [
+    {"at": hour * 3600.0, "eligible_fraction": share, "in_flight": 1, "n_waiting": 0, "version": 0}
+    for hour, share in ((0, 0.08), (1, 0.06), (3, 0.04), (24, 0.10))
+]  # fmt: skip
+
+
+def hand_made(folder: Path, *, n_files: int = 1, **summary_values: Any) -> Path:
+    """Five sessions whose numbers a reader can check in the head."""
+    sessions = table(SESSIONS, HAND_SESSIONS)
+    values = {"metrics": {"accuracy": 0.9, "log_loss": 0.4}, "central_metrics": {"accuracy": 0.95}, **summary_values}
+    return write_run(
+        folder,
+        sessions=sessions,
+        steps=table(STEPS, HAND_STEPS),
+        evals=table(EVALS, HAND_EVALS),
+        gauges=table(GAUGES, HAND_GAUGES),
+        summary=summary(sessions, **values),
+        n_files=n_files,
+    )
+
+
+def without_training(folder: Path, **summary_values: Any) -> Path:
+    """The hand-made sessions of a run that trained nothing, evaluated nothing and knew no energy."""
+    free = {"compute_j": 0.0, "radio_j": 0.0}
+    sessions = table(SESSIONS, [{**row, **free} for row in HAND_SESSIONS])
+    return write_run(
+        folder,
+        sessions=sessions,
+        steps=table(STEPS, HAND_STEPS),
+        evals=table(EVALS, []),
+        gauges=table(GAUGES, HAND_GAUGES),
+        summary=summary(sessions, n_parameters=None, **summary_values),
+    )
+
+
+def without_sessions(folder: Path) -> Path:
+    """A run that ended before any device was assigned."""
+    sessions = table(SESSIONS, [])
+    values = {"n_steps": 0, "n_versions": 0, "stop_reason": "max_time"}
+    return write_run(
+        folder,
+        sessions=sessions,
+        steps=table(STEPS, []),
+        evals=table(EVALS, []),
+        gauges=table(GAUGES, []),
+        summary=summary(sessions, **values),
+    )
+
+
+def random_run(
+    folder: Path, *, n: int = 200_000, days: float = 7.0, protocol: str = "buffered", seed: int = 0, n_files: int = 3
+) -> Path:
+    """A week of a fleet with a daily rhythm; nothing in it was simulated, it only looks like a run."""
+    rng = np.random.default_rng(seed)
+    horizon = days * DAY_S
+    assigned = _rhythmic_instants(rng, n, horizon)
+    columns = _random_sessions(rng, assigned, horizon, protocol)
+    sessions = pa.table(columns).select([c.name for c in SESSIONS.columns]).cast(SESSIONS.arrow())
+    steps = _random_steps(rng, sessions, protocol)
+    evals, metrics = _random_evals(rng, steps)
+    at = np.arange(0, horizon, 600.0)
+    in_flight = np.searchsorted(assigned, at) - np.searchsorted(np.sort(columns["end_at"]), at)
+    gauges = {
+        "at": at,
+        "eligible_fraction": np.clip(_rhythm(at) + rng.normal(0, 0.0015, len(at)), 0, 1),
+        "in_flight": in_flight,
+        "n_waiting": rng.poisson(1, len(at)),
+        "version": np.searchsorted(steps.column("closed_at").to_numpy(), at),
+    }
+    return write_run(
+        folder,
+        sessions=sessions,
+        steps=steps,
+        evals=evals,
+        gauges=pa.table(gauges).cast(GAUGES.arrow()),
+        summary=summary(
+            sessions,
+            n_devices=1_000_000,
+            simulated_s=horizon,
+            n_steps=steps.num_rows,
+            n_versions=steps.num_rows,
+            protocol=protocol,
+            metrics=metrics,
+            central_metrics={"accuracy": 0.972, "log_loss": 0.11},
+            eligible_fraction_mean=float(np.mean(gauges["eligible_fraction"])),
+        ),
+        n_files=n_files,
+    )
+
+
+def _rhythm(at: np.ndarray) -> np.ndarray:
+    return 0.058 + 0.025 * np.cos(2 * np.pi * (at / HOUR_S - 2) / 24)
+
+
+def _rhythmic_instants(rng: np.random.Generator, n: int, horizon: float) -> np.ndarray:
+    grid = np.linspace(0, horizon, 5000)
+    law = np.cumsum(_rhythm(grid))
+    return np.sort(np.interp(rng.uniform(law[0], law[-1], n), law, grid))
+
+
+def _random_sessions(
+    rng: np.random.Generator, assigned: np.ndarray, horizon: float, protocol: str
+) -> dict[str, np.ndarray | pa.Array]:
+    n = len(assigned)
+    download_end = assigned + rng.lognormal(1.5, 0.6, n)
+    train_end = download_end + rng.lognormal(3.6, 0.9, n)
+    upload_end = train_end + rng.lognormal(2.2, 0.7, n)
+    shares = [0.74, 0.14, 0.0, 0.05, 0.05, 0.01, 0.01] if protocol == "sync" else [0.88, 0, 0.02, 0, 0.08, 0.01, 0.01]
+    outcome = rng.choice(len(OUTCOMES), n, p=shares)
+    left = assigned + rng.uniform(0, 1, n) * (train_end - assigned)
+    end = np.minimum(np.where(outcome >= OUTCOMES.index("ABORTED"), left, upload_end), horizon)
+    outcome[(end == horizon) & (outcome == 0)] = OUTCOMES.index("ABORTED")
+    staleness = np.where(outcome == OUTCOMES.index("STALE"), 21, rng.poisson(4, n))
+    has_staleness = np.isin(outcome, (0, OUTCOMES.index("STALE")))
+    device = rng.integers(0, 120_000, n)
+    size = 1_200_000
+    reached = {"download_end_at": download_end, "train_end_at": train_end, "upload_end_at": upload_end}
+    return {
+        "session_id": np.arange(n),
+        "device_id": device,
+        "base_trace": device % 100,
+        "client_id": device,
+        "participation": _nth_occurrence(device),
+        "version": np.zeros(n),
+        "network": np.ones(n),
+        "n_examples": rng.integers(5, 200, n),
+        "assigned_at": assigned,
+        **{name: pa.array(at, mask=at > end) for name, at in reached.items()},
+        "end_at": end,
+        "outcome": outcome,
+        "staleness": pa.array(staleness, mask=~has_staleness),
+        "weight": pa.array(np.full(n, 0.01), mask=outcome != 0),
+        "compute_s": np.clip(end - download_end, 0, train_end - download_end),
+        "download_bytes": np.rint(size * np.clip((end - assigned) / (download_end - assigned), 0, 1)),
+        "upload_bytes": np.rint(size * np.clip((end - train_end) / (upload_end - train_end), 0, 1)),
+        "compute_j": 2.5 * np.clip(end - download_end, 0, train_end - download_end),
+        "radio_j": 0.8 * np.clip(end - assigned, 0, download_end - assigned),
+    }
+
+
+def _nth_occurrence(values: np.ndarray) -> np.ndarray:
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(values)])
+    nth = np.empty(len(values), dtype=np.int64)
+    nth[order] = np.arange(len(values)) - np.repeat(starts, lengths)
+    return nth
+
+
+def _random_steps(rng: np.random.Generator, sessions: pa.Table, protocol: str) -> pa.Table:
+    end = np.sort(sessions.column("end_at").to_numpy()[sessions.column("outcome").to_numpy() == 0])
+    closed = end[99::100]
+    n = len(closed)
+    gap = np.diff(closed, prepend=0.0)
+    is_committed = np.ones(n, dtype=bool) if protocol == "buffered" else rng.uniform(size=n) > 0.01
+    columns = {
+        "step": np.arange(n),
+        "version": np.cumsum(is_committed),
+        "started_at": closed - gap * rng.uniform(0.7, 1.0, n),
+        "closed_at": closed,
+        "is_committed": is_committed,
+        "n_assigned": np.full(n, 130),
+        "n_aggregated": np.full(n, 100),
+        "mean_staleness": rng.normal(4, 0.2, n),
+        "train_loss": 2.3 * np.exp(-np.arange(n) / 300) + 0.1,
+        "update_norm": np.ones(n),
+    }
+    return pa.table(columns).cast(STEPS.arrow())
+
+
+def _random_evals(rng: np.random.Generator, steps: pa.Table) -> tuple[pa.Table, dict[str, float]]:
+    at = np.r_[0.0, steps.column("closed_at").to_numpy()[19::20]]
+    version = np.arange(len(at)) * 20
+    progress = 1 - np.exp(-version / 250)
+    curves = {
+        "accuracy": np.clip(0.1 + 0.865 * progress + rng.normal(0, 0.004, len(at)), 0, 1),
+        "log_loss": 2.3 - 2.15 * progress + rng.normal(0, 0.01, len(at)),
+    }
+    parts = [
+        pa.table({"at": at, "version": version, "metric": [name] * len(at), "value": value}).cast(EVALS.arrow())
+        for name, value in curves.items()
+    ]
+    return pa.concat_tables(parts), {name: float(value[-1]) for name, value in curves.items()}
