@@ -7,7 +7,7 @@ the deadline counts; a device that asks to upload at exactly the closing instant
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,6 @@ import simpy
 from fedsim.data.clients import ClientData
 from fedsim.device.session import Device, Work, spent
 from fedsim.errors import InputError
-from fedsim.files import write_json
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.log import RowLog, SessionLog
@@ -89,8 +88,17 @@ class Simulation:
         self.track = Track(fleet, compile_channel(traces, "network")) if has_network else None
         self.gauges = RowLog(GAUGES)
 
-    def run(self, folder: Path | None = None, on_progress: Callable[[Progress], None] | None = None) -> Result:
-        """Play the run; tables go to ``folder`` (None: kept in memory only, sessions dropped)."""
+    def run(
+        self,
+        folder: Path | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        central_metrics: Mapping[str, float] | None = None,
+    ) -> Result:
+        """Play the run once; tables go to ``folder`` (None: sessions are counted and dropped).
+
+        ``central_metrics`` of a baseline are passed on to the summary. The caller writes the summary
+        when everything else is written: it marks the run as complete.
+        """
         began = time.perf_counter()
         sessions = SessionLog(
             None if folder is None else folder / "sessions",
@@ -114,11 +122,10 @@ class Simulation:
         env = simpy.Environment()
         env.process(self._sample_gauges(env, job))
         env.run(until=env.process(self.coordinator.run(env, job)))
-        summary = self._summary(job)
         if folder is not None:
             for table in (job.steps, job.evals, self.gauges):
                 table.write(folder)
-            write_json(folder / "summary.json", summary)
+        summary = self._summary(job) | ({"central_metrics": dict(central_metrics)} if central_metrics else {})
         return Result(summary, time.perf_counter() - began)
 
     def _sample_gauges(self, env: simpy.Environment, job: Job) -> Process:

@@ -68,12 +68,13 @@ def display_width_s(horizon_s: float, *, n_bins: int) -> float:
     return fitting[0] if fitting else DISPLAY_WIDTHS_S[-1]
 
 
-def spread(grid: Grid, start: FloatArray, end: FloatArray, amount: FloatArray) -> FloatArray:
+def spread(grid: Grid, start: FloatArray, end: FloatArray, amount: npt.NDArray[Any]) -> FloatArray:
     """Spread each row's amount evenly over [start, end) and add up per bin, ``float64[n_bins]``.
 
     With ``amount = end - start`` the result is the exact overlap in seconds. A row of no length
-    falls into the bin of its start. Rows must lie inside the grid.
+    falls into the bin of its start. What lies beyond the horizon is left out.
     """
+    start, end, amount = _cut(start, end, amount, grid.horizon_s)
     first, last, n = grid.index(start), grid.index(end), grid.n_bins
     is_inside = first == last
     binned = weighted_counts(first[is_inside], amount[is_inside], n)
@@ -86,6 +87,16 @@ def spread(grid: Grid, start: FloatArray, end: FloatArray, amount: FloatArray) -
     switched = weighted_counts(first + 1, rate, n) - weighted_counts(last, rate, n)
     total: FloatArray = binned + np.cumsum(switched) * grid.width_s
     return total
+
+
+def _cut(
+    start: FloatArray, end: FloatArray, amount: npt.NDArray[Any], horizon_s: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The part of each row before the horizon."""
+    first, last = np.minimum(start, horizon_s), np.minimum(end, horizon_s)
+    kept = np.where(start <= horizon_s, 1.0, 0.0)
+    np.divide(last - first, end - start, out=kept, where=end > start)
+    return first, last, amount * kept
 
 
 def weighted_counts(bins: IntArray, weights: npt.NDArray[Any], n_bins: int) -> FloatArray:

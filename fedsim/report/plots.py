@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import io
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
 from fedsim.report.svg import color, inline
 from fedsim.report.tables import OutcomeRow, Series, StepTimes
+from fedsim.report.words import percent
 from fedsim.schema import OUTCOMES
-from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray
+from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray, format_count
 
 # Small figures with large type: two stand side by side on a desk, one fills a phone.
 WIDTH_IN, HEIGHT_IN = 4.6, 2.75
 MAX_POINTS = 500
 OUTCOME_COLORS = dict(zip(OUTCOMES, ("blue", "orange", "pink", "gray", "red", "sky", "brown"), strict=True))
-STYLE = {
+# Any: the stubs list the keys of one release by name.
+STYLE: Any = {
     "font.size": 9.0,
     "svg.fonttype": "none",
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "axes.edgecolor": color("muted"),
     "axes.labelcolor": color("ink"),
-    "axes.labelsize": 9.0,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -45,100 +47,263 @@ STYLE = {
     "legend.handlelength": 1.2,
     "legend.columnspacing": 1.2,
     "lines.linewidth": 1.6,
-    "lines.solid_capstyle": "round",
 }
+P = ParamSpec("P")
 
 
-class Baseline(NamedTuple):
-    """A horizontal line to compare with."""
-
-    value: float
-    label: str
-
-
-class TimeUnit(NamedTuple):
-    """The unit of a simulated-time axis."""
+class Unit(NamedTuple):
+    """A unit of an axis: its name and its size in the unit of the data."""
 
     name: str
-    seconds: float
+    size: float
 
 
-def time_unit(horizon_s: float) -> TimeUnit:
-    """Days, hours or minutes, so that an axis has a handful of whole ticks."""
-    if horizon_s > 2 * DAY_S:
-        return TimeUnit("days", DAY_S)
-    return TimeUnit("hours", HOUR_S) if horizon_s > 2 * HOUR_S else TimeUnit("minutes", MINUTE_S)
+def drawn(paint: Callable[P, Figure]) -> Callable[P, str]:
+    """Make a function that paints a figure return its SVG, described by the first line of its docstring."""
+
+    @wraps(paint)
+    def draw(*args: P.args, **kwargs: P.kwargs) -> str:
+        buffer = io.StringIO()
+        with rc_context({**STYLE, "svg.hashsalt": paint.__name__}):
+            paint(*args, **kwargs).savefig(buffer, format="svg", metadata={"Date": None})
+        return inline(buffer.getvalue(), description=(paint.__doc__ or "").splitlines()[0])
+
+    return draw
 
 
-def eligible_over_time(at: FloatArray, share: FloatArray, horizon_s: float) -> str:
+@drawn
+def eligible_over_time(at: FloatArray, share: FloatArray, *, horizon_s: float) -> Figure:
     """Eligible share of the fleet over simulated time."""
-    with rc_context(STYLE):
-        figure, axes = _axes()
-        unit = _time_axis(axes, horizon_s)
-        at, share = _thin_mean(at, share)
-        axes.fill_between(at / unit.seconds, 100 * share, color=color("green"), alpha=0.18, linewidth=0)
-        axes.plot(at / unit.seconds, 100 * share, color=color("green"))
-        axes.set(ylabel="eligible devices (% of fleet)", ylim=(0, None))
-        return _svg(figure, "Eligible share of the fleet over simulated time")
+    figure, axes = _axes()
+    unit = _time_axis(axes, horizon_s)
+    x, y = _thin(at / unit.size), _thin(100 * share)
+    axes.fill_between(x, y, color=color("green"), alpha=0.18, linewidth=0)
+    axes.plot(x, y, color=color("green"))
+    axes.set(ylabel="eligible devices (% of fleet)", ylim=(0, None))
+    return figure
 
 
-def eligible_by_hour(share: FloatArray) -> str:
-    """Eligible share folded by hour of the simulated day; hours never sampled stay empty."""
-    with rc_context(STYLE):
-        figure, axes = _axes()
-        axes.bar(np.arange(24) + 0.5, 100 * share, width=0.86, color=color("green"))
-        axes.xaxis.set_major_locator(MultipleLocator(3))
-        axes.set(xlabel="hour of day", ylabel="eligible devices (% of fleet)", xlim=(0, 24), ylim=(0, None))
-        return _svg(figure, "Eligible share of the fleet by hour of day")
+@drawn
+def eligible_by_hour(share: FloatArray) -> Figure:
+    """Eligible share of the fleet by hour of day."""
+    figure, axes = _axes()
+    axes.bar(np.arange(24) + 0.5, 100 * share, width=0.86, color=color("green"))
+    axes.xaxis.set_major_locator(MultipleLocator(3))
+    axes.set(xlabel="hour of day", ylabel="eligible devices (% of fleet)", xlim=(0, 24), ylim=(0, None))
+    return figure
 
 
-def devices_in_flight(series: Series, mean: float) -> str:
+@drawn
+def devices_in_flight(series: Series, *, mean: float) -> Figure:
     """Devices in a session over simulated time."""
-    with rc_context(STYLE):
-        figure, axes = _axes()
-        unit = _time_axis(axes, series.grid.horizon_s)
-        edges = series.grid.edges() / unit.seconds
-        axes.stairs(series.values, edges, fill=True, color=color("blue"), alpha=0.22, linewidth=0)
-        axes.stairs(series.values, edges, color=color("blue"), linewidth=1.2, baseline=None)
-        _baseline(axes, Baseline(mean, f"mean {mean:,.3g}"))
-        axes.set(ylabel="devices in a session", ylim=(0, None))
-        return _svg(figure, "Devices in a session over simulated time")
+    figure, axes = _axes()
+    unit = _time_axis(axes, series.grid.horizon_s)
+    edges = series.grid.edges() / unit.size
+    axes.stairs(series.values, edges, fill=True, color=color("blue"), alpha=0.22, linewidth=0)
+    axes.stairs(series.values, edges, color=color("blue"), baseline=None)
+    _reference_line(axes, mean, f"mean over the run ({format_count(mean)})")
+    _short_numbers(axes)
+    axes.set(ylabel="devices in a session", ylim=(0, None))
+    figure.legend(loc="outside upper left")
+    return figure
 
 
-def outcomes_over_time(series: Series) -> str:
-    """Sessions ended per hour of simulated time, stacked by outcome; ``series.values`` is [outcome, bin]."""
-    with rc_context(STYLE):
-        figure, axes = _axes()
-        unit = _time_axis(axes, series.grid.horizon_s)
-        edges = series.grid.edges() / unit.seconds
-        below = np.zeros(series.grid.n_bins)
-        for name, rate in zip(OUTCOMES, series.per_hour(), strict=True):
-            if rate.any():
-                axes.stairs(below + rate, edges, baseline=below, fill=True, color=color(OUTCOME_COLORS[name]), label=name)
-                below = below + rate
-        axes.yaxis.set_major_formatter(FuncFormatter(_short))
-        axes.set(ylabel="sessions ended per hour", ylim=(0, None))
-        figure.legend(loc="outside upper left", ncols=4)
-        return _svg(figure, "Sessions ended per hour by outcome")
+@drawn
+def outcomes_over_time(series: Series) -> Figure:
+    """Sessions ended per hour of simulated time, stacked by outcome."""
+    figure, axes = _axes()
+    unit = _time_axis(axes, series.grid.horizon_s)
+    edges, below = series.grid.edges() / unit.size, np.zeros(series.grid.n_bins)
+    for name, rate in zip(OUTCOMES, series.per_hour(), strict=True):
+        if rate.any():
+            shade = color(OUTCOME_COLORS[name])
+            axes.stairs(below + rate, edges, baseline=below, fill=True, color=shade, label=name.lower(), linewidth=0)
+            below = below + rate
+    _short_numbers(axes)
+    axes.set(ylabel="sessions ended per hour", ylim=(0, None))
+    figure.legend(loc="outside upper left", ncols=4)
+    return figure
 
 
-def step_time_distribution(seconds: FloatArray, label: str) -> str:
-    """Distribution of the time per server step, with median and 95th percentile."""
-    with rc_context(STYLE):
-        figure, axes = _axes()
-        unit = time_unit(float(np.quantile(seconds, 0.95)) * 2) if seconds.max() > 4 * MINUTE_S else TimeUnit("s", 1)
-        is_wide = seconds.min() > 0 and seconds.max() > 20 * seconds.min()
-        bins = _bins(seconds / unit.seconds, is_logarithmic=is_wide)
-        axes.hist(seconds / unit.seconds, bins=bins, color=color("blue"), alpha=0.85)
-        if is_wide:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(_short))
-        for fraction, name in ((0.5, "median"), (0.95, "p95")):
-            value = float(np.quantile(seconds, fraction)) / unit.seconds
-            axes.axvline(value, color=color("ink"), linewidth=1, linestyle=(0, (4, 2)))
-            axes.annotate(
-                f"{name} {value:.3g}", (value, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
-                textcoords="offset points", va="top", fontsize=8.5,
-            )  # fmt: skip
-        axes.set(xlabel=f"{label} ({unit.name})", ylabel="server steps")
-        return _svg(figure, f"Distribution of the {label}")
+@drawn
+def step_time_distribution(seconds: FloatArray, *, label: str) -> Figure:
+    """Distribution of the time per server step."""
+    figure, axes = _axes()
+    unit = _duration_unit(float(np.median(seconds)))
+    values = seconds / unit.size
+    is_wide = values.min() > 0 and values.max() > 20 * values.min()
+    n_bins = int(np.clip(np.sqrt(values.size), 8, 50))
+    bins = np.geomspace(values.min(), values.max(), n_bins).tolist() if is_wide else n_bins
+    axes.hist(values, bins=bins, color=color("blue"), alpha=0.85)
+    if is_wide:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    for fraction, name in ((0.5, "median"), (0.95, "p95")):
+        value = float(np.quantile(values, fraction))
+        axes.axvline(value, color=color("ink"), linewidth=1, linestyle=(0, (4, 2)))
+        height, at = 1.0 if name == "p95" else 0.88, ("data", "axes fraction")
+        text = f"{name} {value:.3g} {unit.name}"
+        axes.annotate(text, (value, height), xycoords=at, xytext=(4, -2), textcoords="offset points", va="top")
+    axes.set(xlabel=f"{label} ({unit.name})", ylabel="server steps")
+    return figure
+
+
+@drawn
+def step_times_over_time(times: StepTimes, *, label: str, horizon_s: float) -> Figure:
+    """Time per server step over simulated time."""
+    figure, axes = _axes()
+    unit, duration = _time_axis(axes, horizon_s), _duration_unit(float(np.median(times.seconds)))
+    x, y = times.at / unit.size, times.seconds / duration.size
+    if len(x) <= MAX_POINTS:
+        axes.plot(x, y, "o", color=color("blue"), markersize=2.6, markeredgewidth=0)
+    else:
+        groups = np.array_split(np.arange(len(x)), MAX_POINTS // 4)
+        low, middle, high = np.array([np.quantile(y[group], (0.05, 0.5, 0.95)) for group in groups]).T
+        centre = np.array([x[group].mean() for group in groups])
+        axes.fill_between(centre, low, high, color=color("blue"), alpha=0.22, linewidth=0, label="5 – 95 %")
+        axes.plot(centre, middle, color=color("blue"), label="median")
+        figure.legend(loc="outside upper left", ncols=2)
+    axes.set(ylabel=f"{label} ({duration.name})", ylim=(0, None))
+    return figure
+
+
+@drawn
+def metric_over_time(
+    at: FloatArray, value: FloatArray, *, metric: str, central: float | None, horizon_s: float
+) -> Figure:
+    """Held-out metric over simulated time."""
+    figure, axes = _axes()
+    unit = _time_axis(axes, horizon_s)
+    _metric_line(axes, at / unit.size, value, metric=metric, central=central)
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@drawn
+def metric_over_device_hours(device_h: FloatArray, value: FloatArray, *, metric: str, central: float | None) -> Figure:
+    """Held-out metric over the device-hours spent."""
+    figure, axes = _axes()
+    _metric_line(axes, device_h, value, metric=metric, central=central)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    axes.set(xlabel="device-hours of ended sessions", xlim=(0, None))
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@drawn
+def traffic(download: Series, upload: Series) -> Figure:
+    """Bytes per hour to and from the devices."""
+    figure, axes = _axes()
+    horizon = _time_axis(axes, download.grid.horizon_s)
+    rates = {"download": download.per_hour(), "upload": upload.per_hour()}
+    unit = _byte_unit(max(float(rate.max()) for rate in rates.values()))
+    for (name, rate), shade in zip(rates.items(), ("blue", "orange"), strict=True):
+        edges = download.grid.edges() / horizon.size
+        axes.stairs(rate / unit.size, edges, color=color(shade), baseline=None, linewidth=1.4, label=name)
+    axes.set(ylabel=f"{unit.name} per hour", ylim=(0, None))
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@drawn
+def wasted_work(rows: list[OutcomeRow]) -> Figure:
+    """Device-hours of sessions that did not count, by outcome."""
+    rows = sorted((row for row in rows if not row.is_useful and row.n), key=lambda row: row.device_s)
+    total_s = sum(row.device_s for row in rows)
+    figure, axes = _axes()
+    names, hours = [row.outcome.lower() for row in rows], [row.device_s / HOUR_S for row in rows]
+    bars = axes.barh(names, hours, color=[color(OUTCOME_COLORS[row.outcome]) for row in rows], height=0.7)
+    labels = [f"{format_count(hour)} h, {percent(hour * HOUR_S / total_s)}" for hour in hours]
+    axes.bar_label(bars, labels, padding=4, fontsize=8.5)
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    axes.tick_params(axis="y", length=0, labelcolor=color("ink"))
+    axes.set(xlabel="device-hours", xlim=(0, 1.3 * max(hours)))
+    return figure
+
+
+@drawn
+def staleness_histogram(counts: IntArray) -> Figure:
+    """Staleness of the updates that reached the server."""
+    figure, axes = _axes()
+    below = np.zeros(counts.shape[1])
+    width = 0.9
+    for row, name in zip(counts, ("AGGREGATED", "STALE"), strict=True):
+        if row.any():
+            label = {"AGGREGATED": "aggregated", "STALE": "refused as stale"}[name]
+            axes.bar(
+                np.arange(len(row)), row, bottom=below, width=width, color=color(OUTCOME_COLORS[name]), label=label
+            )
+            below = below + row
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    _short_numbers(axes)
+    axes.set(xlabel="staleness (server versions)", ylabel="updates")
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
+    axes = figure.add_subplot()
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    return figure, axes
+
+
+def _time_axis(axes: Axes, horizon_s: float) -> Unit:
+    """Label the x axis as simulated time, with a tick a day where days fit, and return its unit."""
+    if horizon_s > 2 * DAY_S:
+        unit, rhythm = Unit("days", DAY_S), 1
+    elif horizon_s > 3 * HOUR_S:
+        unit, rhythm = Unit("hours", HOUR_S), 3
+    else:
+        unit, rhythm = Unit("minutes", MINUTE_S), 15
+    length = horizon_s / unit.size
+    is_few = length / rhythm <= 16
+    axes.xaxis.set_major_locator(MultipleLocator(rhythm) if is_few and length > rhythm else MaxNLocator(8))
+    axes.grid(axis="x", visible=unit.name == "days" and is_few)
+    axes.set(xlabel=f"simulated time ({unit.name})", xlim=(0, length))
+    return unit
+
+
+def _duration_unit(seconds: float) -> Unit:
+    if seconds >= 2 * HOUR_S:
+        return Unit("h", HOUR_S)
+    return Unit("min", MINUTE_S) if seconds >= 3 * MINUTE_S else Unit("s", 1)
+
+
+def _byte_unit(size: float) -> Unit:
+    units = [Unit("B", 1), Unit("kB", 1e3), Unit("MB", 1e6), Unit("GB", 1e9), Unit("TB", 1e12)]
+    return [unit for unit in units if unit.size <= max(size, 1)][-1]
+
+
+def _short_numbers(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+
+
+def _reference_line(axes: Axes, value: float, label: str) -> None:
+    axes.axhline(value, color=color("ink"), linewidth=1, linestyle=(0, (4, 2)), label=label)
+
+
+def _metric_line(axes: Axes, x: FloatArray, value: FloatArray, *, metric: str, central: float | None) -> None:
+    axes.plot(
+        _thin(x),
+        _thin(value),
+        color=color("blue"),
+        marker="o" if len(x) <= 40 else None,
+        markersize=3,
+        label="federated",
+    )
+    if central is not None:
+        _reference_line(axes, central, f"central training ({central:.3f})")
+    axes.set(ylabel=f"held-out {metric.replace('_', ' ')}")
+
+
+def _thin(values: FloatArray) -> FloatArray:
+    """At most ``MAX_POINTS`` of the values, evenly taken, the first and the last among them."""
+    if len(values) <= MAX_POINTS:
+        return values
+    thinned: FloatArray = values[np.linspace(0, len(values) - 1, MAX_POINTS).round().astype(np.int64)]
+    return thinned

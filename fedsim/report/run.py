@@ -74,11 +74,10 @@ class Run:
         """Sampled series in order of time."""
         return read_table(self.folder / "gauges.parquet", GAUGES).sort_by("at")
 
-    @cached_property
+    @property
     def grid(self) -> Grid:
-        """Time bins over the simulated time, or up to the end of the last session if that is later."""
-        ends = [batch.column("end_at").to_numpy().max() for batch in self.session_batches(("end_at",))]
-        return Grid.covering(float(max([self.summary["simulated_s"], *ends])))
+        """Time bins over the simulated time; what stragglers do after the run's end falls outside."""
+        return Grid.covering(float(self.summary["simulated_s"]))
 
     @cached_property
     def sessions(self) -> SessionTotals:

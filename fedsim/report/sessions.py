@@ -76,7 +76,7 @@ def total_sessions(batches: Iterable[pa.Table], grid: Grid, instants: FloatArray
     """Totals of all batches.
 
     ``instants`` are sorted; ``ended_device_s[i]`` covers sessions that ended at or before instant i
-    and after instant i-1. Sessions must end within the grid.
+    and after instant i-1. Series over the grid leave out what happens after its horizon.
     """
     empty = pa.table({name: pa.array([], pa.float64()) for name in COLUMNS})
     return reduce(SessionTotals.__add__, (_total(b, grid, instants) for b in batches), _total(empty, grid, instants))
@@ -103,7 +103,7 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
         radio_j=by_outcome(column["radio_j"]),
         phase_s=np.stack([by_outcome(seconds) for seconds in phase_s]),
         n_reached=np.concatenate([[len(end)], is_completed[:-1].sum(axis=1)]),
-        ended=_counts(outcome * grid.n_bins + grid.index(end), len(OUTCOMES) * grid.n_bins).reshape(len(OUTCOMES), -1),
+        ended=_ended(grid, outcome, end),
         in_flight_s=spread(grid, column["assigned_at"], end, device_s),
         download_by_bin=spread(grid, stops[0], stops[1], column["download_bytes"]),
         upload_by_bin=spread(grid, stops[2], stops[3], column["upload_bytes"]),
@@ -124,6 +124,13 @@ def _phase_stops(column: dict[str, Column]) -> tuple[FloatArray, BoolArray]:
     is_reached = ~np.isnan(stamps)
     # Waiting for the server begins with the end of the upload and always ends with the session.
     return stops, np.concatenate([is_reached, is_reached[-1:]])
+
+
+def _ended(grid: Grid, outcome: IntArray, end: FloatArray) -> IntArray:
+    """Sessions by outcome and bin of their end, those that outlive the run left out."""
+    is_within = end <= grid.horizon_s
+    cells = outcome[is_within] * grid.n_bins + grid.index(end[is_within])
+    return _counts(cells, len(OUTCOMES) * grid.n_bins).reshape(len(OUTCOMES), -1)
 
 
 def _counts(values: Column, minlength: int) -> IntArray:

@@ -220,7 +220,7 @@ def _session_numbers(run: Run) -> dict[str, Any]:
         "wasted_fraction": 1 - useful_s / device_s if device_s else None,
         "session_median_s": log_quantile(t.session_histogram, 0.5),
         "session_p95_s": log_quantile(t.session_histogram, 0.95),
-        "mean_in_flight": device_s / run.grid.horizon_s,
+        "mean_in_flight": float(t.in_flight_s.sum()) / run.grid.horizon_s,
         "peak_in_flight": float((t.in_flight_s / run.grid.seconds()).max()),
     }
 

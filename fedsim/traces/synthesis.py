@@ -285,20 +285,23 @@ def _network(parameters: SynthesisParameters, phones: _Phones, path: _Path, seed
 def _lock_events(
     parameters: SynthesisParameters, phones: _Phones, path: _Path, seed: int
 ) -> tuple[IntArray, FloatArray, IntArray, FloatArray]:
-    """The keyguard closes at once when the screen goes off, opens a little after it goes on, each by chance."""
+    """The keyguard closes when the screen goes off, or is found closed when it comes back, and opens a little later.
+
+    Each of the three happens by chance; what finds the keyguard in its new state already changes nothing.
+    """
     phone, at_s, _, is_on = _changes(path, "screen", (path.state & _SCREEN) > 0)
-    first = np.append(True, phone[1:] != phone[:-1])
-    k = np.arange(len(phone)) - np.flatnonzero(first)[phone]
+    is_first = np.append(True, phone[1:] != phone[:-1])
+    k = np.arange(len(phone)) - np.flatnonzero(is_first)[phone]
     u = rng.uniform(seed, "keyguard", phones.ids[phone], k)
-    stay_s = np.append(at_s[1:], 0.0) - at_s
-    closes = (is_on == 0) & (u < phones.lock_fraction[phone])
-    opens = (is_on == 1) & (u < phones.unlock_fraction[phone])
-    opens &= (stay_s > parameters.unlock_delay_s) | (stay_s < 0)
-    keep = closes | opens | first
-    phone, at_s, value = phone[keep], at_s[keep], np.where(opens | (first & ~closes & (is_on == 1)), 0.0, 1.0)[keep]
-    at_s = at_s + np.where((value == 0) & ~first[keep], parameters.unlock_delay_s, 0.0)
-    changed = np.append(True, (value[1:] != value[:-1]) | (phone[1:] != phone[:-1]))
-    return phone[changed], at_s[changed], np.full(changed.sum(), CHANNEL_CODE["locked"]), value[changed]
+    found = rng.uniform(seed, "keyguard/found", phones.ids[phone], k) < parameters.wake_lock_fraction
+    length_s = np.where(np.append(is_first[1:], True), np.inf, np.append(at_s[1:], 0.0) - at_s)
+    was_off_s = np.where(is_first, 0.0, np.append(0.0, length_s[:-1]))
+    closes = np.where(is_on, found & (was_off_s > parameters.wake_lock_after_s), u < phones.lock_fraction[phone])
+    closes = np.where(is_first, is_on == 0, closes)
+    opens = (is_on == 1) & (u < phones.unlock_fraction[phone]) & (length_s > parameters.unlock_delay_s)
+    phone = np.concatenate([phone[closes], phone[opens | is_first]])
+    order = np.lexsort()
+    return phone
 
 
 def _battery_events(parameters: SynthesisParameters, path: _Path) -> tuple[IntArray, FloatArray, IntArray, FloatArray]:

@@ -1,0 +1,56 @@
+"""A progress line in the terminal; nothing where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from fedsim.simulation import Progress
+from fedsim.units import format_count, format_duration
+
+_REFRESH_S = 0.2
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[Progress], None] | None]:
+    """Yields what a simulation calls after each step; None when standard error is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("ETA"), TimeRemainingColumn())
+    with Bar(*columns, transient=True) as bar:
+        task = bar.add_task("simulating", total=1.0)
+        began, last = time.perf_counter(), 0.0
+
+        def update(progress: Progress) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            if now - last >= _REFRESH_S:
+                last = now
+                bar.update(task, completed=fraction_done(progress), description=describe(progress, now - began))
+
+        yield update
+
+
+def fraction_done(progress: Progress) -> float:
+    """Share of the run that is over, by steps or by time, whichever is ahead."""
+    stop = progress.stop
+    by_steps = progress.version / stop.max_steps if stop.max_steps else 0.0
+    by_time = progress.now / stop.max_s if stop.max_s else 0.0
+    return min(1.0, max(by_steps, by_time))
+
+
+def describe(progress: Progress, wall_s: float) -> str:
+    """One line: simulated clock, step, sessions per second, latest metrics."""
+    parts = [
+        format_duration(progress.now),
+        f"step {progress.version}",
+        f"{format_count(progress.n_sessions / max(wall_s, 1e-9))} sessions/s",
+        *(f"{name} {value:.3f}" for name, value in progress.metrics.items()),
+    ]
+    return " · ".join(parts)

@@ -1,0 +1,60 @@
+"""What a run rests on: versions, hashes, command line, wall time. Paths and times live here alone."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fedsim.files import sha256
+
+PACKAGES = ("fedsim-fleet", "numpy", "pyarrow", "simpy", "torch", "hydra-core")
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of what the numbers depend on; a package that is not installed is left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout fedsim runs from, ``+changes`` if it differs; None outside one."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        state = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+changes" if state.stdout.strip() else "")
+
+
+def describe_run(
+    *, traces: Path, trace_provenance: Any, data_sha256: str, seed: int, overrides: list[str], wall_s: float
+) -> dict[str, Any]:
+    """The content of ``provenance.json``."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "versions": package_versions(),
+        "traces": {
+            "folder": str(traces),
+            "devices_sha256": sha256(traces / "devices.parquet"),
+            "events_sha256": sha256(traces / "events.parquet"),
+            "provenance": trace_provenance,
+        },
+        "data_sha256": data_sha256,
+        "seed": seed,
+        "overrides": overrides,
+        "wall_s": round(wall_s, 3),
+    }

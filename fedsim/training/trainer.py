@@ -1,0 +1,77 @@
+"""What the engine knows of training: promised updates go in, a new model version comes out. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedsim.rng import UintArray
+from fedsim.units import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Updates:
+    """Promised updates that the server aggregates now: columns of length n, in order of arrival.
+
+    The new direction is Σ cᵢ Δᵢ with Δᵢ = local model − downloaded model.
+    """
+
+    client_ids: IntArray  # whose data
+    versions: IntArray  # model version each one downloaded
+    weights: FloatArray  # final coefficients cᵢ, already normalised by the server
+    seeds: UintArray  # uint64, keys all randomness of that local work (shuffling, dropout)
+
+    def __len__(self) -> int:
+        return len(self.client_ids)
+
+    def take(self, rows: IntArray) -> Updates:
+        """The updates at these positions."""
+        return Updates(self.client_ids[rows], self.versions[rows], self.weights[rows], self.seeds[rows])
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one server step tells; None where nothing was trained.
+
+    ``train_loss`` is the mean loss over all examples visited in local training, before each visit's
+    step; ``update_norm`` is |Σ cᵢ Δᵢ|₂; ``losses`` float64[n] is each update's own mean.
+    """
+
+    train_loss: float | None
+    update_norm: float | None
+    losses: FloatArray | None
+
+
+class Trainer(Protocol):
+    """Realises promised updates, aggregates them and steps the server's optimiser."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers (float32) that a device downloads and uploads."""
+
+    @property
+    def version(self) -> int:
+        """The newest model version; 0 is the initial model."""
+
+    def step(self, updates: Updates) -> StepResult:
+        """Train what was promised, aggregate, step: the version goes up by one."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out metrics of the newest version; empty when nothing is trained."""
+
+
+class NullTrainer:
+    """``training: none``: the same schedule, no tensors. ``n_parameters`` says how large the model would be."""
+
+    def __init__(self, *, n_parameters: int) -> None:
+        self.n_parameters = n_parameters
+        self.version = 0
+
+    def step(self, updates: Updates) -> StepResult:
+        """Count the version up."""
+        self.version += 1
+        return StepResult(train_loss=None, update_norm=None, losses=None)
+
+    def evaluate(self) -> dict[str, float]:
+        """Nothing to measure."""
+        return {}
