@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import hydra.utils
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -33,6 +34,12 @@ from fedsim.training.trainer import NullTrainer, Trainer
 _TRAINERS = {"cohort": "fedsim.training.cohort.CohortTrainer", "loop": "fedsim.training.loop.LoopTrainer"}
 
 OmegaConf.register_new_resolver("shipped", lambda name: str(shipped(name)), replace=True)
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain values of the shipped configuration with Hydra overrides; for code that is not Hydra's application."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
+        return plain(compose("config", overrides=list(overrides)))
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -88,15 +95,17 @@ def _allowed(hint: Any) -> str:
 def build(values: Mapping[str, Any], key: str, *, target: Callable[..., Any] | None = None, **given: Any) -> Any:
     """Call the ``_target_`` (or ``target``) with the values, after checking names and types against its signature.
 
-    ``given`` are parts that code supplies; a configuration may not set them.
+    ``given`` are parts that code supplies where the signature asks for them; a configuration may not set them.
     """
     arguments = {name: value for name, value in values.items() if name != "_target_"}
     if target is None:
         if "_target_" not in values:
             raise InputError(f"{key}._target_ must be given", where="the configuration")
         target = _named(values["_target_"], key)
-    parameters = {name: p for name, p in inspect.signature(target).parameters.items() if name not in given}
-    hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+    signature = inspect.signature(target).parameters
+    given = {name: part for name, part in given.items() if name in signature}
+    parameters = {name: p for name, p in signature.items() if name not in given}
+    hints = typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
     for name, value in arguments.items():
         if name not in parameters:
             raise InputError("unknown key", value=f"{key}.{name}", allowed=", ".join(parameters))
@@ -128,9 +137,8 @@ def build_fleet(values: dict[str, Any], traces: TraceSet, seed: int) -> Fleet:
 def build_device(values: dict[str, Any], seed: int) -> Device:
     """The device model: compute, network, energy and what interrupts them."""
     compute = _part(values, "compute")
-    needs_seed = "seed" in inspect.signature(_named(compute.get("_target_", ""), "device.compute")).parameters
     parts = {
-        "compute": build(compute, "device.compute", **({"seed": seed} if needs_seed else {})),
+        "compute": build(compute, "device.compute", seed=seed),
         "network": build(_part(values, "network"), "device.network", seed=seed),
         "energy": build(_part(values, "energy"), "device.energy"),
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -101,7 +102,7 @@ def _phase_row(name: str, n_reached: int, n_completed: int, device_s: float, his
     return PhaseRow(name, int(n_reached), int(n_completed), float(device_s), *quantiles)
 
 
-def display(run: Run, values: FloatArray, *, n_bins: int = DISPLAY_BINS) -> Series:
+def display(run: Run, values: npt.NDArray[Any], *, n_bins: int = DISPLAY_BINS) -> Series:
     """Sums in bins of a round width, at most ``n_bins`` of them, for a figure."""
     grid = run.grid.coarser(display_width_s(run.grid.horizon_s, n_bins=n_bins))
     return Series(grid, run.grid.coarsen(values, grid))

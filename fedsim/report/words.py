@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedsim.units import format_bytes, format_count, format_duration
+from fedsim.units import DAY_S, HOUR_S, MINUTE_S, format_bytes
 
 UNKNOWN = "not measured"
 OUTCOME_MEANINGS = {
@@ -21,13 +21,13 @@ _SUFFIXES = (
     ("_bytes", format_bytes),
     ("_fraction", lambda value: percent(value)),
     ("_ms", lambda value: f"{value:g} ms"),
-    ("_s", format_duration),
+    ("_s", lambda value: duration(value)),
     ("_w", lambda value: f"{value:g} W"),
 )
 
 
 def percent(fraction: float) -> str:
-    """``0.0587`` → ``'5.9 %'``; whole numbers from 10 %, and nothing but nothing is ``'0 %'``."""
+    """``0.0587`` → ``'5.9 %'``; only nothing is ``'0 %'`` and only all is ``'100 %'``."""
     value = 100 * fraction
     if 0 < value < 0.1:
         return "< 0.1 %"
@@ -37,21 +37,26 @@ def percent(fraction: float) -> str:
 
 
 def large(n: float) -> str:
-    """``1000000`` → ``'1 million'``; whole below 10,000, otherwise three digits."""
+    """``1000000`` → ``'1 million'``, ``97559`` → ``'97,559'``, ``22.397`` → ``'22.4'``."""
     for size, name in ((1e9, "billion"), (1e6, "million")):
         if n >= size:
             return f"{n / size:.3g} {name}"
-    return f"{n:,.0f}" if n >= 10_000 else f"{n:,.3g}" if n % 1 else f"{n:,.0f}"
+    return f"{n:.3g}" if n % 1 and n < 1000 else f"{n:,.0f}"
 
 
 def hours(seconds: float) -> str:
-    """Device-time as hours: ``13545407`` → ``'3.76 k h'``."""
-    return f"{format_count(seconds / 3600)} h"
+    """Device-time as hours: ``13545407`` → ``'3,763 h'``."""
+    return f"{large(seconds / HOUR_S)} h"
 
 
 def duration(seconds: float | None) -> str:
-    """A duration, or that it was not measured."""
-    return UNKNOWN if seconds is None else format_duration(seconds)
+    """A duration in one unit and three digits (``299.1`` → ``'4.99 min'``), or that it was not measured."""
+    if seconds is None:
+        return UNKNOWN
+    for unit_s, limit_s, name in ((1, 3 * MINUTE_S, "s"), (MINUTE_S, 3 * HOUR_S, "min"), (HOUR_S, 2 * DAY_S, "h")):
+        if seconds < limit_s:
+            return f"{seconds / unit_s:.3g} {name}"
+    return f"{seconds / DAY_S:.3g} days"
 
 
 def size(n_bytes: float | None) -> str:

@@ -84,6 +84,7 @@ def battery_slopes(traces: TraceSet) -> dict[str, float | None]:
         (device[first] == device[second])
         & (last_charger[first] == last_charger[second])
         & (last_charger[first] >= traces.offsets[device[first]])
+        & (events.at_ms[first] < events.at_ms[second])
     )
     first, second = first[is_one_spell], second[is_one_spell]
     hours = (events.at_ms[second] - events.at_ms[first]) / _HOUR_MS

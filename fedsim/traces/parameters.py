@@ -83,6 +83,8 @@ class SynthesisParameters:
     laws: Mapping[str, Law]
     cellular_fractions: Mapping[str, float]  # share of cellular sessions by radio type
     unlock_delay_s: float  # from screen on to unlocked
+    wake_lock_fraction: float  # probability that a phone left unlocked is found locked when its screen comes on ...
+    wake_lock_after_s: float  # ... after at least this long off
     battery_step_percent: float  # a battery event is written each time a multiple is crossed
     hardware: tuple[HardwareClass, ...]
     sources: Mapping[str, str]  # of the values that are not in a `Trait`, `Law` or `HardwareClass`
@@ -101,6 +103,8 @@ class SynthesisParameters:
                 laws={name: _law(law) for name, law in value["laws"].items()},
                 cellular_fractions=value["cellular_fractions"],
                 unlock_delay_s=value["unlock_delay_s"],
+                wake_lock_fraction=value["wake_lock_fraction"],
+                wake_lock_after_s=value["wake_lock_after_s"],
                 battery_step_percent=value["battery_step_percent"],
                 hardware=tuple(HardwareClass(**row) for row in value["hardware"]),
                 sources=value["sources"],
@@ -142,6 +146,8 @@ def _check(parameters: SynthesisParameters) -> None:
     for name, law in parameters.laws.items():
         _check_law(f"laws.{name}", name, law)
     _check_numbers("unlock_delay_s", (parameters.unlock_delay_s,), n=1)
+    _check_numbers("wake_lock_fraction", (parameters.wake_lock_fraction,), n=1, highest=1.0)
+    _check_numbers("wake_lock_after_s", (parameters.wake_lock_after_s,), n=1)
     _check_numbers("battery_step_percent", (parameters.battery_step_percent,), n=1, lowest=0.01, highest=100.0)
     _check_sum("cellular_fractions", tuple(parameters.cellular_fractions.values()))
     _check_sum("hardware.population_fraction", tuple(h.population_fraction for h in parameters.hardware))

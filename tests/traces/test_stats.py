@@ -143,6 +143,8 @@ def test_overview_of_hand_made_phones() -> None:
         [
             (0, "charging", 1), (0, "battery", 50.0),
             (2 * hour, "battery", 90.0),  # + 20 %/h
+            (2 * hour, "battery", 91.0),  # no time passed: no slope
+            (2 * hour, "battery", 90.0),
             (3 * hour, "battery", 90.0),  # full enough: no slope
             (4 * hour, "charging", 0),
             (5 * hour, "battery", 80.0),  # the charger changed meanwhile: no slope
@@ -154,7 +156,7 @@ def test_overview_of_hand_made_phones() -> None:
     stranger = Events.of([(12 * hour, "battery", 10.0), (18 * hour, "battery", 5.0)])  # charger unknown: no slope
     table = show_table(TraceSet.of([phone, stranger], period_s=24 * hour, facts={"model": ["A", None]}))
     json.dumps(table, allow_nan=False)
-    assert table["n_events"] == {"available": 0, "network": 2, "charging": 2, "screen": 0, "locked": 0, "battery": 7}
+    assert table["n_events"] == {"available": 0, "network": 2, "charging": 2, "screen": 0, "locked": 0, "battery": 9}
     assert table["battery_percent_per_h"] == {"charging": 20.0, "discharging": -5.0}
     assert table["time_shares"]["network"]["wifi"] == 12 / 48
     assert table["time_shares"]["network"]["unknown"] == 36 / 48
@@ -248,5 +250,6 @@ def test_flash_overview(flash: TraceSet) -> None:
     assert round(shares["locked"]["on"], 2) == 0.56
     assert list(table["battery_percent"].values()) == [0, 29, 55, 79, 100]
     assert table["battery_percent_per_h"]["charging"] == pytest.approx(21.2, abs=0.1)
+    assert table["battery_percent_per_h"]["discharging"] == pytest.approx(-5.6, abs=0.1)
     assert table["facts"]["model"] == {"n_known": 100, "n_distinct": 75}
     assert "BSD-2-Clause" in text_of(render_show(table))

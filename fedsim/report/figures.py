@@ -1,0 +1,167 @@
+"""The figures of the page, each with a sentence that says what it shows, or why it is missing."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim.report import plots
+from fedsim.report.sessions import STALE
+from fedsim.report.tables import (
+    MetricCurve,
+    OutcomeRow,
+    Run,
+    display,
+    eligible_by_hour,
+    in_flight,
+    metric_curve,
+    metric_names,
+    outcome_rows,
+    step_times,
+)
+from fedsim.report.words import duration, hours, large, metric_name, percent, size
+from fedsim.units import HOUR_S
+
+BAR_BINS = 200
+
+
+class Panel(NamedTuple):
+    """A figure of the page; ``svg`` is None where the run has nothing to draw."""
+
+    title: str
+    caption: str
+    svg: str | None = None
+
+
+def availability_panels(run: Run) -> list[Panel]:
+    """Who could take part: eligible share over time and by hour of day."""
+    share = run.gauges.column("eligible_fraction").to_numpy()
+    if not share.size:
+        return [Panel("Eligible devices", "Not drawn: the run sampled no gauges.")]
+    at, by_hour = run.gauges.column("at").to_numpy(), eligible_by_hour(run)
+    over_time = (
+        f"On average {percent(share.mean())} of the fleet; between {percent(share.min())} and {percent(share.max())}."
+    )
+    panels = [
+        Panel(
+            "Eligible devices over time",
+            over_time,
+            plots.eligible_over_time(at, share, horizon_s=run.grid.horizon_s),
+        )
+    ]
+    if np.isnan(by_hour).any():
+        return [*panels, Panel("Eligible devices by hour of day", "Not drawn: the run does not cover a whole day.")]
+    best, worst = int(by_hour.argmax()), int(by_hour.argmin())
+    caption = f"Most at {best:02d} h ({percent(by_hour[best])}), fewest at {worst:02d} h ({percent(by_hour[worst])})"
+    ratio = f", a factor of {by_hour[best] / by_hour[worst]:.1f}." if by_hour[worst] > 0 else "."
+    return [*panels, Panel("Eligible devices by hour of day", caption + ratio, plots.eligible_by_hour(by_hour))]
+
+
+def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
+    """What the devices did: devices in flight and outcomes over time."""
+    if not numbers["n_sessions"]:
+        return [Panel("Devices in flight", "Not drawn: no device was assigned.")]
+    mean, peak = numbers["mean_in_flight"], numbers["peak_in_flight"]
+    ended = display(run, run.sessions.ended, n_bins=BAR_BINS)
+    return [
+        Panel(
+            "Devices in flight",
+            f"{large(mean)} devices are in a session on average, {large(peak)} in the busiest minute.",
+            plots.devices_in_flight(in_flight(run), mean=mean),
+        ),
+        Panel(
+            "Outcomes of sessions",
+            f"{percent(numbers['aggregated_fraction'])} of the sessions counted. "
+            f"Each step of the figure is {duration(ended.grid.width_s)} of simulated time.",
+            plots.outcomes_over_time(ended),
+        ),
+    ]
+
+
+def step_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
+    """How fast the server moved: distribution and course of the time per step."""
+    times, label = step_times(run), "round time" if run.summary["protocol"] == "sync" else "time between steps"
+    if times.seconds.size < 2:
+        return [Panel(label.capitalize(), "Not drawn: fewer than two server steps to compare.")]
+    median, p95 = numbers["step_median_s"], numbers["step_p95_s"]
+    is_grouped = times.seconds.size > plots.MAX_POINTS
+    return [
+        Panel(
+            f"Distribution of the {label}",
+            f"Half of them are below {duration(median)}, one in twenty is above {duration(p95)}.",
+            plots.step_time_distribution(times.seconds, label=label),
+        ),
+        Panel(
+            f"{label.capitalize()} over time",
+            "Median and 5 to 95 % range of neighbouring steps." if is_grouped else "Each dot is one server step.",
+            plots.step_times_over_time(times, label=label, horizon_s=run.grid.horizon_s),
+        ),
+    ]
+
+
+def learning_panels(run: Run) -> list[Panel]:
+    """What the model learned: the first metric against simulated time and against device-hours."""
+    names = metric_names(run)
+    if not names:
+        return [Panel("Model quality", "Not drawn: the run trained no model or evaluated none, so no metric exists.")]
+    curve, name = metric_curve(run, names[0]), metric_name(names[0])
+    central = (run.summary.get("central_metrics") or {}).get(names[0])
+    reached = _reached(curve)
+    by_time, by_hours = "", ""
+    if reached is not None:
+        by_time = f"; nine tenths of the gain were there after {duration(curve.at[reached])}"
+        by_hours = f"; nine tenths of the gain had cost {hours(curve.device_h[reached] * HOUR_S)}"
+    return [
+        Panel(
+            f"Held-out {name} against simulated time",
+            f"{curve.value[-1]:.3f} after {duration(curve.at[-1])}{by_time}.",
+            plots.metric_over_time(curve.at, curve.value, metric=name, central=central, horizon_s=run.grid.horizon_s),
+        ),
+        Panel(
+            f"Held-out {name} against device-hours",
+            f"{curve.value[-1]:.3f} for {hours(curve.device_h[-1] * HOUR_S)} of device time{by_hours}.",
+            plots.metric_over_device_hours(curve.device_h, curve.value, metric=name, central=central),
+        ),
+    ]
+
+
+def _reached(curve: MetricCurve) -> int | None:
+    """The first evaluation with nine tenths of the change from the first to the last; None without a change."""
+    gain = curve.value[-1] - curve.value[0]
+    return None if gain == 0 else int(np.argmax((curve.value - curve.value[0]) / gain >= 0.9))
+
+
+def cost_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
+    """What it cost: bytes over time, wasted device-hours, staleness of the updates."""
+    if not numbers["n_sessions"]:
+        return []
+    t = run.sessions
+    down, up = numbers["peak_hour_download_bytes"], numbers["peak_hour_upload_bytes"]
+    caption = "The run is shorter than an hour." if down is None else f"Busiest hour: {size(down)} down, {size(up)} up."
+    series = [display(run, values, n_bins=BAR_BINS) for values in (t.download_by_bin, t.upload_by_bin)]
+    panels = [Panel("Bytes per hour", caption, plots.traffic(*series)), _wasted_panel(outcome_rows(run), numbers)]
+    return [*panels, _staleness_panel(run, numbers)] if run.summary["protocol"] == "buffered" else panels
+
+
+def _wasted_panel(rows: list[OutcomeRow], numbers: dict[str, Any]) -> Panel:
+    wasted = [row for row in rows if not row.is_useful and row.device_s > 0]
+    if not wasted:
+        return Panel("Wasted work by reason", "Not drawn: every session was aggregated.")
+    largest = max(wasted, key=lambda row: row.device_s)
+    caption = (
+        f"{hours(numbers['wasted_device_s'])} of device time ({percent(numbers['wasted_fraction'])}) reached no model; "
+        f"{percent(largest.device_s / numbers['wasted_device_s'])} of it {largest.outcome.lower()}."
+    )
+    return Panel("Wasted work by reason", caption, plots.wasted_work(wasted))
+
+
+def _staleness_panel(run: Run, numbers: dict[str, Any]) -> Panel:
+    if numbers["staleness_median"] is None:
+        return Panel("Staleness of updates", "Not drawn: no update was aggregated.")
+    n_refused = int(run.sessions.n[STALE])
+    caption = (
+        f"Half of the aggregated updates are at most {numbers['staleness_median']} versions old, "
+        f"95 % at most {numbers['staleness_p95']}; {large(n_refused)} were refused as too old."
+    )
+    return Panel("Staleness of updates", caption, plots.staleness_histogram(run.sessions.staleness))

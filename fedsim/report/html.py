@@ -1,0 +1,111 @@
+"""The page: one self-contained HTML file from the files of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fedsim.files import write_text
+from fedsim.report import figures, story
+from fedsim.report.sources import noted_values
+from fedsim.report.svg import css_variables
+from fedsim.report.tables import OutcomeRow, PhaseRow, Run, headline, outcome_rows, phase_rows
+from fedsim.report.words import OUTCOME_MEANINGS, UNKNOWN, duration, large, percent, size
+from fedsim.units import HOUR_S
+
+
+def write_report(run_folder: Path | str) -> Path:
+    """Write ``report.html`` into a complete run directory and return its path.
+
+    The page needs no other file and no network. The same run gives the same bytes. Raises
+    :class:`InputError` if the run is not complete or contradicts itself.
+    """
+    run = Run.load(run_folder)
+    path = run.folder / "report.html"
+    write_text(path, _environment().get_template("template.html").render(_content(run)))
+    return path
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _content(run: Run) -> dict[str, Any]:
+    numbers = headline(run)
+    noted = noted_values(run.config)
+    return {
+        "title": story.title(run),
+        "result": story.result_sentence(run, numbers),
+        "tiles": story.tiles(run, numbers),
+        "asked": story.asked(run),
+        "sections": [
+            ("Who could take part", figures.availability_panels(run)),
+            ("What the devices did", figures.work_panels(run, numbers)),
+            ("How fast the server moved", figures.step_panels(run, numbers)),
+            ("What the model learned", figures.learning_panels(run)),
+            ("What it cost", figures.cost_panels(run, numbers)),
+        ],
+        "outcomes": _outcome_cells(outcome_rows(run), has_energy=numbers["joules_per_session"] is not None),
+        "phases": _phase_cells(phase_rows(run)),
+        "foundations": story.foundations(run, numbers, noted),
+        "noted": [(note.key, note.value, note.note) for note in noted],
+        "command": story.command(run),
+        "provenance": story.provenance_rows(run),
+        "config": run.config_text,
+        "light": css_variables(dark=False),
+        "dark": css_variables(dark=True),
+    }
+
+
+def _outcome_cells(rows: list[OutcomeRow], *, has_energy: bool) -> list[list[str]]:
+    """Rows of the table of outcomes as text, those that never happened left out, with the sum at the end."""
+    n, device_s = sum(row.n for row in rows), sum(row.device_s for row in rows)
+    total = OutcomeRow(
+        outcome="all",
+        n=n,
+        device_s=device_s,
+        compute_s=sum(row.compute_s for row in rows),
+        download_bytes=sum(row.download_bytes for row in rows),
+        upload_bytes=sum(row.upload_bytes for row in rows),
+        joules=sum(row.joules for row in rows),
+        is_useful=False,
+    )
+    return [
+        [
+            row.outcome,
+            OUTCOME_MEANINGS.get(row.outcome, ""),
+            f"{row.n:,}",
+            percent(row.n / n),
+            large(row.device_s / HOUR_S),
+            large(row.compute_s / HOUR_S),
+            size(row.download_bytes),
+            size(row.upload_bytes),
+            f"{row.joules / 1000:,.3g}" if has_energy else UNKNOWN,
+        ]
+        for row in [*rows, total]
+        if row.n
+    ]
+
+
+def _phase_cells(rows: list[PhaseRow]) -> list[list[str]]:
+    """Rows of the table of phases as text; the last one is the whole session."""
+    return [
+        [
+            row.phase,
+            f"{row.n_reached:,}",
+            f"{row.n_completed:,}",
+            large(row.device_s / HOUR_S),
+            percent(row.device_s / rows[-1].device_s) if rows[-1].device_s else UNKNOWN,
+            duration(row.median_s),
+            duration(row.p95_s),
+        ]
+        for row in rows
+    ]

@@ -1,0 +1,217 @@
+"""The sentences of the page: what was asked, what came out, what it rests on, how to repeat it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, NamedTuple
+
+from fedsim.report.sources import Noted
+from fedsim.report.tables import Run, metric_curve, metric_names
+from fedsim.report.words import UNKNOWN, duration, hours, large, listed, metric_name, percent, setting, settings, size
+from fedsim.units import HOUR_S
+
+PROTOCOLS = {"sync": "synchronous rounds", "buffered": "buffered asynchronous aggregation"}
+
+
+class Tile(NamedTuple):
+    """A headline number with what it is and a remark."""
+
+    label: str
+    value: str
+    remark: str
+
+
+def title(run: Run) -> str:
+    """The heading of the page."""
+    protocol = PROTOCOLS.get(run.summary["protocol"], run.summary["protocol"])
+    return f"{large(run.summary['n_devices'])} devices, {protocol}, {duration(run.summary['simulated_s'])}"
+
+
+def result_sentence(run: Run, numbers: dict[str, Any]) -> str:
+    """The result in one sentence of plain language."""
+    eligible = percent(run.summary["eligible_fraction_mean"])
+    start = (
+        f"In {duration(numbers['simulated_s'])} of simulated time, a fleet of {large(numbers['n_devices'])} devices "
+        f"({eligible} of them eligible on average)"
+    )
+    if not numbers["n_sessions"]:
+        return f"{start} carried out no session."
+    steps = f"{large(numbers['n_steps'])} server steps"
+    if numbers["step_median_s"] is not None:
+        steps += f" (median {duration(numbers['step_median_s'])})"
+    aggregated, wasted = percent(numbers["aggregated_fraction"]), percent(numbers["wasted_fraction"])
+    return (
+        f"{start} carried out {large(numbers['n_sessions'])} sessions; {aggregated} of them went into {steps}, "
+        f"{wasted} of {large(numbers['device_s'] / HOUR_S)} device-hours were wasted, and {_quality(run)}."
+    )
+
+
+def _quality(run: Run) -> str:
+    names = metric_names(run)
+    if not names:
+        return "no model was evaluated"
+    central = _central(run, names[0])
+    text = f"held-out {metric_name(names[0])} ended at {metric_curve(run, names[0]).value[-1]:.3f}"
+    return text if central is None else f"{text} (central training: {central:.3f})"
+
+
+def _central(run: Run, metric: str) -> float | None:
+    value = (run.summary.get("central_metrics") or {}).get(metric)
+    return None if value is None else float(value)
+
+
+def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
+    """Headline numbers, in the order in which a planner asks for them."""
+    n_sessions, n_steps = numbers["n_sessions"], numbers["n_steps"]
+    per_step = f"{large(n_sessions / n_steps)} per server step" if n_steps else "no server step"
+    return [
+        Tile("Simulated time", duration(numbers["simulated_s"]), f"stopped by {run.summary['stop_reason']}"),
+        Tile("Server steps", large(n_steps), _abandoned(run, numbers)),
+        Tile(
+            "Time per step", duration(numbers["step_median_s"]), f"median; 95 % below {duration(numbers['step_p95_s'])}"
+        ),
+        *_quality_tiles(run),
+        Tile("Sessions", large(n_sessions), per_step),
+        Tile("Aggregated", _share(numbers["aggregated_fraction"]), "of all sessions"),
+        Tile(
+            "Session length",
+            duration(numbers["session_median_s"]),
+            f"median; 95 % below {duration(numbers['session_p95_s'])}",
+        ),
+        Tile("Device time", hours(numbers["device_s"]), f"{_share(numbers['wasted_fraction'])} of it wasted"),
+        Tile("Download", size(numbers["download_bytes"]), f"busiest hour: {size(numbers['peak_hour_download_bytes'])}"),
+        Tile("Upload", size(numbers["upload_bytes"]), f"busiest hour: {size(numbers['peak_hour_upload_bytes'])}"),
+        _energy_tile(numbers),
+        Tile("Devices in flight", large(numbers["mean_in_flight"]), f"mean; peak {large(numbers['peak_in_flight'])}"),
+        Tile("Distinct devices", large(numbers["n_distinct_devices"]), _spread(numbers)),
+    ]
+
+
+def _abandoned(run: Run, numbers: dict[str, Any]) -> str:
+    if run.summary["protocol"] == "sync":
+        return f"and {large(numbers['n_abandoned_rounds'])} abandoned rounds"
+    return "model versions"
+
+
+def _quality_tiles(run: Run) -> list[Tile]:
+    tiles = []
+    for name in metric_names(run)[:2]:
+        central = _central(run, name)
+        remark = "held-out; no central baseline" if central is None else f"held-out; central training: {central:.3f}"
+        tiles.append(Tile(f"Final {metric_name(name)}", f"{metric_curve(run, name).value[-1]:.3f}", remark))
+    return tiles or [Tile("Model quality", UNKNOWN, "no model was evaluated")]
+
+
+def _energy_tile(numbers: dict[str, Any]) -> Tile:
+    if numbers["joules_per_session"] is None:
+        return Tile("Energy", UNKNOWN, "no energy was booked")
+    remark = f"{numbers['energy_kwh']:.3g} kWh in all; {percent(numbers['wasted_energy_fraction'])} wasted"
+    return Tile("Energy per session", f"{numbers['joules_per_session']:.3g} J", remark)
+
+
+def _share(fraction: float | None) -> str:
+    return UNKNOWN if fraction is None else percent(fraction)
+
+
+def _spread(numbers: dict[str, Any]) -> str:
+    if numbers["top_tenth_share"] is None:
+        return "no session took place"
+    top = percent(numbers["top_tenth_share"])
+    return f"{percent(numbers['distinct_fraction'])} of the fleet; the busiest tenth did {top} of the sessions"
+
+
+def asked(run: Run) -> list[tuple[str, str]]:
+    """What the run was asked to do, in words."""
+    summary, config = run.summary, run.config
+    device = config.get("device", {})
+    rows = [
+        ("Fleet", f"{summary['n_devices']:,} devices drawn from {summary['n_base_traces']:,} base traces"),
+        ("Trace set", str(config.get("traces", {}).get("folder", UNKNOWN))),
+        ("Eligible", f"{summary['rule']} (on average {percent(summary['eligible_fraction_mean'])} of the fleet)"),
+        (
+            "Protocol",
+            f"{PROTOCOLS.get(summary['protocol'], summary['protocol'])}: {settings(config.get('server', {}))}",
+        ),
+        ("Device", settings(device)),
+        *((name.capitalize(), _part(device[name])) for name in ("compute", "network", "energy") if name in device),
+        ("Model", _model(run)),
+        ("Data", _part(config.get("data", {}))),
+        ("Training", _training(config.get("training", {}))),
+        ("Stop", settings(config.get("stop", {}))),
+        ("Seed", str(summary["seed"])),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def _part(group: dict[str, Any]) -> str:
+    """A group by the name of its class, with its plain values."""
+    name = str(group.get("_target_", "")).rpartition(".")[2]
+    return ": ".join(filter(None, [name, settings(group)]))
+
+
+def _model(run: Run) -> str:
+    name = _part(run.config.get("model", {}).get("module") or {})
+    n, n_bytes = run.summary["n_parameters"], run.summary["model_bytes"]
+    counted = f"{n:,} parameters" if n else f"parameters {UNKNOWN}"
+    return ", ".join(filter(None, [name, counted, f"{size(n_bytes)} to download"]))
+
+
+def _training(group: dict[str, Any]) -> str:
+    if group.get("name") == "none":
+        return "none: the schedule alone"
+    parts = [_part(group[name]) for name in ("local", "server_optimizer") if name in group]
+    return "; ".join(filter(None, [*parts, settings(group)]))
+
+
+def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[str]:
+    """What the numbers rest on: traces, simplifications, checks, what is missing."""
+    summary = run.summary
+    lines = [
+        f"The fleet's behaviour is that of {summary['n_base_traces']:,} base traces, of which "
+        f"{numbers['n_base_traces_used']:,} took part. {_sharing(run)}",
+        f"One seed ({summary['seed']}): every number is one draw and has no interval. Repeat the run with other seeds "
+        "to see how far they spread.",
+        "Useful work is that of sessions that were aggregated; wasted work is that of all others, each with its "
+        "whole time from assignment to end.",
+        "Figures over time spread the bytes of a transfer evenly over its duration. Quantiles of session and phase "
+        "lengths are within 0.6 %. Hours of the day are those of the simulated clock, which starts at midnight.",
+        f"Checked: the tables hold the {numbers['n_sessions']:,} sessions that the summary counts, outcome by outcome.",
+    ]
+    n_after = int(run.sessions.n.sum() - run.sessions.ended.sum())
+    if n_after:
+        lines.append(
+            f"{n_after:,} sessions ended after the run. They are in all totals; figures over time end with the run."
+        )
+    if numbers["joules_per_session"] is not None:
+        lines.append("Energy is that of training and radio at the configured powers, not measured on devices.")
+    assumed = [setting(note.key, note.value) for note in noted if note.is_assumed]
+    if assumed:
+        lines.append(f"Assumed, neither measured nor published: {listed(assumed)}.")
+    return lines
+
+
+def _sharing(run: Run) -> str:
+    if run.config.get("fleet", {}).get("is_replay"):
+        return "Each device replays a trace of its own as it was recorded."
+    per_trace = large(run.summary["n_devices"] / run.summary["n_base_traces"])
+    return (
+        f"{per_trace} devices share a trace, shifted by whole days and time zones: "
+        "a behaviour that no trace shows cannot occur."
+    )
+
+
+def command(run: Run) -> str:
+    """The command line that repeats the run."""
+    overrides = run.provenance.get("overrides") or []
+    return shlex.join(["fedsim", "run", *map(str, overrides)])
+
+
+def provenance_rows(run: Run) -> list[tuple[str, str]]:
+    """Everything the run recorded about its origin, nested entries by dotted names."""
+    return sorted(_flat(run.provenance))
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [row for key, item in value.items() for row in _flat(item, f"{name}.{key}" if name else key)]
+    return [(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))]
