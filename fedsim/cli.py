@@ -1,4 +1,4 @@
-"""The command ``fedsim``: run, traces, report, bench, completion.
+"""The command ``fedsim``: run, traces, report, tables, bench, completion.
 
 Modules that are slow to import are imported where a sub-command needs them (the documented lazy
 doors), so that ``fedsim --help`` answers at once.
@@ -72,6 +72,11 @@ def _bench(arguments: argparse.Namespace) -> None:
     _door("fedsim.bench").main(arguments.names, json_file=arguments.json)
 
 
+def _tables(arguments: argparse.Namespace) -> None:
+    schema = _door("fedsim.schema")
+    print("\n\n".join(schema.describe(table) for table in (*schema.RUN_TABLES, *schema.TRACE_TABLES)))
+
+
 def _completion(arguments: argparse.Namespace) -> None:
     print(_door("shtab").complete(parser(), shell=arguments.shell))
 
@@ -93,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     _add_traces(commands)
     report = _add(commands, "report", "write report.html from a run's tables", _report)
     report.add_argument("folder", type=Path, metavar="RUN_DIR", help="a finished run")
+    _add(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
     bench = _add(commands, "bench", "measure speed and memory against baselines in one run", _bench)
     bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")

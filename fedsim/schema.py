@@ -161,8 +161,16 @@ GAUGES = Table(
         Column("version", _I64, "server version"),
     ),
 )
+ELIGIBILITY = Table(
+    "eligibility",
+    "who could be asked in the first simulated week, whether the run lasted that long or not",
+    (
+        Column("at", _F64, "instant, s"),
+        Column("eligible_fraction", _F64, "expected share of the fleet that is eligible"),
+    ),
+)
 
-RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES)
+RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES, ELIGIBILITY)
 TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
 
 

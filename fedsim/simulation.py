@@ -21,7 +21,7 @@ from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.log import RowLog, SessionLog
-from fedsim.schema import GAUGES, OUTCOMES
+from fedsim.schema import ELIGIBILITY, GAUGES, OUTCOMES
 from fedsim.server.coordinator import Coordinator, Process
 from fedsim.server.job import Evaluation, Job, Stop
 from fedsim.server.selector import Selector
@@ -29,6 +29,9 @@ from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import compile_channel, compile_rule
 from fedsim.traces.rule import Rule
 from fedsim.training.trainer import Trainer
+from fedsim.units import DAY_S
+
+_ELIGIBILITY_INTERVAL_S = 600.0
 
 Unknown = Literal["ineligible", "eligible"]
 
@@ -119,13 +122,14 @@ class Simulation:
         )
         if on_progress is not None:
             job.on_step = lambda at: on_progress(Progress(at, job.version, job.n_assigned, job.metrics, self.stop))
+        week = self._eligible_week()
         env = simpy.Environment()
         env.process(self._sample_gauges(env, job))
         env.run(until=env.process(self.coordinator.run(env, job)))
         if folder is not None:
-            for table in (job.steps, job.evals, self.gauges):
+            for table in (job.steps, job.evals, self.gauges, week):
                 table.write(folder)
-        summary = self._summary(job) | ({"central_metrics": dict(central_metrics)} if central_metrics else {})
+        summary = self._summary(job, week) | ({"central_metrics": dict(central_metrics)} if central_metrics else {})
         return Result(summary, time.perf_counter() - began)
 
     def _sample_gauges(self, env: simpy.Environment, job: Job) -> Process:
@@ -139,7 +143,13 @@ class Simulation:
             )
             yield env.timeout(self.gauge_interval_s)
 
-    def _summary(self, job: Job) -> dict[str, Any]:
+    def _eligible_week(self) -> RowLog:
+        week = RowLog(ELIGIBILITY)
+        for at in np.arange(0.0, 7 * DAY_S, _ELIGIBILITY_INTERVAL_S):
+            week.add(at=at, eligible_fraction=self.availability.eligible_fraction(at))
+        return week
+
+    def _summary(self, job: Job, week: RowLog) -> dict[str, Any]:
         committed = [row for row in job.steps.rows if row["is_committed"]]
         counts = job.sessions.outcome_counts
         return {
@@ -158,7 +168,7 @@ class Simulation:
             "outcomes": dict(zip(OUTCOMES, counts.tolist(), strict=True)),
             "download_bytes": job.sessions.download_bytes,
             "upload_bytes": job.sessions.upload_bytes,
-            "eligible_fraction_mean": float(np.mean([row["eligible_fraction"] for row in self.gauges.rows])),
+            "eligible_fraction_mean": float(np.mean([row["eligible_fraction"] for row in week.rows])),
             "n_parameters": self.trainer.n_parameters,
             "model_bytes": self.work.download_bytes,
             "metrics": job.metrics,

@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine and run; a slow first call is no failure.
+settings.register_profile("fedsim", derandomize=True, deadline=None, database=None, max_examples=50)
+settings.load_profile("fedsim")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

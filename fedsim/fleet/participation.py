@@ -66,17 +66,21 @@ class Participation:
         is_free: BoolArray = (rows["busy_until"] <= now) & (rows["participated_at"] <= now - min_separation_s)
         return is_free
 
-    def begin(self, ids: IntArray) -> npt.NDArray[np.int32]:
-        """Book one more session for each device; returns how many it started before."""
+    def begin(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], IntArray]:
+        """Book one more session for each device: how many it started before, and slots for :meth:`hold`."""
         slots = self._claim(ids)
         before: npt.NDArray[np.int32] = self._rows["n_sessions"][slots]
         self._rows["n_sessions"][slots] = before + 1
-        return before
+        return before, slots
+
+    def hold(self, slots: IntArray, end_at: FloatArray) -> None:
+        """Book that the sessions just begun last until ``end_at``; slots are stale after the next ``begin``."""
+        self._rows["busy_until"][slots] = end_at
 
     def end(self, ids: IntArray, end_at: FloatArray) -> None:
-        """Book that the devices' present sessions last until ``end_at``."""
+        """Book that the devices' present sessions end at ``end_at`` after all."""
         self._rows["busy_until"][self._find(ids)] = end_at
 
-    def aggregate(self, ids: IntArray, at: FloatArray) -> None:
+    def aggregate(self, ids: IntArray, at: float) -> None:
         """Book that the devices' updates were aggregated at ``at``."""
         self._rows["participated_at"][self._find(ids)] = at

@@ -63,17 +63,18 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
     if not numbers["n_sessions"]:
         return [Panel("Devices in flight", "Not drawn: no device was assigned.")]
     mean, peak = numbers["mean_in_flight"], numbers["peak_in_flight"]
-    ended = display(run, run.sessions.ended, n_bins=BAR_BINS)
+    ended, flying = display(run, run.sessions.ended, n_bins=BAR_BINS), in_flight(run)
     return [
         Panel(
             "Devices in flight",
-            f"{large(mean)} devices are in a session on average, {large(peak)} in the busiest minute.",
-            plots.devices_in_flight(in_flight(run), mean=mean),
+            f"{large(mean)} devices are in a session on average, {large(peak)} in the busiest minute. "
+            f"Drawn as means of {duration(flying.grid.width_s)}.",
+            plots.devices_in_flight(flying, mean=mean),
         ),
         Panel(
             "Outcomes of sessions",
             f"{percent(numbers['aggregated_fraction'])} of the sessions counted. "
-            f"Each step of the figure is {duration(ended.grid.width_s)} of simulated time.",
+            f"One column for every {duration(ended.grid.width_s)} of simulated time.",
             plots.outcomes_over_time(ended),
         ),
     ]

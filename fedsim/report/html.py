@@ -88,7 +88,7 @@ def _outcome_cells(rows: list[OutcomeRow], *, has_energy: bool) -> list[list[str
             large(row.compute_s / HOUR_S),
             size(row.download_bytes),
             size(row.upload_bytes),
-            f"{row.joules / 1000:,.3g}" if has_energy else UNKNOWN,
+            large(row.joules / 1000) if has_energy else UNKNOWN,
         ]
         for row in [*rows, total]
         if row.n

@@ -22,6 +22,7 @@ from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray, format_c
 # Small figures with large type: two stand side by side on a desk, one fills a phone.
 WIDTH_IN, HEIGHT_IN = 4.6, 2.75
 MAX_POINTS = 500
+ROUND = [1, 2, 2.5, 5, 10]  # steps between ticks, times a power of ten
 OUTCOME_COLORS = dict(zip(OUTCOMES, ("blue", "orange", "pink", "gray", "red", "sky", "brown"), strict=True))
 # Any: the stubs list the keys of one release by name.
 STYLE: Any = {
@@ -161,7 +162,7 @@ def step_times_over_time(times: StepTimes, *, label: str, horizon_s: float) -> F
         groups = np.array_split(np.arange(len(x)), MAX_POINTS // 4)
         low, middle, high = np.array([np.quantile(y[group], (0.05, 0.5, 0.95)) for group in groups]).T
         centre = np.array([x[group].mean() for group in groups])
-        axes.fill_between(centre, low, high, color=color("blue"), alpha=0.22, linewidth=0, label="5 – 95 %")
+        axes.fill_between(centre, low, high, color=color("blue"), alpha=0.3, linewidth=0, label="5 – 95 %")
         axes.plot(centre, middle, color=color("blue"), label="median")
         figure.legend(loc="outside upper left", ncols=2)
     axes.set(ylabel=f"{label} ({duration.name})", ylim=(0, None))
@@ -185,7 +186,7 @@ def metric_over_device_hours(device_h: FloatArray, value: FloatArray, *, metric:
     """Held-out metric over the device-hours spent."""
     figure, axes = _axes()
     _metric_line(axes, device_h, value, metric=metric, central=central)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     axes.set(xlabel="device-hours of ended sessions", xlim=(0, None))
     figure.legend(loc="outside upper left", ncols=2)
@@ -214,12 +215,14 @@ def wasted_work(rows: list[OutcomeRow]) -> Figure:
     total_s = sum(row.device_s for row in rows)
     figure, axes = _axes()
     names, hours = [row.outcome.lower() for row in rows], [row.device_s / HOUR_S for row in rows]
-    bars = axes.barh(names, hours, color=[color(OUTCOME_COLORS[row.outcome]) for row in rows], height=0.7)
+    positions = np.arange(len(rows))
+    bars = axes.barh(positions, hours, color=[color(OUTCOME_COLORS[row.outcome]) for row in rows], height=0.7)
     labels = [f"{format_count(hour)} h, {percent(hour * HOUR_S / total_s)}" for hour in hours]
     axes.bar_label(bars, labels, padding=4, fontsize=8.5)
     axes.grid(axis="y", visible=False)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    axes.set_yticks(positions, names)
     axes.tick_params(axis="y", length=0, labelcolor=color("ink"))
     axes.set(xlabel="device-hours", xlim=(0, 1.3 * max(hours)))
     return figure
@@ -238,7 +241,7 @@ def staleness_histogram(counts: IntArray) -> Figure:
                 np.arange(len(row)), row, bottom=below, width=width, color=color(OUTCOME_COLORS[name]), label=label
             )
             below = below + row
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=ROUND, integer=True))
     _short_numbers(axes)
     axes.set(xlabel="staleness (server versions)", ylabel="updates")
     figure.legend(loc="outside upper left", ncols=2)
@@ -248,7 +251,7 @@ def staleness_histogram(counts: IntArray) -> Figure:
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     axes = figure.add_subplot()
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
     return figure, axes
 
 
@@ -262,7 +265,7 @@ def _time_axis(axes: Axes, horizon_s: float) -> Unit:
         unit, rhythm = Unit("minutes", MINUTE_S), 15
     length = horizon_s / unit.size
     is_few = length / rhythm <= 16
-    axes.xaxis.set_major_locator(MultipleLocator(rhythm) if is_few and length > rhythm else MaxNLocator(8))
+    axes.xaxis.set_major_locator(MultipleLocator(rhythm) if is_few and length > rhythm else MaxNLocator(8, steps=ROUND))
     axes.grid(axis="x", visible=unit.name == "days" and is_few)
     axes.set(xlabel=f"simulated time ({unit.name})", xlim=(0, length))
     return unit

@@ -7,10 +7,17 @@ from typing import Any, NamedTuple
 
 from fedsim.report.sources import Noted
 from fedsim.report.tables import Run, metric_curve, metric_names
-from fedsim.report.words import UNKNOWN, duration, hours, large, listed, metric_name, percent, setting, settings, size
+from fedsim.report.words import UNKNOWN, duration, group, hours, large, listed, metric_name, percent, setting, size
 from fedsim.units import HOUR_S
 
 PROTOCOLS = {"sync": "synchronous rounds", "buffered": "buffered asynchronous aggregation"}
+
+
+STOP_REASONS = {
+    "max_steps": "until the asked number of steps",
+    "max_s": "until the asked time was up",
+    "target": "until the target metric was reached",
+}
 
 
 class Tile(NamedTuple):
@@ -62,10 +69,10 @@ def _central(run: Run, metric: str) -> float | None:
 
 def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
     """Headline numbers, in the order in which a planner asks for them."""
-    n_sessions, n_steps = numbers["n_sessions"], numbers["n_steps"]
+    n_sessions, n_steps, reason = numbers["n_sessions"], numbers["n_steps"], run.summary["stop_reason"]
     per_step = f"{large(n_sessions / n_steps)} per server step" if n_steps else "no server step"
     return [
-        Tile("Simulated time", duration(numbers["simulated_s"]), f"stopped by {run.summary['stop_reason']}"),
+        Tile("Simulated time", duration(numbers["simulated_s"]), STOP_REASONS.get(reason, reason)),
         Tile("Server steps", large(n_steps), _abandoned(run, numbers)),
         Tile(
             "Time per step", duration(numbers["step_median_s"]), f"median; 95 % below {duration(numbers['step_p95_s'])}"
@@ -128,39 +135,33 @@ def asked(run: Run) -> list[tuple[str, str]]:
         ("Fleet", f"{summary['n_devices']:,} devices drawn from {summary['n_base_traces']:,} base traces"),
         ("Trace set", str(config.get("traces", {}).get("folder", UNKNOWN))),
         ("Eligible", f"{summary['rule']} (on average {percent(summary['eligible_fraction_mean'])} of the fleet)"),
-        (
-            "Protocol",
-            f"{PROTOCOLS.get(summary['protocol'], summary['protocol'])}: {settings(config.get('server', {}))}",
-        ),
-        ("Device", settings(device)),
-        *((name.capitalize(), _part(device[name])) for name in ("compute", "network", "energy") if name in device),
+        ("Protocol", _protocol(run)),
+        ("Device", group({key: value for key, value in device.items() if not isinstance(value, dict)})),
+        *((name.capitalize(), group(device[name])) for name in ("compute", "network", "energy") if name in device),
         ("Model", _model(run)),
-        ("Data", _part(config.get("data", {}))),
+        ("Data", group(config.get("data", {}))),
         ("Training", _training(config.get("training", {}))),
-        ("Stop", settings(config.get("stop", {}))),
+        ("Stop", group({key: value for key, value in config.get("stop", {}).items() if value is not None})),
         ("Seed", str(summary["seed"])),
     ]
     return [(name, text) for name, text in rows if text]
 
 
-def _part(group: dict[str, Any]) -> str:
-    """A group by the name of its class, with its plain values."""
-    name = str(group.get("_target_", "")).rpartition(".")[2]
-    return ": ".join(filter(None, [name, settings(group)]))
+def _protocol(run: Run) -> str:
+    settings = {key: value for key, value in run.config.get("server", {}).items() if key != "_target_"}
+    name = PROTOCOLS.get(run.summary["protocol"], run.summary["protocol"])
+    return f"{name}: {group(settings)}" if settings else name
 
 
 def _model(run: Run) -> str:
-    name = _part(run.config.get("model", {}).get("module") or {})
     n, n_bytes = run.summary["n_parameters"], run.summary["model_bytes"]
     counted = f"{n:,} parameters" if n else f"parameters {UNKNOWN}"
-    return ", ".join(filter(None, [name, counted, f"{size(n_bytes)} to download"]))
+    module = group(run.config.get("model", {}).get("module") or {})
+    return f"{module}; {counted}, {size(n_bytes)} to download".removeprefix("; ")
 
 
-def _training(group: dict[str, Any]) -> str:
-    if group.get("name") == "none":
-        return "none: the schedule alone"
-    parts = [_part(group[name]) for name in ("local", "server_optimizer") if name in group]
-    return "; ".join(filter(None, [*parts, settings(group)]))
+def _training(values: dict[str, Any]) -> str:
+    return "none: the schedule alone was simulated" if values.get("name") == "none" else group(values)
 
 
 def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[str]:

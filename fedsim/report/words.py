@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S, format_bytes
@@ -16,13 +17,13 @@ OUTCOME_MEANINGS = {
     "TIMEOUT": "took longer than allowed, or its round missed the quorum",
     "FAILED": "crashed, ran out of memory or below the battery floor",
 }
-_SUFFIXES = (
-    ("_bytes_per_s", lambda value: f"{format_bytes(value)}/s"),
-    ("_bytes", format_bytes),
+_SUFFIXES: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("_bytes_per_s", lambda value: f"{size(value)}/s"),
+    ("_bytes", lambda value: size(value)),
     ("_fraction", lambda value: percent(value)),
-    ("_ms", lambda value: f"{value:g} ms"),
+    ("_ms", lambda value: f"{value:g}\u00a0ms"),
     ("_s", lambda value: duration(value)),
-    ("_w", lambda value: f"{value:g} W"),
+    ("_w", lambda value: f"{value:g}\u00a0W"),
 )
 
 
@@ -30,23 +31,23 @@ def percent(fraction: float) -> str:
     """``0.0587`` → ``'5.9 %'``; only nothing is ``'0 %'`` and only all is ``'100 %'``."""
     value = 100 * fraction
     if 0 < value < 0.1:
-        return "< 0.1 %"
+        return "<\u00a00.1\u00a0%"
     if 99.9 < value < 100:
-        return "> 99.9 %"
-    return f"{value:.1f} %" if value % 1 else f"{value:.0f} %"
+        return ">\u00a099.9\u00a0%"
+    return f"{value:.1f}\u00a0%" if value % 1 else f"{value:.0f}\u00a0%"
 
 
 def large(n: float) -> str:
     """``1000000`` → ``'1 million'``, ``97559`` → ``'97,559'``, ``22.397`` → ``'22.4'``."""
     for size, name in ((1e9, "billion"), (1e6, "million")):
         if n >= size:
-            return f"{n / size:.3g} {name}"
+            return f"{n / size:.3g}\u00a0{name}"
     return f"{n:.3g}" if n % 1 and n < 1000 else f"{n:,.0f}"
 
 
 def hours(seconds: float) -> str:
     """Device-time as hours: ``13545407`` → ``'3,763 h'``."""
-    return f"{large(seconds / HOUR_S)} h"
+    return f"{large(seconds / HOUR_S)}\u00a0h"
 
 
 def duration(seconds: float | None) -> str:
@@ -55,13 +56,13 @@ def duration(seconds: float | None) -> str:
         return UNKNOWN
     for unit_s, limit_s, name in ((1, 3 * MINUTE_S, "s"), (MINUTE_S, 3 * HOUR_S, "min"), (HOUR_S, 2 * DAY_S, "h")):
         if seconds < limit_s:
-            return f"{seconds / unit_s:.3g} {name}"
-    return f"{seconds / DAY_S:.3g} days"
+            return f"{seconds / unit_s:.3g}\u00a0{name}"
+    return f"{seconds / DAY_S:.3g}\u00a0days"
 
 
 def size(n_bytes: float | None) -> str:
     """A number of bytes, or that it was not measured."""
-    return UNKNOWN if n_bytes is None else format_bytes(n_bytes)
+    return UNKNOWN if n_bytes is None else format_bytes(n_bytes).replace(" ", "\u00a0")
 
 
 def metric_name(metric: str) -> str:
@@ -69,34 +70,43 @@ def metric_name(metric: str) -> str:
     return metric.upper() if metric in ("auc", "aupr") else metric.replace("_", " ")
 
 
-def setting(key: str, value: Any) -> str:
-    """A configuration value with its name, the unit taken from the name's suffix.
+def setting(key: str, value: Any, *, unit_of: str | None = None) -> str:
+    """A configuration value with its name, the unit taken from the suffix of the key (or of ``unit_of``).
 
     ``('deadline_s', 600)`` → ``'deadline 10 min'``; None is said to be none.
     """
-    name, text = key, "none" if value is None else str(value)
+    suffix, write = _unit(key if unit_of is None else unit_of)
+    name = key.removesuffix(suffix).removeprefix("n_").replace("_", " ")
+    if isinstance(value, dict):
+        return f"{name} ({', '.join(setting(k, v, unit_of=key) for k, v in value.items())})"
     if isinstance(value, bool):
-        text = "yes" if value else "no"
-    elif isinstance(value, int | float):
-        name, text = _with_unit(key, value)
-    return f"{name.removeprefix('n_').replace('_', ' ')} {text}"
+        return f"{name} {'yes' if value else 'no'}"
+    if isinstance(value, int | float):
+        return f"{name} {write(value)}"
+    if isinstance(value, list):
+        return f"{name} {listed([str(item) for item in value])}"
+    return f"{name} {'none' if value is None else value}"
 
 
-def _with_unit(key: str, value: float) -> tuple[str, str]:
+def _unit(key: str) -> tuple[str, Callable[[float], str]]:
     for suffix, write in _SUFFIXES:
         if key.endswith(suffix):
-            return key.removesuffix(suffix), write(value)
-    return key, f"{value:,}" if isinstance(value, int) else f"{value:g}"
+            return suffix, write
+    return "", lambda value: f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def settings(group: dict[str, Any]) -> str:
-    """The plain values of a configuration group on one line; class names, seeds and sub-groups left out."""
-    skipped = ("_target_", "seed", "name")
-    return ", ".join(
-        setting(key, value) for key, value in group.items() if key not in skipped and not isinstance(value, dict)
-    )
+def group(values: dict[str, Any]) -> str:
+    """A configuration group on one line: its class, its values, then the groups inside it; seeds are left out."""
+    own, inner = [], []
+    for key, value in values.items():
+        if isinstance(value, dict) and "_target_" in value:
+            inner.append(group(value))
+        elif key not in ("_target_", "seed", "name"):
+            own.append(setting(key, value))
+    name = str(values.get("_target_", "")).rpartition(".")[2]
+    return "; ".join(filter(None, [": ".join(filter(None, [name, ", ".join(own)])), *inner]))
 
 
 def listed(items: list[str]) -> str:
     """``['a', 'b', 'c']`` → ``'a, b and c'``."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items) or "none"

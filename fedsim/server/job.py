@@ -128,6 +128,7 @@ class Job:
         """Plan one session for each selected device, starting now from the newest version."""
         ids = selection.ids
         client_ids = client_of(ids, n_clients=self.clients.n_clients, seed=self.seed)
+        n_before, slots = self.participation.begin(ids)
         rows = self.device.plan(
             self.availability,
             self.track,
@@ -135,13 +136,13 @@ class Job:
             now=now,
             ids=ids,
             cells=selection.cells,
-            k=self.participation.begin(ids),
+            k=n_before,
             n_examples=self.clients.n_examples(client_ids),
         )
         rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))
         rows["client_id"], rows["version"] = client_ids, self.version
         self.n_assigned += len(ids)
-        self.participation.end(ids, rows["end_at"])
+        self.participation.hold(slots, rows["end_at"])
         return rows
 
     # Ends of sessions

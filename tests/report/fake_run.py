@@ -18,6 +18,38 @@ fleet:
 protocol:
   buffer: 2  # assumed
 """
+FULL_CONFIG = """\
+seed: 3
+stop: {max_steps: null, max_s: 604800, metric: null, metric_at_least: null}
+traces: {folder: traces/local/flash100}
+fleet: {n_devices: 1000000, is_replay: false, unknown: ineligible}
+device:
+  interruption: abort
+  crash_fraction: 0.02
+  session_timeout_s: null
+  compute: {_target_: fedsim.device.compute.LognormalCompute, median_inference_ms: 63, sigma: 0.7}
+  network:
+    _target_: fedsim.device.network.Network
+    down_bytes_per_s: {wifi: 674000, 4g: 3600000}
+    connect_s: 0.5
+  energy: {_target_: fedsim.device.energy.Energy, compute_w: 3.0, receive_w: 1.0, send_w: 1.2}
+server:
+  _target_: fedsim.server.buffered.BufferedCoordinator
+  concurrency: 130
+  buffer_size: 10
+  max_staleness: 20
+  assignment_interval_s: 1
+data: {_target_: fedsim.data.sources.digits.Digits, n_clients: 100, alpha: 1.0, test_fraction: 0.25, seed: 3}
+model:
+  module: {_target_: fedsim.training.tasks.models.Logistic, n_inputs: 64, n_classes: 10}
+  n_parameters: 650
+training:
+  name: cohort
+  loss: cross_entropy
+  metrics: [accuracy, log_loss]
+  local: {_target_: fedsim.training.local.LocalSgd, learning_rate: 0.1, epochs: 1, batch_size: 10}
+  server_optimizer: {_target_: fedsim.training.server_optimizer.FedAvg, learning_rate: 1.0}
+"""
 DEFAULTS = {
     "client_id": 0,
     "version": 0,
@@ -225,6 +257,7 @@ def random_run(
             eligible_fraction_mean=float(np.mean(gauges["eligible_fraction"])),
         ),
         n_files=n_files,
+        config=FULL_CONFIG,
     )
 
 

@@ -150,20 +150,23 @@ def test_overview_of_hand_made_phones() -> None:
             (5 * hour, "battery", 80.0),  # the charger changed meanwhile: no slope
             (9 * hour, "battery", 60.0),  # − 5 %/h
             (9 * hour, "network", "wifi"),
+            (10 * hour, "charging", 1),
+            (11 * hour, "battery", 55.0),  # the charger changed meanwhile: no slope
+            (11 * hour, "charging", 0),
             (21 * hour, "network", None),
         ]
     )  # fmt: skip
     stranger = Events.of([(12 * hour, "battery", 10.0), (18 * hour, "battery", 5.0)])  # charger unknown: no slope
     table = show_table(TraceSet.of([phone, stranger], period_s=24 * hour, facts={"model": ["A", None]}))
     json.dumps(table, allow_nan=False)
-    assert table["n_events"] == {"available": 0, "network": 2, "charging": 2, "screen": 0, "locked": 0, "battery": 9}
+    assert table["n_events"] == {"available": 0, "network": 2, "charging": 4, "screen": 0, "locked": 0, "battery": 10}
     assert table["battery_percent_per_h"] == {"charging": 20.0, "discharging": -5.0}
     assert table["time_shares"]["network"]["wifi"] == 12 / 48
     assert table["time_shares"]["network"]["unknown"] == 36 / 48
-    assert table["time_shares"]["charging"] == {"off": 20 / 48, "on": 4 / 48, "unknown": 24 / 48}
+    assert table["time_shares"]["charging"] == {"off": 19 / 48, "on": 5 / 48, "unknown": 24 / 48}
     assert table["time_shares"]["battery"] == {"known": 36 / 48, "unknown": 12 / 48}
-    # known hours: 2 at 50, 3 at 90, 4 at 80, 15 at 60, 6 at 10, 6 at 5
-    assert table["battery_percent"] == {"p5": 5.0, "p25": 10.0, "p50": 60.0, "p75": 60.0, "p95": 90.0}
+    # known hours: 6 at 5, 6 at 10, 2 at 50, 13 at 55, 2 at 60, 4 at 80, 3 at 90
+    assert table["battery_percent"] == {"p5": 5.0, "p25": 10.0, "p50": 55.0, "p75": 55.0, "p95": 90.0}
     assert table["facts"]["model"] == {"n_known": 1, "n_distinct": 1}
     assert "wifi 0.250" in text_of(render_show(table))
 

@@ -1,0 +1,145 @@
+"""Every YAML composes and builds; every wrong value is refused in one line that names its key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fedsim.config import build_simulation, composed
+from fedsim.errors import InputError
+from fedsim.files import shipped
+from fedsim.traces.canonical import Events, TraceSet
+
+CONFIGS = shipped("configs")
+OPTIONS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*.yaml") if p.parent != CONFIGS)
+NOT_SHIPPED = {"traces/flash", "traces/fedscale", "data/mnist_by_writer", "data/kuairand_feed"}
+NEEDS = {
+    "training/server_optimizer": ["training=loop"],
+    "device/compute/table": ["device.compute.table=HARDWARE"],
+    "data/clicks": ["model=clicks", "training.loss=binary_cross_entropy"],
+    "model/clicks": ["data=clicks", "training.loss=binary_cross_entropy"],
+    "model/cnn_digits": ["training=none"],
+}
+
+
+def with_needs(option: str) -> list[str]:
+    extra = [value for prefix, values in NEEDS.items() if option.startswith(prefix) for value in values]
+    group, _, name = option.rpartition("/")
+    return [f"{group}={name}", *extra]
+
+
+@pytest.fixture
+def hardware(tmp_path: Path) -> Path:
+    import pyarrow as pa
+
+    from fedsim.files import write_table
+    from fedsim.schema import HARDWARE
+
+    rows = [{"weight": 1.0, "inference_ms_per_sample": 50.0}]
+    write_table(tmp_path / "hardware.parquet", pa.Table.from_pylist(rows, HARDWARE.arrow()), HARDWARE)
+    return tmp_path / "hardware.parquet"
+
+
+@pytest.mark.parametrize("option", [str(o) for o in OPTIONS if not str(o).startswith("experiment/")])
+def test_every_option_composes_and_builds(option: str, hardware: Path, shared_or_none: Path | None) -> None:
+    overrides = [o.replace("HARDWARE", str(hardware)) for o in with_needs(option)]
+    values = composed(overrides)
+    if option in NOT_SHIPPED:
+        with pytest.raises(InputError, match="not found"):
+            build_simulation(composed([*overrides, "paths.datasets=nowhere", "paths.local_traces=nowhere"]))
+        return
+    build_simulation(values)
+
+
+@pytest.mark.parametrize("option", [str(o) for o in OPTIONS if str(o).startswith("experiment/")])
+def test_every_experiment_composes(option: str) -> None:
+    values = composed([f"experiment={option.split('/')[1]}"])
+    assert values["stop"]
+
+
+@pytest.fixture
+def shared_or_none() -> None:
+    return None
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        build_simulation(composed(["training=none", *overrides]))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("fleet.n_devices=0", "fleet.n_devices", "0"),
+        ("fleet.n_devices=many", "fleet.n_devices", "many"),
+        ("device.crash_fraction=1.5", "crash_fraction", "1.5"),
+        ("device.network.down_bytes_per_s.wifi=-1", "down_bytes_per_s", "-1"),
+        ("device.compute.sigma=-0.1", "sigma", "-0.1"),
+        ("device.energy.compute_w=-1", "compute_w", "-1"),
+        ("device.interruption=stop", "interruption", "stop"),
+        ("server.report_goal=0", "report_goal", "0"),
+        ("server.over_selection=0.5", "over_selection", "0.5"),
+        ("server.quorum_fraction=0", "quorum_fraction", "0"),
+        ("server.weighting=loss", "weighting", "loss"),
+        ("server.aggregator.n_workers=0", "n_workers", "0"),
+        ("server.selector.min_separation_s=-1", "min_separation_s", "-1"),
+        ("stop.max_steps=-1", "max_steps", "-1"),
+        ("stop.metric=accuracy", "metric", "accuracy"),
+        ("evaluation.every_steps=0", "every_steps", "0"),
+        ("seed=-1", "seed", "-1"),
+        ("seed=x", "seed", "x"),
+        ("gauge_interval_s=0", "gauge_interval_s", "0"),
+        ("fleet.rule='chargin'", "chargin", "charging"),
+        ("fleet.rule='charging & network == wfi'", "wfi", "wifi"),
+        ("fleet.unknown=perhaps", "unknown", "perhaps"),
+        ("fleet.regions.utc.share=0.5", "regions", "0.5"),
+        ("traces.folder=nowhere", "not found", "nowhere"),
+        ("server._target_=fedsim.server.sync.Nothing", "server._target_", "Nothing"),
+        ("+server.report_gaol=3", "server.report_gaol", "report_goal"),
+        ("training.local.batch_size=0", "batch_size", "0"),
+        ("model.n_parameters=-5", "n_parameters", "-5"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(override: str, key: str, value: str) -> None:
+    message = refused(override)
+    assert key in message
+    assert value in message
+
+
+def test_a_wrong_parameter_count_is_found_when_the_model_is_trained() -> None:
+    with pytest.raises(InputError, match=r"n_parameters.*651.*650"):
+        build_simulation(composed(["training=loop", "model.n_parameters=651"]))
+
+
+def test_any_torch_module_can_be_named() -> None:
+    module = "{_target_: torch.nn.Sequential, _args_: [{_target_: torch.nn.Linear, in_features: 64, out_features: 10}]}"
+    simulation = build_simulation(composed(["training=loop", f"model.module={module}"]))
+    assert simulation.trainer.n_parameters == 650
+
+
+def test_a_module_that_cannot_be_built_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"model\.module.*torch\.nn\.Lineal"):
+        build_simulation(composed(["training=loop", "model.module._target_=torch.nn.Lineal"]))
+
+
+def values_of(node: Any, path: str = "") -> Any:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from values_of(value, f"{path}.{key}")
+    else:
+        yield path, node
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_every_file_is_plain_yaml(file: Path) -> None:
+    assert yaml.safe_load(file.read_text()) is not None
+
+
+def test_a_replay_needs_a_device_per_trace(tmp_path: Path) -> None:
+    TraceSet.of([Events.of([(0, "charging", 1)])] * 3, period_s=86400).save(tmp_path / "three")
+    message = refused(f"traces.folder={tmp_path / 'three'}", "fleet.is_replay=true", "fleet.rule=charging")
+    assert "1000000" in message and "3" in message
