@@ -44,8 +44,9 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    canonical, stats = _door("fedsim.traces.canonical"), _door("fedsim.traces.stats")
-    _door("rich.console").Console().print(stats.show_table(canonical.TraceSet.load(arguments.folder)))
+    canonical, overview = _door("fedsim.traces.canonical"), _door("fedsim.traces.overview")
+    table = overview.show_table(canonical.TraceSet.load(arguments.folder))
+    _door("rich.console").Console().print(overview.render_show(table))
 
 
 def _criteria(arguments: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ def read_json(path: Path | str, what: str) -> Any:
     path = existing(path, what)
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{what} is not valid JSON ({error})", where=path) from error
 
 
@@ -67,7 +67,8 @@ def read_table(path: Path | str, schema: Table, columns: list[str] | None = None
     """Read a Parquet file of a documented schema, its columns checked for presence and type."""
     path = existing(path, f"table {schema.name!r}")
     try:
-        table = pq.read_table(path, columns=columns)
+        present = pq.read_schema(path).names  # what is missing is for the schema to tell
+        table = pq.read_table(path, columns=None if columns is None else [c for c in columns if c in present])
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"table {schema.name!r} cannot be read ({error})", where=path) from error
     return schema.check(table, where=path, columns=columns)

@@ -42,16 +42,32 @@ class Table:
         if column.name not in table.column_names:
             raise InputError(f"column {column.name!r} is missing", where=where, allowed=column.meaning)
         values = table.column(column.name)
+        wrong = f"column {column.name!r} has type {values.type}"
         try:
             values = values.cast(column.type)
+        except pa.ArrowInvalid as error:
+            row = _first_refused(values, column.type)
+            wrong += f" and does not fit at row {row}"
+            raise InputError(wrong, value=values[row].as_py(), where=where, allowed=column.type) from error
         except pa.ArrowException as error:
-            raise InputError(
-                f"column {column.name!r} has type {values.type}", where=where, allowed=column.type
-            ) from error
+            raise InputError(wrong, where=where, allowed=column.type) from error
         if values.null_count and not column.nullable:
             row = values.is_null().to_pylist().index(True)
             raise InputError(f"column {column.name!r} is empty at row {row}", where=where)
         return values
+
+
+def _first_refused(values: pa.ChunkedArray, kind: pa.DataType) -> int:
+    """The first row whose value cannot be cast, by bisection."""
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            values.slice(low, middle - low).cast(kind)
+            low = middle
+        except pa.ArrowInvalid:
+            high = middle
+    return low
 
 
 _I32, _I64, _F32, _F64, _STR = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()

@@ -20,14 +20,14 @@ BoolArray = npt.NDArray[np.bool_]
 def to_us(seconds: npt.ArrayLike) -> IntArray:
     """Seconds to whole microseconds (int64), the resolution at which instants are compared.
 
-    Exact for |seconds| < 9e9 (285 years), where float64 still separates microseconds.
+    Exact for |seconds| < 2.25e9 (71 years): quotient and product then err by less than half a microsecond.
     """
     return np.rint(np.asarray(seconds, dtype=np.float64) * US_PER_S).astype(np.int64)
 
 
 def format_duration(seconds: float) -> str:
     """``93784`` → ``'1 d 2 h 3 min'``; below a minute with one decimal."""
-    if seconds < MINUTE_S:
+    if round(seconds, 1) < MINUTE_S:
         return f"{seconds:.1f} s"
     minutes = round(seconds / MINUTE_S)
     days, minutes = divmod(minutes, DAY_S // MINUTE_S)
@@ -38,9 +38,9 @@ def format_duration(seconds: float) -> str:
 
 def format_bytes(size: float) -> str:
     """``1536000`` → ``'1.5 MB'`` (decimal prefixes)."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size) < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+    for unit, n_digits in (("B", 0), ("kB", 1), ("MB", 1), ("GB", 1), ("TB", 1)):
+        if abs(round(size, n_digits)) < 1000:
+            return f"{size:.{n_digits}f} {unit}"
         size /= 1000
     return f"{size:.1f} PB"
 
@@ -48,6 +48,6 @@ def format_bytes(size: float) -> str:
 def format_count(n: float) -> str:
     """``1234567`` → ``'1.23 M'``."""
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(n) >= factor:
+        if abs(n) >= 0.9995 * factor:  # from here on three digits round up to the unit
             return f"{n / factor:.3g} {unit}"
     return f"{n:.3g}"

@@ -111,9 +111,11 @@ def log_histogram(seconds: FloatArray) -> IntArray:
 
 
 def log_quantile(counts: IntArray, fraction: float) -> float | None:
-    """A quantile of a log histogram, within 0.6 % of the value; None if the histogram is empty."""
+    """A quantile of a log histogram, within 0.6 %; what is below a millisecond counts as 0; None if it is empty."""
     index = count_quantile(counts, fraction)
-    return None if index is None else float(np.sqrt(LOG_BIN_EDGES[index] * LOG_BIN_EDGES[index + 1]))
+    if not index:
+        return None if index is None else 0.0
+    return float(np.sqrt(LOG_BIN_EDGES[index] * LOG_BIN_EDGES[index + 1]))
 
 
 def count_quantile(counts: IntArray, fraction: float) -> int | None:

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 from fedsim.report.sources import Noted
 from fedsim.report.tables import Run, metric_curve, metric_names
-from fedsim.report.words import UNKNOWN, duration, group, hours, large, listed, metric_name, percent, setting, size
+from fedsim.report.words import UNKNOWN, duration, group, hours, large, listed, metric_name, percent, size
 from fedsim.units import HOUR_S
 
 PROTOCOLS = {"sync": "synchronous rounds", "buffered": "buffered asynchronous aggregation"}
 
 
 STOP_REASONS = {
-    "max_steps": "until the asked number of steps",
-    "max_s": "until the asked time was up",
-    "target": "until the target metric was reached",
+    "max_steps": "ended at the asked number of steps",
+    "max_s": "ended at the asked time",
+    "target": "ended when the target metric was reached",
 }
 
 
@@ -70,12 +70,15 @@ def _central(run: Run, metric: str) -> float | None:
 def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
     """Headline numbers, in the order in which a planner asks for them."""
     n_sessions, n_steps, reason = numbers["n_sessions"], numbers["n_steps"], run.summary["stop_reason"]
+    unit = "round" if run.summary["protocol"] == "sync" else "step"
     per_step = f"{large(n_sessions / n_steps)} per server step" if n_steps else "no server step"
     return [
         Tile("Simulated time", duration(numbers["simulated_s"]), STOP_REASONS.get(reason, reason)),
         Tile("Server steps", large(n_steps), _abandoned(run, numbers)),
         Tile(
-            "Time per step", duration(numbers["step_median_s"]), f"median; 95 % below {duration(numbers['step_p95_s'])}"
+            f"Time per {unit}",
+            duration(numbers["step_median_s"]),
+            f"median; 95 % below {duration(numbers['step_p95_s'])}",
         ),
         *_quality_tiles(run),
         Tile("Sessions", large(n_sessions), per_step),
@@ -111,9 +114,9 @@ def _quality_tiles(run: Run) -> list[Tile]:
 
 def _energy_tile(numbers: dict[str, Any]) -> Tile:
     if numbers["joules_per_session"] is None:
-        return Tile("Energy", UNKNOWN, "no energy was booked")
+        return Tile("Session energy", UNKNOWN, "no energy was booked")
     remark = f"{numbers['energy_kwh']:.3g} kWh in all; {percent(numbers['wasted_energy_fraction'])} wasted"
-    return Tile("Energy per session", f"{numbers['joules_per_session']:.3g} J", remark)
+    return Tile("Session energy", f"{numbers['joules_per_session']:.3g} J", remark)
 
 
 def _share(fraction: float | None) -> str:
@@ -185,7 +188,7 @@ def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[s
         )
     if numbers["joules_per_session"] is not None:
         lines.append("Energy is that of training and radio at the configured powers, not measured on devices.")
-    assumed = [setting(note.key, note.value) for note in noted if note.is_assumed]
+    assumed = [f"{note.key}={note.value}" for note in noted if note.is_assumed]
     if assumed:
         lines.append(f"Assumed, neither measured nor published: {listed(assumed)}.")
     return lines

@@ -20,7 +20,7 @@ OUTCOME_MEANINGS = {
 _SUFFIXES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_bytes_per_s", lambda value: f"{size(value)}/s"),
     ("_bytes", lambda value: size(value)),
-    ("_fraction", lambda value: percent(value)),
+    ("_fraction", lambda value: f"{100 * value:g}\u00a0%"),
     ("_ms", lambda value: f"{value:g}\u00a0ms"),
     ("_s", lambda value: duration(value)),
     ("_w", lambda value: f"{value:g}\u00a0W"),
@@ -34,7 +34,7 @@ def percent(fraction: float) -> str:
         return "<\u00a00.1\u00a0%"
     if 99.9 < value < 100:
         return ">\u00a099.9\u00a0%"
-    return f"{value:.1f}\u00a0%" if value % 1 else f"{value:.0f}\u00a0%"
+    return f"{value:.0f}\u00a0%" if value in (0, 100) else f"{value:.1f}\u00a0%"
 
 
 def large(n: float) -> str:

@@ -1,0 +1,296 @@
+"""Parts of a simulation built by hand, small and explicit: what a test does not say is zero, fixed or always."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedsim.data.clients import Array, Examples
+from fedsim.device.compute import Compute
+from fedsim.device.energy import Energy
+from fedsim.device.network import Network
+from fedsim.device.session import Device, Sessions, Work
+from fedsim.fleet.availability import Interruption
+from fedsim.fleet.fleet import Fleet
+from fedsim.schema import NETWORKS, OUTCOMES
+from fedsim.server.aggregator import Aggregator
+from fedsim.server.buffered import BufferedCoordinator
+from fedsim.server.coordinator import Coordinator
+from fedsim.server.job import Evaluation, Stop
+from fedsim.server.selector import UniformSelector
+from fedsim.server.sync import SyncCoordinator
+from fedsim.simulation import Simulation
+from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.rule import Rule
+from fedsim.training.trainer import NullTrainer, StepResult, Trainer, Updates
+from fedsim.units import DAY_S, FloatArray, IntArray
+
+Span = tuple[float, float]
+
+
+# ------------------------------------------------------------------------------------- traces and fleets
+
+
+def phone(*spans: Span) -> Events:
+    """A phone that charges during these spans of seconds and is on wifi all the time."""
+    rows: list[tuple[float, str, object]] = [(0.0, "network", "wifi"), (0.0, "charging", 0)]
+    for start, end in spans:
+        rows += [(start, "charging", 1), (end, "charging", 0)]
+    return Events.of(rows)
+
+
+ALWAYS: tuple[Span, ...] = ((0.0, float(DAY_S)),)
+
+
+def replay(*phones: Sequence[Span]) -> Fleet:
+    """One device per phone, device i charging during ``phones[i]`` of each day."""
+    traces = TraceSet.of([phone(*spans) for spans in phones], period_s=DAY_S)
+    return Fleet(traces, n_devices=len(phones), seed=0, is_replay=True)
+
+
+def always(n_devices: int) -> Fleet:
+    """A fleet whose devices charge all the time."""
+    return Fleet(TraceSet.of([phone(*ALWAYS)], period_s=DAY_S), n_devices=n_devices, seed=0)
+
+
+# ------------------------------------------------------------------------------------- clients, compute, training
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Clients of whom only the number of examples is known: client i holds ``sizes[i]``."""
+
+    sizes: tuple[int, ...] = (10,)
+
+    @property
+    def n_clients(self) -> int:
+        return len(self.sizes)
+
+    def n_examples(self, client_ids: IntArray) -> IntArray:
+        return np.array(self.sizes, dtype=np.int64)[client_ids]
+
+    def fetch(self, client_ids: IntArray) -> Examples:
+        raise AssertionError("nothing is trained here")
+
+    def held_out(self) -> tuple[Array, Array]:
+        raise AssertionError("nothing is evaluated here")
+
+    def sha256(self) -> str:
+        return "0" * 64
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Training seconds of each device and session, from a function of ``(ids, k)``."""
+
+    law: Callable[[IntArray, IntArray], FloatArray]
+
+    def train_s(self, ids: IntArray, k: Any, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        return self.law(ids, k)
+
+
+def by_device(*seconds: float) -> Seconds:
+    """Device i trains ``seconds[i]``, in every session."""
+    table = np.array(seconds, dtype=np.float64)
+    return Seconds(lambda ids, k: table[ids])
+
+
+@dataclass
+class RecordingTrainer:
+    """Steps without tensors, remembering what it was asked; its one metric is the version."""
+
+    n_parameters: int = 0
+    version: int = 0
+    steps: list[Updates] = field(default_factory=list)
+    evaluated: list[int] = field(default_factory=list)
+
+    def step(self, updates: Updates) -> StepResult:
+        self.version += 1
+        self.steps.append(updates)
+        return StepResult(train_loss=1.0 / self.version, update_norm=1.0, losses=np.ones(len(updates)))
+
+    def evaluate(self) -> dict[str, float]:
+        self.evaluated.append(self.version)
+        return {"version": float(self.version)}
+
+
+# ------------------------------------------------------------------------------------- device and server
+
+
+def rates(bytes_per_s: float) -> Mapping[str, float]:
+    """The same rate on every type of network."""
+    return dict.fromkeys(NETWORKS[1:], bytes_per_s)
+
+
+def network(*, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0) -> Network:
+    """The same rates for all devices and sessions."""
+    return Network(
+        seed=0,
+        down_bytes_per_s=rates(down),
+        up_bytes_per_s=rates(up),
+        device_sigma=0.0,
+        session_sigma=0.0,
+        connect_s=connect_s,
+        assumed_type="wifi",
+    )
+
+
+def device(
+    compute: Compute,
+    *,
+    link: Network | None = None,
+    interruption: Interruption = "abort",
+    crash_fraction: float = 0.0,
+    session_timeout_s: float | None = None,
+    seed: int = 0,
+) -> Device:
+    """A device that trains as ``compute`` says; 2 W of training, 1 W of receiving, 3 W of sending."""
+    return Device(
+        seed=seed,
+        compute=compute,
+        network=link or network(),
+        energy=Energy(compute_w=2.0, receive_w=1.0, send_w=3.0),
+        interruption=interruption,
+        crash_fraction=crash_fraction,
+        session_timeout_s=session_timeout_s,
+    )
+
+
+def aggregator(service_s: float = 0.0, **changes: Any) -> Aggregator:
+    """One worker without cost per byte."""
+    return Aggregator(
+        **{"seed": 0, "n_workers": 1, "bytes_per_s": None, "service": "fixed"} | {"service_s": service_s} | changes
+    )
+
+
+def sync(goal: int, **changes: Any) -> SyncCoordinator:
+    """Rounds without over-selection, deadline or queue that need all reports, starting at once."""
+    values = {
+        "aggregator": aggregator(),
+        "report_goal": goal,
+        "over_selection": 1.0,
+        "quorum_fraction": 1.0,
+        "deadline_s": None,
+        "selection_timeout_s": 0.0,
+        "assignment_interval_s": 1.0,
+        "server_step_s": 0.0,
+        "weighting": "uniform",
+    }
+    return SyncCoordinator(**values | changes)
+
+
+def buffered(concurrency: int, buffer_size: int, **changes: Any) -> BufferedCoordinator:
+    """FedBuff with a tick of one second and no limit of staleness that a test would meet."""
+    values = {
+        "aggregator": aggregator(),
+        "concurrency": concurrency,
+        "buffer_size": buffer_size,
+        "max_staleness": 1_000_000,
+        "staleness_weight": "inverse_sqrt",
+        "divisor": "buffer_size",
+        "assignment_interval_s": 1.0,
+        "weighting": "uniform",
+    }
+    return BufferedCoordinator(**values | changes)
+
+
+# ------------------------------------------------------------------------------------- simulations and their tables
+
+NO_BYTES = Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=10)
+
+
+def simulation(
+    coordinator: Coordinator,
+    *,
+    fleet: Fleet,
+    phone: Device,
+    work: Work = NO_BYTES,
+    max_steps: int | None = None,
+    max_s: float | None = None,
+    trainer: Trainer | None = None,
+    clients: Sizes | None = None,
+    evaluation: Evaluation | None = None,
+    stop: Stop | None = None,
+    min_separation_s: float = 0.0,
+    gauge_interval_s: float = 600.0,
+    rule: str = "charging",
+    seed: int = 0,
+) -> Simulation:
+    """All parts of a run together."""
+    return Simulation(
+        fleet=fleet,
+        rule=Rule.parse(rule),
+        unknown="ineligible",
+        device=phone,
+        selector=UniformSelector(seed=seed, min_separation_s=min_separation_s),
+        coordinator=coordinator,
+        clients=clients or Sizes(),
+        work=work,
+        trainer=trainer or NullTrainer(n_parameters=0),
+        stop=stop or Stop(max_steps=max_steps, max_s=max_s),
+        evaluation=evaluation or Evaluation(every_steps=None, every_s=None),
+        gauge_interval_s=gauge_interval_s,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a run wrote, and its summary."""
+
+    sessions: pa.Table
+    steps: pa.Table
+    evals: pa.Table
+    gauges: pa.Table
+    summary: Mapping[str, Any]
+
+    def column(self, name: str) -> Any:
+        """A column of the session table as numpy (nulls: NaN)."""
+        return self.sessions.column(name).to_numpy()
+
+    def step_column(self, name: str) -> Any:
+        """A column of the step table as numpy (nulls: NaN)."""
+        return self.steps.column(name).to_numpy()
+
+    @property
+    def outcomes(self) -> Any:
+        """Outcome of each session as a word."""
+        return np.array(OUTCOMES)[self.column("outcome")]
+
+
+def played(simulation: Simulation, folder: Path) -> Tables:
+    """Run it and read back its tables, sessions in the order of their numbers."""
+    result = simulation.run(folder)
+    sessions = pq.read_table(folder / "sessions").sort_by("session_id")
+    small = {name: pq.read_table(folder / f"{name}.parquet") for name in ("steps", "evals", "gauges")}
+    return Tables(sessions=sessions, summary=result.summary, **small)
+
+
+class PlanRecorder(Device):
+    """A device that keeps a copy of every plan, before the server has decided anything."""
+
+    @classmethod
+    def of(cls, phone: Device) -> PlanRecorder:
+        """The same device, recorded."""
+        recorder = cls.__new__(cls)
+        recorder.__dict__.update(phone.__dict__)
+        recorder.plans = []
+        return recorder
+
+    plans: list[Sessions]
+
+    def plan(self, *args: Any, **kwargs: Any) -> Sessions:
+        rows = super().plan(*args, **kwargs)
+        self.plans.append(rows.copy())
+        return rows
+
+    @property
+    def planned(self) -> Sessions:
+        """All planned sessions in order of assignment."""
+        return np.concatenate(self.plans)
