@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from fedsim.errors import FedsimError, InputError
 from fedsim.files import shipped, write_json, write_text
 from fedsim.progress import shown
 from fedsim.provenance import describe_run
-from fedsim.report.html import write_report
 
 
 def run(config: DictConfig) -> float:
@@ -42,7 +42,7 @@ def run(config: DictConfig) -> float:
     write_json(folder / "provenance.json", provenance)
     write_json(folder / "summary.json", result.summary)
     if values["report"]:
-        write_report(folder)
+        importlib.import_module("fedsim.report.html").write_report(folder)  # a lazy door: it loads matplotlib
     print(folder)
     return next(iter(result.summary["metrics"].values()), float("nan"))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedsim import rng
 from fedsim.units import BoolArray, FloatArray, IntArray
 
 _EMPTY = np.int64(-1)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ROW = np.dtype([("n_sessions", np.int32), ("busy_until", np.float64), ("participated_at", np.float64)])
 _FRESH = np.array((0, -np.inf, -np.inf), dtype=_ROW)
 
@@ -26,8 +26,8 @@ class Participation:
         self.n_touched = 0
 
     def _home(self, ids: IntArray) -> IntArray:
-        slots = rng.bits(0, "participation", ids) & np.uint64(self._keys.size - 1)
-        return slots.view(np.int64)
+        hashed = ids.view(np.uint64) * _GOLDEN  # Fibonacci hashing (Knuth 1973, 6.4): the high bits are mixed
+        return (hashed >> np.uint64(65 - self._keys.size.bit_length())).view(np.int64)
 
     def _find(self, ids: IntArray) -> IntArray:
         """Slot of each id: its own, or the empty one where its search ends."""

@@ -8,6 +8,7 @@ and Meier 1958, for stays cut by the log's end) and, per phone, fractions and se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,10 +123,12 @@ def fit(traces: TraceSet, *, template: SynthesisParameters, source: str) -> Synt
     for i, process in enumerate(PROCESSES):
         (off, off_s), (on, on_s) = (_fit_law(segments, i, state, source) for state in (0, 1))
         laws[f"{process} off"], laws[f"{process} on"] = off, on
-        columns[f"{process}_fraction"] = _fraction(off_s, on_s)
+        if f"{process}_fraction" in TRAITS:
+            columns[f"{process}_fraction"] = _fraction(off_s, on_s)
         columns[f"{process}_sessions_per_day"] = DAY_S / (off_s + on_s)
     columns["lock_fraction"], columns["unlock_fraction"] = _keyguard(segments, template.unlock_delay_s)
-    columns |= _slopes(traces, segments)
+    columns |= _slopes(traces)
+    columns["charge_margin"] = _charge_margin(segments, columns)
     return replace(
         template,
         traits={name: Trait(_quantiles(columns[name]), source) for name in TRAITS},
@@ -262,7 +265,7 @@ def _share(phone: IntArray, among: BoolArray, is_true: BoolArray, n: int) -> Flo
     return (true + _PSEUDO_STAYS * true.sum() / total.sum()) / (total + _PSEUDO_STAYS)
 
 
-def _slopes(traces: TraceSet, segments: Segments) -> dict[str, FloatArray]:
+def _slopes(traces: TraceSet) -> dict[str, FloatArray]:
     """Per phone, % per h between successive battery readings: screen off, screen on, charging."""
     battery = compile_channel(traces, "battery")
     phone = _phone_of(battery)
@@ -284,6 +287,23 @@ def _slopes(traces: TraceSet, segments: Segments) -> dict[str, FloatArray]:
         "active_discharge_percent_per_h": rate(falls & (on > 0.5)),
         "charge_percent_per_h": rate(rises),
     }
+
+
+def _charge_margin(segments: Segments, columns: Mapping[str, FloatArray]) -> FloatArray:
+    """Per phone: what its charger could give in the time it is plugged in / what the phone uses meanwhile."""
+    charging, screen = segments.process[:, 0], segments.process[:, 3]
+    plugged = _time_share(segments, charging == 1, charging != _UNKNOWN)
+    on = _time_share(segments, screen == 1, screen != _UNKNOWN)
+    idle, active = columns["idle_discharge_percent_per_h"], columns["active_discharge_percent_per_h"]
+    used = (1 - plugged) * (idle + on * (active - idle))
+    return plugged * columns["charge_percent_per_h"] / used
+
+
+def _time_share(segments: Segments, is_true: BoolArray, among: BoolArray) -> FloatArray:
+    """Share of each phone's time, shrunk by an hour of the population's."""
+    true = np.bincount(segments.phone, segments.seconds * (is_true & among), segments.n)
+    total = np.bincount(segments.phone, segments.seconds * among, segments.n)
+    return (true + HOUR_S * true.sum() / total.sum()) / (total + HOUR_S)
 
 
 def _mean_between(traces: TraceSet, grid: Levels, channel: str) -> FloatArray:

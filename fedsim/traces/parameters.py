@@ -23,7 +23,9 @@ from fedsim.units import FloatArray
 PROCESSES = ("charging", "wifi", "cellular", "screen")
 LAWS = tuple(f"{process} {state}" for process in PROCESSES for state in ("off", "on"))
 TRAITS = (
-    *(f"{process}_{what}" for process in PROCESSES for what in ("fraction", "sessions_per_day")),
+    "charge_margin",  # what the charger could give / what the phone uses, both %: sets the fraction of time charging
+    "charging_sessions_per_day",
+    *(f"{process}_{what}" for process in PROCESSES[1:] for what in ("fraction", "sessions_per_day")),
     "lock_fraction",  # probability that the keyguard closes when the screen goes off
     "unlock_fraction",  # probability that it opens once the screen is on
     "idle_discharge_percent_per_h",  # screen off
@@ -36,7 +38,7 @@ TRAIT_PROBABILITIES = (0.01, 0.05, 0.15, 0.25, 0.35, 0.5, 0.65, 0.75, 0.85, 0.95
 TRAIT_Z = tuple(NormalDist().inv_cdf(p) for p in TRAIT_PROBABILITIES)
 DURATION_PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 
-_HIGHEST = {"_fraction": 1.0, "_per_day": 10_000.0, "_percent_per_h": 1000.0}
+_HIGHEST = {"_margin": 100.0, "_fraction": 1.0, "_per_day": 10_000.0, "_percent_per_h": 1000.0}
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class SynthesisParameters:
     trait_correlation: tuple[tuple[float, ...], ...]  # of the traits' normal scores, in the order of `TRAITS`
     laws: Mapping[str, Law]
     cellular_fractions: Mapping[str, float]  # share of cellular sessions by radio type
+    top_charge_factor: float  # charging speed above 80 %, relative to below
     unlock_delay_s: float  # from screen on to unlocked
     wake_lock_fraction: float  # probability that a phone left unlocked is found locked when its screen comes on ...
     wake_lock_after_s: float  # ... after at least this long off
@@ -102,6 +105,7 @@ class SynthesisParameters:
                 trait_correlation=tuple(tuple(row) for row in value["trait_correlation"]),
                 laws={name: _law(law) for name, law in value["laws"].items()},
                 cellular_fractions=value["cellular_fractions"],
+                top_charge_factor=value["top_charge_factor"],
                 unlock_delay_s=value["unlock_delay_s"],
                 wake_lock_fraction=value["wake_lock_fraction"],
                 wake_lock_after_s=value["wake_lock_after_s"],
@@ -145,6 +149,7 @@ def _check(parameters: SynthesisParameters) -> None:
         _check_rising(f"traits.{name}.quantiles", trait.quantiles)
     for name, law in parameters.laws.items():
         _check_law(f"laws.{name}", name, law)
+    _check_numbers("top_charge_factor", (parameters.top_charge_factor,), n=1, lowest=0.01, highest=1.0)
     _check_numbers("unlock_delay_s", (parameters.unlock_delay_s,), n=1)
     _check_numbers("wake_lock_fraction", (parameters.wake_lock_fraction,), n=1, highest=1.0)
     _check_numbers("wake_lock_after_s", (parameters.wake_lock_after_s,), n=1)

@@ -37,7 +37,7 @@ class Phones:
 
     ids: IntArray
     mean_stay_s: FloatArray  # [n, 8] operational, in the order of LAWS; inf = this state is never left
-    slope_percent_per_s: FloatArray  # [n, 3]: charging, screen off, screen on
+    slope_percent_per_s: FloatArray  # [n, 4]: charging, charging in the top band, screen off, screen on
     lock_fraction: FloatArray
     unlock_fraction: FloatArray
 
@@ -52,11 +52,13 @@ class Phones:
         charge, idle, active = (
             trait[f"{what}_percent_per_h"] / HOUR_S for what in ("charge", "idle_discharge", "active_discharge")
         )
+        use = trait["charge_margin"] * (idle + trait["screen_fraction"] * (active - idle))
+        trait["charging_fraction"] = use / (use + charge)
         stays = [_mean_stays_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
         return cls(
             ids=ids,
             mean_stay_s=np.concatenate(stays, axis=1),
-            slope_percent_per_s=np.stack([charge, -idle, -active], axis=1),
+            slope_percent_per_s=np.stack([charge, charge * parameters.top_charge_factor, -idle, -active], axis=1),
             lock_fraction=trait["lock_fraction"],
             unlock_fraction=trait["unlock_fraction"],
         )
@@ -232,7 +234,8 @@ def _step(laws: _Laws, phones: Phones, now: _Walk, k: int) -> None:
 def _slope(phones: Phones, now: _Walk) -> FloatArray:
     """Battery slope, % per s; 0 when it is full or empty."""
     is_charging = (now.state & CHARGING) > 0
-    kind = np.where(is_charging, 0, np.where(now.state & SCREEN, 2, 1))
+    is_top = now.band == len(LEVEL_EDGES) - 2
+    kind = np.where(is_charging, np.where(is_top, 1, 0), np.where(now.state & SCREEN, 3, 2))
     is_stuck = np.where(is_charging, now.level >= 100.0, now.level <= 0.0)
     return np.where(is_stuck, 0.0, phones.slope_percent_per_s[now.row, kind])
 
