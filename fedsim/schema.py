@@ -12,12 +12,13 @@ from fedsim.errors import InputError
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name (which carries the unit), Arrow type, meaning, and whether it may be null."""
+    """One column: name (which carries the unit), Arrow type, meaning, whether it may be null, or absent altogether."""
 
     name: str
     type: pa.DataType
     meaning: str
     nullable: bool = False
+    optional: bool = False  # a file without the column is read as one where it is null throughout
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,18 @@ class Table:
         return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
 
     def check(self, table: pa.Table, *, where: Path | str, columns: list[str] | None = None) -> pa.Table:
-        """The table with this schema's columns and types, or an :class:`InputError` naming the field."""
+        """The table with this schema's columns and types, or an :class:`InputError` naming the field.
+
+        Optional columns that the table lacks are null throughout.
+        """
         wanted = [c for c in self.columns if columns is None or c.name in columns]
         arrays = [self._column(table, column, where) for column in wanted]
         return pa.table(arrays, names=[c.name for c in wanted])
 
     def _column(self, table: pa.Table, column: Column, where: Path | str) -> pa.ChunkedArray:
         if column.name not in table.column_names:
+            if column.optional:
+                return pa.chunked_array([pa.nulls(table.num_rows, column.type)])
             raise InputError(f"column {column.name!r} is missing", where=where, allowed=column.meaning)
         values = table.column(column.name)
         wrong = f"column {column.name!r} has type {values.type}"
@@ -72,9 +78,15 @@ def _first_refused(values: pa.ChunkedArray, kind: pa.DataType) -> int:
 
 _I32, _I64, _F32, _F64, _STR = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()
 
+
+def _fact(name: str, kind: pa.DataType, meaning: str) -> Column:
+    return Column(name, kind, meaning, nullable=True, optional=True)
+
+
 CHANNELS = ("available", "network", "charging", "screen", "locked", "battery")
 NETWORKS = ("none", "wifi", "2g", "3g", "4g", "5g")
 CLOCKS = ("local", "relative")
+LATENCY_SOURCES = ("measured", "suspect", "trend", "score", "drawn")
 OUTCOMES = ("AGGREGATED", "LATE", "STALE", "ABORTED", "INTERRUPTED", "TIMEOUT", "FAILED")
 
 TRACE_DEVICES = Table(
@@ -110,6 +122,54 @@ HARDWARE = Table(
         Column("inference_ms_per_sample", _F64, "inference latency of the benchmark model"),
         Column("bytes_per_s", _F64, "network speed, one figure for both directions", True),
         Column("ram_gb", _F32, "memory", True),
+        _fact("market_name", _STR, "name the model is sold under"),
+        _fact("soc", _STR, "system on a chip"),
+        _fact("year", pa.int16(), "year the model came out"),
+        _fact("os_version", _F32, "version of the operating system"),
+        _fact("cpu_score", _F64, "score of the source's CPU float benchmark; higher is faster"),
+        _fact("latency_source", _STR, "how inference_ms_per_sample is known: " + ", ".join(LATENCY_SOURCES)),
+    ),
+)
+LINKS = Table(
+    "links",
+    "bandwidth over time: segments of constant rate; a trace plays again after its last segment",
+    (
+        Column("network", pa.int8(), "index into " + " ".join(NETWORKS)),
+        Column("trace", _STR, "one recording; its segments stand together, in order of time"),
+        Column("scenario", _STR, "how the phone moved, in the source's words", True),
+        Column("at_ms", _I64, "ms since the recording's first instant; what lies between segments was not measured"),
+        Column("duration_ms", _I64, "how long the rate holds"),
+        Column("down_bytes_per_s", _F64, "capacity towards the phone; null = not measured", True),
+        Column("up_bytes_per_s", _F64, "capacity from the phone; null = not measured", True),
+        Column("rtt_ms", _F32, "round trip time; null = not measured", True),
+    ),
+)
+LEVELS = Table(
+    "levels",
+    "bandwidth over phones: mean and spread of one phone's rates",
+    (
+        Column("network", pa.int8(), "index into " + " ".join(NETWORKS)),
+        Column("device_id", _STR, "phone in the source"),
+        Column("down_bytes_per_s", _F64, "mean rate towards the phone"),
+        Column("down_sd_bytes_per_s", _F64, "standard deviation over time"),
+        Column("up_bytes_per_s", _F64, "mean rate from the phone"),
+        Column("up_sd_bytes_per_s", _F64, "standard deviation over time"),
+    ),
+)
+PROFILES = Table(
+    "profiles",
+    "measured cost of one step of computation on a device",
+    (
+        Column("device", _STR, "device model"),
+        Column("op", _STR, "layer or model that was run"),
+        Column("kind", _STR, "train_step (forward, backward, update) or inference"),
+        Column("batch_size", _I32, "samples in the step"),
+        Column("in_size", _I32, "input width; of an embedding, its vocabulary", True),
+        Column("out_size", _I32, "output width", True),
+        Column("seq_len", _I32, "steps of the sequence; null if there is none", True),
+        Column("step_s", _F64, "duration of the step"),
+        _fact("peak_bytes", _I64, "peak memory of the process above its idle state"),
+        _fact("n_threads", _I32, "threads used"),
     ),
 )
 
@@ -188,6 +248,7 @@ ELIGIBILITY = Table(
 
 RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES, ELIGIBILITY)
 TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
+MEASUREMENT_TABLES = (LINKS, LEVELS, PROFILES)
 
 
 def describe(table: Table) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
+from fedsim.data.partition import ends, iid
 from fedsim.errors import InputError
 from fedsim.units import IntArray
 
@@ -71,13 +72,6 @@ def check_ids(client_ids: IntArray, n_clients: int) -> None:
         raise InputError("no such client", value=int(client_ids[outside][0]), allowed=f"0 to {n_clients - 1}")
 
 
-def ends(lengths: IntArray) -> IntArray:
-    """CSR offsets ``int64[n + 1]`` of runs of these lengths."""
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
-
-
 def positions_in_runs(lengths: IntArray) -> IntArray:
     """0 … length-1 for each run, laid end to end: ``[2, 3] → [0, 1, 0, 1, 2]``."""
     return np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(ends(lengths)[:-1], lengths)
@@ -122,35 +116,15 @@ class ArrayClients:
         return digest.hexdigest()
 
 
-class PooledClients:
-    """All training examples as one client: the central baseline, trained by the same code."""
+class PooledClients(ArrayClients):
+    """All training examples, shuffled and dealt out evenly: the central baseline, trained by the same code.
 
-    n_clients = 1
+    With ``n_clients=1`` one client holds everything. Keeps a copy of all examples in memory.
+    """
 
-    def __init__(self, data: ClientData) -> None:
+    def __init__(self, data: ClientData, *, n_clients: int = 1, seed: int = 0) -> None:
         if data.n_clients > MAX_POOLED_CLIENTS:
             raise InputError("too many clients to pool", value=data.n_clients, allowed=f"at most {MAX_POOLED_CLIENTS}")
-        self._data = data
-        self._ids = np.arange(data.n_clients, dtype=np.int64)
-        self._total = int(data.n_examples(self._ids).sum())
-
-    def n_examples(self, client_ids: IntArray) -> IntArray:
-        """The number of all training examples, for the one client there is."""
-        check_ids(client_ids, self.n_clients)
-        return np.full(len(client_ids), self._total, dtype=np.int64)
-
-    def fetch(self, client_ids: IntArray) -> Examples:
-        """All training examples, once; the pool is too large to be handed out twice in one call."""
-        check_ids(client_ids, self.n_clients)
-        if len(client_ids) != 1:
-            raise InputError("the pooled client is fetched alone", value=len(client_ids), allowed="1 client id")
-        pool = self._data.fetch(self._ids)
-        return Examples(pool.x, pool.y, np.array([0, self._total], dtype=np.int64))
-
-    def held_out(self) -> tuple[Array, Array]:
-        """The held-out examples of the data that were pooled."""
-        return self._data.held_out()
-
-    def sha256(self) -> str:
-        """The digest of the data that were pooled."""
-        return self._data.sha256()
+        pool = data.fetch(np.arange(data.n_clients, dtype=np.int64))
+        order, offsets = iid(len(pool.y), n_clients=n_clients, seed=seed)
+        super().__init__(pool.x, pool.y, order=order, offsets=offsets, held_out=data.held_out())

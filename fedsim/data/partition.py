@@ -9,11 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
-from fedsim.data.clients import ends
 from fedsim.errors import InputError
 from fedsim.units import FloatArray, IntArray
 
 Partition = tuple[IntArray, IntArray]
+
+
+def ends(lengths: IntArray) -> IntArray:
+    """CSR offsets ``int64[n + 1]`` of runs of these lengths."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def by_client(client: IntArray, *, n_clients: int) -> Partition:

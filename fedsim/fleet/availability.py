@@ -194,7 +194,7 @@ class Availability:
         return float(self._weights @ self.cells_at(now)[0])
 
     def earliest_start(self, now: float) -> float:
-        """The next instant at which any device of the fleet becomes eligible (inf: never)."""
+        """The next instant at which a device that is not eligible now becomes so (inf: never)."""
         is_open, until = self.cells_at(now)
         starts = until[~is_open & (self._weights > 0)]
         return float(starts.min()) if starts.size else float("inf")

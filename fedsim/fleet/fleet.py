@@ -11,8 +11,9 @@ import numpy.typing as npt
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.traces.canonical import TraceSet
-from fedsim.units import DAY_S, HOUR_S, US_PER_MS, US_PER_S, FloatArray, IntArray
+from fedsim.units import DAY_S, HOUR_S, US_PER_MS, US_PER_S, FloatArray, IntArray, to_us
 
+JITTER_LEVELS = 16
 MAX_CELLS = 1 << 24  # one byte-sized answer and one instant per cell: 0.3 GB at this bound
 _SMALL_FLEET = 1 << 16  # up to here cells are counted exactly, above their expected share is used
 
@@ -33,10 +34,11 @@ ONE_REGION = {"utc": Region(share=1.0, utc_offset_hours=0.0)}
 class Fleet:
     """``n_devices`` devices sampled from base traces; no array of that length is ever built.
 
-    A device lives in a *cell*: base trace, whole-day shift, region. Cells are few (traces × days ×
-    regions), so what depends on the cell alone is computed once for all devices in it. Simulated
-    time 0 is midnight at UTC offset 0; a device at trace position
-    ``(now + phase of its cell) mod period`` keeps the hour of day of its trace.
+    A device lives in a *cell*: base trace, whole-day shift, region, jitter. Cells are few (traces ×
+    days × regions × 16), so what depends on the cell alone is computed once for all devices in it.
+    Simulated time 0 is midnight at UTC offset 0; a device at trace position
+    ``(now + phase of its cell) mod period`` keeps the hour of day of its trace, up to ± half of
+    ``jitter_s``: without jitter all devices of a base trace would leave in the same second.
 
     With ``is_replay`` the fleet is the trace set as it is: device i is trace i, unshifted.
 
@@ -51,33 +53,43 @@ class Fleet:
         seed: int,
         is_replay: bool = False,
         regions: Mapping[str, Region] | None = None,
+        jitter_s: float = 0.0,
     ) -> None:
         if n_devices < 1:
             raise InputError("fleet.n_devices must be positive", value=n_devices)
         if is_replay and n_devices != traces.n:
             raise InputError("a replay needs one device per trace: fleet.n_devices", value=n_devices, allowed=traces.n)
+        if not 0 <= jitter_s <= DAY_S:
+            raise InputError("fleet.jitter_s is outside its range", value=jitter_s, allowed=f"0 … {DAY_S}")
         self.traces, self.n_devices, self.seed, self.is_replay = traces, n_devices, seed, is_replay
-        self._build_cells({"replay": Region(1.0, 0.0)} if is_replay else regions or ONE_REGION)
+        if is_replay:
+            self._build_cells(ONE_REGION, 0.0)
+        else:
+            self._build_cells(regions or ONE_REGION, jitter_s)
 
-    def _build_cells(self, regions: Mapping[str, Region]) -> None:
+    def _build_cells(self, regions: Mapping[str, Region], jitter_s: float) -> None:
         traces = self.traces
         self._days = np.ones(traces.n, dtype=np.int64) if self.is_replay else traces.period_days
         self._first_cell = np.concatenate([[0], np.cumsum(self._days)])
-        self._cells_per_region = int(self._first_cell[-1])
+        cells_per_offset = int(self._first_cell[-1])
         shares, offsets_s = _region_columns(regions)
         self._region_edges = np.cumsum(shares)[:-1]
-        self.n_cells = self._cells_per_region * len(shares)
+        self._n_jitter = JITTER_LEVELS if jitter_s > 0 else 1
+        jitter = jitter_s * ((np.arange(self._n_jitter) + 0.5) / self._n_jitter - 0.5)
+        offset_us = to_us(offsets_s[:, None] + jitter).ravel()  # region by region, level by level
+        self._cells_per_offset, self.n_cells = cells_per_offset, cells_per_offset * offset_us.size
         if self.n_cells > MAX_CELLS:
-            raise InputError("traces × days × regions are too many", value=self.n_cells, allowed=f"up to {MAX_CELLS}")
+            raise InputError(
+                "traces × days × regions × jitter levels are too many", value=self.n_cells, allowed=f"up to {MAX_CELLS}"
+            )
         trace = np.repeat(np.arange(traces.n), self._days)
-        shift = np.arange(self._cells_per_region) - self._first_cell[trace]
+        shift = np.arange(cells_per_offset) - self._first_cell[trace]
         phase_us = shift * (DAY_S * US_PER_S) - traces.start_ms[trace] * US_PER_MS
-        self.cell_trace: IntArray = np.tile(trace, len(shares))
-        self.cell_phase_us: IntArray = (
-            phase_us[None, :] + np.rint(offsets_s * US_PER_S).astype(np.int64)[:, None]
-        ).ravel()
-        per_trace_day = (1.0 / (traces.n * self._days))[trace]
-        self._cell_probability: FloatArray = (shares[:, None] * per_trace_day[None, :]).ravel()
+        self.cell_trace: IntArray = np.tile(trace, offset_us.size)
+        self.cell_phase_us: IntArray = (offset_us[:, None] + phase_us).ravel()
+        per_trace_day = 1.0 / (traces.n * self._days[trace] * self._n_jitter)
+        per_offset = np.repeat(shares, self._n_jitter)
+        self._cell_probability: FloatArray = (per_offset[:, None] * per_trace_day).ravel()
 
     def cell_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
         """The cell of each device, ``int64[n]``."""
@@ -87,9 +99,11 @@ class Fleet:
         trace = ((draw >> _S32) * np.uint64(self.traces.n)) >> _S32
         shift = ((draw & _LOW32) * self._days[trace].view(np.uint64)) >> _S32
         cell: IntArray = self._first_cell[trace] + shift.view(np.int64)
+        if self._n_jitter > 1:
+            cell += rng.integers(self.seed, "jitter", device_ids, self._n_jitter) * self._cells_per_offset
         if self._region_edges.size:
             region = np.searchsorted(self._region_edges, rng.uniform(self.seed, "region", device_ids), "right")
-            cell += region * self._cells_per_region
+            cell += region * (self._n_jitter * self._cells_per_offset)
         return cell
 
     def trace_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
@@ -108,6 +122,8 @@ class Fleet:
 def _region_columns(regions: Mapping[str, Region]) -> tuple[FloatArray, FloatArray]:
     shares = np.array([region.share for region in regions.values()], dtype=np.float64)
     offsets_s = np.array([region.utc_offset_hours * HOUR_S for region in regions.values()], dtype=np.float64)
-    if (shares < 0).any() or abs(shares.sum() - 1.0) > 1e-9:
+    if not ((shares >= 0).all() and abs(shares.sum() - 1.0) <= 1e-9):  # NaN fails both
         raise InputError("fleet.regions: shares must be positive and sum to 1", value=shares.tolist())
+    if not np.isfinite(offsets_s).all():
+        raise InputError("fleet.regions: utc_offset_hours must be a number", value=(offsets_s / HOUR_S).tolist())
     return shares, offsets_s

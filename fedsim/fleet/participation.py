@@ -16,7 +16,7 @@ _FRESH = np.array((0, -np.inf, -np.inf), dtype=_ROW)
 class Participation:
     """Per device: sessions started, end of the last one, instant of the last aggregated one.
 
-    An open-addressing hash table of numpy columns (30 to 60 bytes a touched device); all methods are
+    An open-addressing hash table of numpy columns (56 to 224 bytes a touched device); all methods are
     vectorised over distinct device ids.
     """
 

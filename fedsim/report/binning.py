@@ -15,27 +15,33 @@ SHORTEST_S, LONGEST_S = 1e-3, 1e8
 LOG_BIN_EDGES: FloatArray = np.geomspace(
     SHORTEST_S, LONGEST_S, round(BINS_PER_DECADE * np.log10(LONGEST_S / SHORTEST_S)) + 1
 )
-# Beyond this length the report counts in hours, so that its memory stays small for any run.
-LONGEST_BY_MINUTE_S = 60 * DAY_S
-DISPLAY_WIDTHS_S = tuple(MINUTE_S * m for m in (1, 2, 5, 10, 15, 20, 30, 60, 120, 240, 360, 720, 1440, 10_080))
+# Longest run counted by the second and by the minute; others by the hour. So memory stays small for any run.
+LONGEST_BY_SECOND_S, LONGEST_BY_MINUTE_S = 6 * HOUR_S, 60 * DAY_S
+DISPLAY_WIDTHS_S = (
+    *(1, 2, 5, 10, 20, 30),
+    *(MINUTE_S * n for n in (1, 2, 5, 10, 20, 30)),
+    *(HOUR_S * n for n in (1, 2, 4, 6, 12, 24, 168)),
+)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Equal bins from instant 0 to ``horizon_s``; the last may be cut short by the horizon."""
+    """Equal bins from instant 0 to ``horizon_s``; the last takes the rest, between a half and one and a half bins."""
 
     horizon_s: float
     width_s: float
 
     @classmethod
     def covering(cls, horizon_s: float) -> Grid:
-        """Bins of a minute, or of an hour for runs longer than 60 days."""
+        """Bins of a second up to 6 hours, of a minute up to 60 days, else of an hour."""
+        if horizon_s <= LONGEST_BY_SECOND_S:
+            return cls(horizon_s, 1)
         return cls(horizon_s, MINUTE_S if horizon_s <= LONGEST_BY_MINUTE_S else HOUR_S)
 
     @property
     def n_bins(self) -> int:
         """Number of bins, at least one."""
-        return max(1, int(np.ceil(self.horizon_s / self.width_s)))
+        return max(1, round(self.horizon_s / self.width_s))
 
     def index(self, at: FloatArray) -> IntArray:
         """The bin of each instant; the horizon itself belongs to the last bin."""
@@ -44,8 +50,7 @@ class Grid:
 
     def edges(self) -> FloatArray:
         """``float64[n_bins + 1]`` instants; the last is the horizon."""
-        edges: FloatArray = np.minimum(np.arange(self.n_bins + 1) * self.width_s, self.horizon_s)
-        return edges
+        return np.append(np.arange(self.n_bins) * float(self.width_s), self.horizon_s)
 
     def seconds(self) -> FloatArray:
         """Length of each bin, ``float64[n_bins]``."""
@@ -57,15 +62,14 @@ class Grid:
 
     def coarsen(self, values: npt.NDArray[Any], grid: Grid) -> FloatArray:
         """Sums of this grid's ``values`` (last axis) in the bins of a ``grid`` made of whole bins of this one."""
-        starts = np.arange(0, self.n_bins, round(grid.width_s / self.width_s))
+        starts = np.arange(grid.n_bins) * round(grid.width_s / self.width_s)
         sums = np.add.reduceat(values, starts, axis=-1)
         return sums.astype(np.float64, copy=False)
 
 
-def display_width_s(horizon_s: float, *, n_bins: int) -> float:
-    """The shortest round width, from a minute to a week, that cuts the horizon into at most ``n_bins``."""
-    fitting = [width for width in DISPLAY_WIDTHS_S if horizon_s / width <= n_bins]
-    return fitting[0] if fitting else DISPLAY_WIDTHS_S[-1]
+def display_width_s(at_least_s: float) -> float:
+    """The shortest round width, from a second to a week, that is at least so long; a week if none is."""
+    return next((width for width in DISPLAY_WIDTHS_S if width >= at_least_s), DISPLAY_WIDTHS_S[-1])
 
 
 def spread(grid: Grid, start: FloatArray, end: FloatArray, amount: npt.NDArray[Any]) -> FloatArray:

@@ -18,12 +18,15 @@ from fedsim.report.tables import (
     metric_curve,
     metric_names,
     outcome_rows,
+    peak_width_s,
     step_times,
 )
 from fedsim.report.words import duration, hours, large, metric_name, percent, size
-from fedsim.units import HOUR_S
+from fedsim.units import DAY_S, HOUR_S, MINUTE_S
 
-BAR_BINS = 200
+LINE_BINS, BAR_BINS = 400, 200
+STEPS_PER_BIN = 4
+_PERIODS: dict[float, str] = {MINUTE_S: "minute", HOUR_S: "hour"}
 
 
 class Panel(NamedTuple):
@@ -35,27 +38,21 @@ class Panel(NamedTuple):
 
 
 def availability_panels(run: Run) -> list[Panel]:
-    """Who could take part: eligible share over time and by hour of day."""
-    share = run.gauges.column("eligible_fraction").to_numpy()
-    if not share.size:
-        return [Panel("Eligible devices", "Not drawn: the run sampled no gauges.")]
-    at, by_hour = run.gauges.column("at").to_numpy(), eligible_by_hour(run)
-    over_time = (
+    """Who could take part: eligible share over a week and by hour of day."""
+    at, share = (run.eligibility.column(name).to_numpy() for name in ("at", "eligible_fraction"))
+    if len(at) < 2:
+        return [Panel("Eligible devices", "Not drawn: the run did not sample who is eligible.")]
+    caption = (
         f"On average {percent(share.mean())} of the fleet; between {percent(share.min())} and {percent(share.max())}."
     )
-    panels = [
-        Panel(
-            "Eligible devices over time",
-            over_time,
-            plots.eligible_over_time(at, share, horizon_s=run.grid.horizon_s),
-        )
-    ]
-    if np.isnan(by_hour).any():
-        return [*panels, Panel("Eligible devices by hour of day", "Not drawn: the run does not cover a whole day.")]
-    best, worst = int(by_hour.argmax()), int(by_hour.argmin())
+    if run.grid.horizon_s < 7 * DAY_S:
+        caption += f" The run covers the first {duration(run.grid.horizon_s)}."
+    over_time = Panel("Eligible devices over a week", caption, plots.eligible_over_time(at, share))
+    by_hour = eligible_by_hour(run)
+    best, worst = int(np.nanargmax(by_hour)), int(np.nanargmin(by_hour))
     caption = f"Most at {best:02d} h ({percent(by_hour[best])}), fewest at {worst:02d} h ({percent(by_hour[worst])})"
     ratio = f", a factor of {by_hour[best] / by_hour[worst]:.1f}." if by_hour[worst] > 0 else "."
-    return [*panels, Panel("Eligible devices by hour of day", caption + ratio, plots.eligible_by_hour(by_hour))]
+    return [over_time, Panel("Eligible devices by hour of day", caption + ratio, plots.eligible_by_hour(by_hour))]
 
 
 def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
@@ -63,11 +60,16 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
     if not numbers["n_sessions"]:
         return [Panel("Devices in flight", "Not drawn: no device was assigned.")]
     mean, peak = numbers["mean_in_flight"], numbers["peak_in_flight"]
-    ended, flying = display(run, run.sessions.ended, n_bins=BAR_BINS), in_flight(run)
+    busiest = "" if peak is None else f", {large(peak)} in the busiest {_PERIODS[peak_width_s(run)]}"
+    few_steps_s = _few_steps_s(numbers)
+    # Bins either resolve the rise and fall within a round or average over several: between the two they beat.
+    is_fine = few_steps_s > STEPS_PER_BIN**2 * run.grid.horizon_s / LINE_BINS
+    flying = in_flight(run, n_bins=LINE_BINS, at_least_s=0.0 if is_fine else few_steps_s)
+    ended = display(run, run.sessions.ended, n_bins=BAR_BINS, at_least_s=few_steps_s)
     return [
         Panel(
             "Devices in flight",
-            f"{large(mean)} devices are in a session on average, {large(peak)} in the busiest minute. "
+            f"{large(mean)} devices are in a session on average{busiest}. "
             f"Drawn as means of {duration(flying.grid.width_s)}.",
             plots.devices_in_flight(flying, mean=mean),
         ),
@@ -78,6 +80,11 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
             plots.outcomes_over_time(ended),
         ),
     ]
+
+
+def _few_steps_s(numbers: dict[str, Any]) -> float:
+    """The time of a few server steps; shorter bins would show each round's own rise and fall."""
+    return float(STEPS_PER_BIN * (numbers["step_median_s"] or 0.0))
 
 
 def step_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
@@ -139,8 +146,15 @@ def cost_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
         return []
     t = run.sessions
     down, up = numbers["peak_hour_download_bytes"], numbers["peak_hour_upload_bytes"]
-    caption = "The run is shorter than an hour." if down is None else f"Busiest hour: {size(down)} down, {size(up)} up."
-    series = [display(run, values, n_bins=BAR_BINS) for values in (t.download_by_bin, t.upload_by_bin)]
+    caption = (
+        "The run is shorter than an hour: rates, not sums."
+        if down is None
+        else f"Busiest hour: {size(down)} down, {size(up)} up."
+    )
+    at_least_s = _few_steps_s(numbers)
+    series = [
+        display(run, values, n_bins=BAR_BINS, at_least_s=at_least_s) for values in (t.download_by_bin, t.upload_by_bin)
+    ]
     panels = [Panel("Bytes per hour", caption, plots.traffic(*series)), _wasted_panel(outcome_rows(run), numbers)]
     return [*panels, _staleness_panel(run, numbers)] if run.summary["protocol"] == "buffered" else panels
 
@@ -161,8 +175,9 @@ def _staleness_panel(run: Run, numbers: dict[str, Any]) -> Panel:
     if numbers["staleness_median"] is None:
         return Panel("Staleness of updates", "Not drawn: no update was aggregated.")
     n_refused = int(run.sessions.n[STALE])
+    refused = f"{large(n_refused)} were refused as too old" if n_refused else "none was refused as too old"
     caption = (
-        f"Half of the aggregated updates are at most {numbers['staleness_median']} versions old, "
-        f"95 % at most {numbers['staleness_p95']}; {large(n_refused)} were refused as too old."
+        f"Median of the aggregated updates {numbers['staleness_median']}, 95 % at most {numbers['staleness_p95']}; "
+        f"{refused}."
     )
     return Panel("Staleness of updates", caption, plots.staleness_histogram(run.sessions.staleness))

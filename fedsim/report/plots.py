@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullL
 
 from fedsim.report.svg import color, inline
 from fedsim.report.tables import OutcomeRow, Series, StepTimes
-from fedsim.report.words import percent
+from fedsim.report.words import Unit, byte_unit, duration_unit, percent
 from fedsim.schema import OUTCOMES
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray, format_count
 
@@ -46,17 +46,10 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "legend.handlelength": 1.2,
-    "legend.columnspacing": 1.2,
+    "legend.columnspacing": 1.0,
     "lines.linewidth": 1.6,
 }
 P = ParamSpec("P")
-
-
-class Unit(NamedTuple):
-    """A unit of an axis: its name and its size in the unit of the data."""
-
-    name: str
-    size: float
 
 
 def drawn(paint: Callable[P, Figure]) -> Callable[P, str]:
@@ -73,10 +66,10 @@ def drawn(paint: Callable[P, Figure]) -> Callable[P, str]:
 
 
 @drawn
-def eligible_over_time(at: FloatArray, share: FloatArray, *, horizon_s: float) -> Figure:
-    """Eligible share of the fleet over simulated time."""
+def eligible_over_time(at: FloatArray, share: FloatArray) -> Figure:
+    """Eligible share of the fleet over a simulated week."""
     figure, axes = _axes()
-    unit = _time_axis(axes, horizon_s)
+    unit = _time_axis(axes, float(at[-1] + at[1] - at[0]))
     x, y = _thin(at / unit.size), _thin(100 * share)
     axes.fill_between(x, y, color=color("green"), alpha=0.18, linewidth=0)
     axes.plot(x, y, color=color("green"))
@@ -122,7 +115,8 @@ def outcomes_over_time(series: Series) -> Figure:
             below = below + rate
     _short_numbers(axes)
     axes.set(ylabel="sessions ended per hour", ylim=(0, None))
-    figure.legend(loc="outside upper left", ncols=4)
+    n_shown = len(axes.get_legend_handles_labels()[1])
+    figure.legend(loc="outside upper left", ncols=n_shown if n_shown <= 5 else 4)
     return figure
 
 
@@ -130,7 +124,7 @@ def outcomes_over_time(series: Series) -> Figure:
 def step_time_distribution(seconds: FloatArray, *, label: str) -> Figure:
     """Distribution of the time per server step."""
     figure, axes = _axes()
-    unit = _duration_unit(float(np.median(seconds)))
+    unit = duration_unit(float(np.median(seconds)))
     values = seconds / unit.size
     is_wide = values.min() > 0 and values.max() > 20 * values.min()
     n_bins = int(np.clip(np.sqrt(values.size), 8, 50))
@@ -142,11 +136,11 @@ def step_time_distribution(seconds: FloatArray, *, label: str) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
     for fraction, name in ((0.5, "median"), (0.95, "p95")):
         value = float(np.quantile(values, fraction))
-        axes.axvline(value, color=color("ink"), linewidth=1, linestyle=(0, (4, 2)))
-        height, at = 1.0 if name == "p95" else 0.88, ("data", "axes fraction")
+        dashes = (0, (4, 2)) if name == "median" else (0, (1, 2))
         text = f"{name} {value:.3g} {unit.name}"
-        axes.annotate(text, (value, height), xycoords=at, xytext=(4, -2), textcoords="offset points", va="top")
+        axes.axvline(value, color=color("ink"), linewidth=1.2, linestyle=dashes, label=text)
     axes.set(xlabel=f"{label} ({unit.name})", ylabel="server steps")
+    figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
@@ -154,10 +148,10 @@ def step_time_distribution(seconds: FloatArray, *, label: str) -> Figure:
 def step_times_over_time(times: StepTimes, *, label: str, horizon_s: float) -> Figure:
     """Time per server step over simulated time."""
     figure, axes = _axes()
-    unit, duration = _time_axis(axes, horizon_s), _duration_unit(float(np.median(times.seconds)))
+    unit, duration = _time_axis(axes, horizon_s), duration_unit(float(np.median(times.seconds)))
     x, y = times.at / unit.size, times.seconds / duration.size
     if len(x) <= MAX_POINTS:
-        axes.plot(x, y, "o", color=color("blue"), markersize=2.6, markeredgewidth=0)
+        axes.plot(x, y, "o", color=color("blue"), markersize=2.6, markeredgewidth=0, clip_on=False)
     else:
         groups = np.array_split(np.arange(len(x)), MAX_POINTS // 4)
         low, middle, high = np.array([np.quantile(y[group], (0.05, 0.5, 0.95)) for group in groups]).T
@@ -199,7 +193,7 @@ def traffic(download: Series, upload: Series) -> Figure:
     figure, axes = _axes()
     horizon = _time_axis(axes, download.grid.horizon_s)
     rates = {"download": download.per_hour(), "upload": upload.per_hour()}
-    unit = _byte_unit(max(float(rate.max()) for rate in rates.values()))
+    unit = byte_unit(max(float(rate.max()) for rate in rates.values()))
     for (name, rate), shade in zip(rates.items(), ("blue", "orange"), strict=True):
         edges = download.grid.edges() / horizon.size
         axes.stairs(rate / unit.size, edges, color=color(shade), baseline=None, linewidth=1.4, label=name)
@@ -260,7 +254,7 @@ def _time_axis(axes: Axes, horizon_s: float) -> Unit:
     if horizon_s > 2 * DAY_S:
         unit, rhythm = Unit("days", DAY_S), 1
     elif horizon_s > 3 * HOUR_S:
-        unit, rhythm = Unit("hours", HOUR_S), 3
+        unit, rhythm = Unit("hours", HOUR_S), 3 if horizon_s <= DAY_S else 6
     else:
         unit, rhythm = Unit("minutes", MINUTE_S), 15
     length = horizon_s / unit.size
@@ -269,17 +263,6 @@ def _time_axis(axes: Axes, horizon_s: float) -> Unit:
     axes.grid(axis="x", visible=unit.name == "days" and is_few)
     axes.set(xlabel=f"simulated time ({unit.name})", xlim=(0, length))
     return unit
-
-
-def _duration_unit(seconds: float) -> Unit:
-    if seconds >= 2 * HOUR_S:
-        return Unit("h", HOUR_S)
-    return Unit("min", MINUTE_S) if seconds >= 3 * MINUTE_S else Unit("s", 1)
-
-
-def _byte_unit(size: float) -> Unit:
-    units = [Unit("B", 1), Unit("kB", 1e3), Unit("MB", 1e6), Unit("GB", 1e9), Unit("TB", 1e12)]
-    return [unit for unit in units if unit.size <= max(size, 1)][-1]
 
 
 def _short_numbers(axes: Axes) -> None:
@@ -298,6 +281,7 @@ def _metric_line(axes: Axes, x: FloatArray, value: FloatArray, *, metric: str, c
         marker="o" if len(x) <= 40 else None,
         markersize=3,
         label="federated",
+        clip_on=False,
     )
     if central is not None:
         _reference_line(axes, central, f"central training ({central:.3f})")

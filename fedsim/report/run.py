@@ -17,7 +17,7 @@ from fedsim.errors import InputError
 from fedsim.files import existing, read_json, read_table
 from fedsim.report.binning import Grid
 from fedsim.report.sessions import COLUMNS, SessionTotals, total_sessions
-from fedsim.schema import EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS
+from fedsim.schema import ELIGIBILITY, EVALS, OUTCOMES, SESSIONS, STEPS
 
 ROWS_PER_BATCH = 1 << 18
 # fmt: off
@@ -70,9 +70,9 @@ class Run:
         return read_table(self.folder / "evals.parquet", EVALS).sort_by("at")
 
     @cached_property
-    def gauges(self) -> pa.Table:
-        """Sampled series in order of time."""
-        return read_table(self.folder / "gauges.parquet", GAUGES).sort_by("at")
+    def eligibility(self) -> pa.Table:
+        """Expected eligible share of the fleet over a simulated week, in order of time."""
+        return read_table(self.folder / "eligibility.parquet", ELIGIBILITY).sort_by("at")
 
     @property
     def grid(self) -> Grid:

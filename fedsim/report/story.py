@@ -43,7 +43,7 @@ def result_sentence(run: Run, numbers: dict[str, Any]) -> str:
     )
     if not numbers["n_sessions"]:
         return f"{start} carried out no session."
-    steps = f"{large(numbers['n_steps'])} server steps"
+    steps = f"{large(numbers['n_steps'])} {'rounds' if run.summary['protocol'] == 'sync' else 'server steps'}"
     if numbers["step_median_s"] is not None:
         steps += f" (median {duration(numbers['step_median_s'])})"
     aggregated, wasted = percent(numbers["aggregated_fraction"]), percent(numbers["wasted_fraction"])
@@ -89,10 +89,10 @@ def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
             f"median; 95 % below {duration(numbers['session_p95_s'])}",
         ),
         Tile("Device time", hours(numbers["device_s"]), f"{_share(numbers['wasted_fraction'])} of it wasted"),
-        Tile("Download", size(numbers["download_bytes"]), f"busiest hour: {size(numbers['peak_hour_download_bytes'])}"),
-        Tile("Upload", size(numbers["upload_bytes"]), f"busiest hour: {size(numbers['peak_hour_upload_bytes'])}"),
+        Tile("Download", size(numbers["download_bytes"]), _busiest(numbers["peak_hour_download_bytes"])),
+        Tile("Upload", size(numbers["upload_bytes"]), _busiest(numbers["peak_hour_upload_bytes"])),
         _energy_tile(numbers),
-        Tile("Devices in flight", large(numbers["mean_in_flight"]), f"mean; peak {large(numbers['peak_in_flight'])}"),
+        Tile("Devices in flight", large(numbers["mean_in_flight"]), _peak(numbers)),
         Tile("Distinct devices", large(numbers["n_distinct_devices"]), _spread(numbers)),
     ]
 
@@ -110,6 +110,14 @@ def _quality_tiles(run: Run) -> list[Tile]:
         remark = "held-out; no central baseline" if central is None else f"held-out; central training: {central:.3f}"
         tiles.append(Tile(f"Final {metric_name(name)}", f"{metric_curve(run, name).value[-1]:.3f}", remark))
     return tiles or [Tile("Model quality", UNKNOWN, "no model was evaluated")]
+
+
+def _busiest(n_bytes: float | None) -> str:
+    return "run shorter than an hour" if n_bytes is None else f"busiest hour: {size(n_bytes)}"
+
+
+def _peak(numbers: dict[str, Any]) -> str:
+    return "mean" if numbers["peak_in_flight"] is None else f"mean; peak {large(numbers['peak_in_flight'])}"
 
 
 def _energy_tile(numbers: dict[str, Any]) -> Tile:
@@ -171,6 +179,7 @@ def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[s
     """What the numbers rest on: traces, simplifications, checks, what is missing."""
     summary = run.summary
     lines = [
+        _trace_source(run),
         f"The fleet's behaviour is that of {summary['n_base_traces']:,} base traces, of which "
         f"{numbers['n_base_traces_used']:,} took part. {_sharing(run)}",
         f"One seed ({summary['seed']}): every number is one draw and has no interval. Repeat the run with other seeds "
@@ -192,6 +201,11 @@ def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[s
     if assumed:
         lines.append(f"Assumed, neither measured nor published: {listed(assumed)}.")
     return lines
+
+
+def _trace_source(run: Run) -> str:
+    origin = run.provenance.get("traces", {}).get("provenance", {})
+    return f"Traces: {origin.get('source', 'source not recorded')}; licence: {origin.get('licence', 'not recorded')}."
 
 
 def _sharing(run: Run) -> str:
@@ -218,4 +232,6 @@ def provenance_rows(run: Run) -> list[tuple[str, str]]:
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [row for key, item in value.items() for row in _flat(item, f"{name}.{key}" if name else key)]
-    return [(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [row for i, item in enumerate(value) for row in _flat(item, f"{name}.{i}")]
+    return [(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]

@@ -14,10 +14,9 @@ from fedsim.report.binning import Grid, count_quantile, display_width_s, log_qua
 from fedsim.report.run import Run as Run
 from fedsim.report.sessions import AGGREGATED, PHASES
 from fedsim.schema import OUTCOMES
-from fedsim.units import DAY_S, HOUR_S, FloatArray, IntArray
+from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray
 
 J_PER_KWH = 3.6e6
-DISPLAY_BINS = 400
 METRIC_ORDER = ("auc", "accuracy", "aupr", "log_loss")
 LOWER_IS_BETTER = ("loss", "error", "perplexity")
 
@@ -102,23 +101,28 @@ def _phase_row(name: str, n_reached: int, n_completed: int, device_s: float, his
     return PhaseRow(name, int(n_reached), int(n_completed), float(device_s), *quantiles)
 
 
-def display(run: Run, values: npt.NDArray[Any], *, n_bins: int = DISPLAY_BINS) -> Series:
-    """Sums in bins of a round width, at most ``n_bins`` of them, for a figure."""
-    grid = run.grid.coarser(display_width_s(run.grid.horizon_s, n_bins=n_bins))
+def display(run: Run, values: npt.NDArray[Any], *, n_bins: int, at_least_s: float = 0.0) -> Series:
+    """Sums in bins of a round width for a figure: at most ``n_bins``, each at least ``at_least_s`` long."""
+    grid = run.grid.coarser(display_width_s(max(at_least_s, run.grid.horizon_s / n_bins)))
     return Series(grid, run.grid.coarsen(values, grid))
 
 
-def in_flight(run: Run) -> Series:
+def in_flight(run: Run, *, n_bins: int, at_least_s: float = 0.0) -> Series:
     """Mean number of devices in a session, per display bin (overlap seconds ÷ seconds of the bin)."""
-    series = display(run, run.sessions.in_flight_s)
+    series = display(run, run.sessions.in_flight_s, n_bins=n_bins, at_least_s=at_least_s)
     return Series(series.grid, series.values / series.grid.seconds())
 
 
-def peak_hour(run: Run, values: FloatArray) -> float | None:
-    """The largest sum in an hour of simulated time counted from its start; None if the run is shorter."""
-    if run.grid.horizon_s < HOUR_S:
-        return None
-    return float(run.grid.coarsen(values, run.grid.coarser(HOUR_S)).max())
+def peak(run: Run, values: FloatArray, *, width_s: float) -> float | None:
+    """The largest sum in a whole minute, hour … of simulated time, counted from its start; None if there is none."""
+    n_bins = round(width_s / run.grid.width_s)
+    n_whole = int(run.grid.horizon_s // width_s)
+    return float(values[: n_whole * n_bins].reshape(n_whole, n_bins).sum(axis=1).max()) if n_whole else None
+
+
+def peak_width_s(run: Run) -> float:
+    """The time over which the peak of devices in flight is a mean: a minute, or a bin if that is longer."""
+    return max(MINUTE_S, run.grid.width_s)
 
 
 def step_times(run: Run) -> StepTimes:
@@ -143,9 +147,9 @@ def eligible_by_hour(run: Run) -> FloatArray:
 
     Simulated time 0 is midnight.
     """
-    at = run.gauges.column("at").to_numpy()
+    at = run.eligibility.column("at").to_numpy()
     hour = (at % DAY_S // HOUR_S).astype(np.int64)
-    share = run.gauges.column("eligible_fraction").to_numpy()
+    share = run.eligibility.column("eligible_fraction").to_numpy()
     n = np.bincount(hour, minlength=24).astype(np.float64)
     sums = np.bincount(hour, weights=share, minlength=24).astype(np.float64)
     mean: FloatArray = np.divide(sums, n, out=np.full(24, np.nan), where=n > 0)
@@ -213,7 +217,8 @@ def _step_numbers(run: Run) -> dict[str, Any]:
 def _session_numbers(run: Run) -> dict[str, Any]:
     t = run.sessions
     n, device_s = int(t.n.sum()), float(t.device_s.sum())
-    useful_s = float(t.device_s[AGGREGATED])
+    useful_s, width_s = float(t.device_s[AGGREGATED]), peak_width_s(run)
+    busiest_s = peak(run, t.in_flight_s, width_s=width_s)
     return {
         "aggregated_fraction": int(t.n[AGGREGATED]) / n if n else None,
         "device_s": device_s,
@@ -222,7 +227,7 @@ def _session_numbers(run: Run) -> dict[str, Any]:
         "session_median_s": log_quantile(t.session_histogram, 0.5),
         "session_p95_s": log_quantile(t.session_histogram, 0.95),
         "mean_in_flight": float(t.in_flight_s.sum()) / run.grid.horizon_s,
-        "peak_in_flight": float((t.in_flight_s / run.grid.seconds()).max()),
+        "peak_in_flight": None if busiest_s is None else busiest_s / width_s,
     }
 
 
@@ -231,8 +236,8 @@ def _traffic_numbers(run: Run) -> dict[str, Any]:
     return {
         "download_bytes": int(t.download_bytes.sum()),
         "upload_bytes": int(t.upload_bytes.sum()),
-        "peak_hour_download_bytes": peak_hour(run, t.download_by_bin),
-        "peak_hour_upload_bytes": peak_hour(run, t.upload_by_bin),
+        "peak_hour_download_bytes": peak(run, t.download_by_bin, width_s=HOUR_S),
+        "peak_hour_upload_bytes": peak(run, t.upload_by_bin, width_s=HOUR_S),
     }
 
 

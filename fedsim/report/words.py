@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S, format_bytes
 
@@ -17,14 +17,36 @@ OUTCOME_MEANINGS = {
     "TIMEOUT": "took longer than allowed, or its round missed the quorum",
     "FAILED": "crashed, ran out of memory or below the battery floor",
 }
+_TIME_UNITS = ((1e-3, 1, "ms"), (1, 3 * MINUTE_S, "s"), (MINUTE_S, 3 * HOUR_S, "min"), (HOUR_S, 2 * DAY_S, "h"))
 _SUFFIXES: tuple[tuple[str, Callable[[float], str]], ...] = (
-    ("_bytes_per_s", lambda value: f"{size(value)}/s"),
+    ("_s_per_step", lambda value: f"{value:g}\u00a0s per step"),
+    ("bytes_per_s", lambda value: f"{size(value)}/s"),
     ("_bytes", lambda value: size(value)),
     ("_fraction", lambda value: f"{100 * value:g}\u00a0%"),
     ("_ms", lambda value: f"{value:g}\u00a0ms"),
     ("_s", lambda value: duration(value)),
     ("_w", lambda value: f"{value:g}\u00a0W"),
 )
+
+
+class Unit(NamedTuple):
+    """A unit of an axis: its name and its size in the unit of the data."""
+
+    name: str
+    size: float
+
+
+def duration_unit(seconds: float) -> Unit:
+    """Seconds, minutes or hours, as suits a typical duration."""
+    if seconds >= 2 * HOUR_S:
+        return Unit("h", HOUR_S)
+    return Unit("min", MINUTE_S) if seconds >= 3 * MINUTE_S else Unit("s", 1)
+
+
+def byte_unit(largest: float) -> Unit:
+    """The largest decimal unit that does not exceed a number of bytes."""
+    units = [Unit("B", 1), Unit("kB", 1e3), Unit("MB", 1e6), Unit("GB", 1e9), Unit("TB", 1e12)]
+    return [unit for unit in units if unit.size <= max(largest, 1)][-1]
 
 
 def percent(fraction: float) -> str:
@@ -54,8 +76,8 @@ def duration(seconds: float | None) -> str:
     """A duration in one unit and three digits (``299.1`` → ``'4.99 min'``), or that it was not measured."""
     if seconds is None:
         return UNKNOWN
-    for unit_s, limit_s, name in ((1, 3 * MINUTE_S, "s"), (MINUTE_S, 3 * HOUR_S, "min"), (HOUR_S, 2 * DAY_S, "h")):
-        if seconds < limit_s:
+    for unit_s, limit_s, name in _TIME_UNITS:
+        if seconds < limit_s and (seconds or unit_s == 1):
             return f"{seconds / unit_s:.3g}\u00a0{name}"
     return f"{seconds / DAY_S:.3g}\u00a0days"
 
@@ -76,7 +98,7 @@ def setting(key: str, value: Any, *, unit_of: str | None = None) -> str:
     ``('deadline_s', 600)`` → ``'deadline 10 min'``; None is said to be none.
     """
     suffix, write = _unit(key if unit_of is None else unit_of)
-    name = key.removesuffix(suffix).removeprefix("n_").replace("_", " ")
+    name = (key.removesuffix(suffix) or key).removeprefix("n_").strip("_").replace("_", " ")
     if isinstance(value, dict):
         return f"{name} ({', '.join(setting(k, v, unit_of=key) for k, v in value.items())})"
     if isinstance(value, bool):

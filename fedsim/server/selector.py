@@ -65,8 +65,8 @@ class UniformSelector:
         n_found = 0
         while n_found < n and budget > 0:
             wanted = min(int(_needed(n - n_found, share)), budget)
-            ids, cells, n_passed = self._walk.take(wanted)
-            budget -= n_passed
+            ids, cells = self._walk.take(wanted)
+            budget -= max(len(ids), 1)
             kept = np.flatnonzero(is_open[cells])
             kept = kept[participation.is_free(ids[kept], now, min_separation_s=self.min_separation_s)]
             if parts:  # a walk that began anew may meet a device a second time
@@ -110,13 +110,13 @@ class _Walk:
         rest = self._permutation.n_counters - self._next_counter
         return len(self._drawn) + rest + self._permutation.n_counters
 
-    def take(self, n: int) -> tuple[IntArray, IntArray, int]:
-        """Up to ``n`` candidates and their cells (fewer where a permutation ends), and how far the walk went."""
+    def take(self, n: int) -> tuple[IntArray, IntArray]:
+        """Up to ``n`` candidates and their cells; fewer where a permutation ends."""
         if not self._drawn.size:
             self._draw(max(n, self.BLOCK))
         ids, cells = self._drawn[:n], self._cells[:n]
         self._drawn, self._cells = self._drawn[n:], self._cells[n:]
-        return ids, cells, max(n, 1)
+        return ids, cells
 
     def _draw(self, n: int) -> None:
         if self._next_counter >= self._permutation.n_counters:

@@ -22,12 +22,20 @@ import pyarrow.parquet as pq
 from fedsim.errors import InputError
 from fedsim.files import existing, read_json, read_table, write_json, write_table
 from fedsim.schema import CHANNELS, CLOCKS, HARDWARE, NETWORKS, TRACE_DEVICES, TRACE_EVENTS
+from fedsim.traces.validation import (
+    validate,
+    validate_devices,
+    validate_events,
+    validate_hardware,
+    validate_provenance,
+)
 from fedsim.units import DAY_MS, BoolArray, IntArray
+
+__all__ = ["CHANNEL_CODE", "FACTS", "NETWORK_CODE", "Events", "TraceSet", "TraceWriter", "validate"]
 
 CHANNEL_CODE = {name: code for code, name in enumerate(CHANNELS)}
 NETWORK_CODE = {name: code for code, name in enumerate(NETWORKS)}
 FACTS = ("model", "ram_gb", "os_version")
-_MAXIMUM = {"battery": 100.0, "network": float(len(NETWORKS) - 1)}  # every other channel is 0 or 1
 
 Int8Array = npt.NDArray[np.int8]
 Float32Array = npt.NDArray[np.float32]
@@ -155,7 +163,11 @@ class TraceSet:
             provenance=read_json(folder / "provenance.json", "trace provenance"),
             hardware=read_table(hardware_file, HARDWARE) if hardware_file.exists() else None,
         )
-        validate(traces, where=folder)
+        validate_devices(traces, where=folder / "devices.parquet")
+        validate_events(traces, where=folder / "events.parquet")
+        validate_provenance(traces.provenance, where=folder / "provenance.json")
+        if traces.hardware is not None:
+            validate_hardware(traces.hardware, where=hardware_file)
         return traces
 
     def save(self, folder: Path | str) -> None:
@@ -192,46 +204,6 @@ def _check_devices_column(device: npt.NDArray[np.int32], n: int, where: Path) ->
     bad = np.flatnonzero(np.diff(device) < 0)
     if bad.size:
         raise InputError(f"events are not sorted by device at row {bad[0] + 1}", where=where)
-
-
-def validate(traces: TraceSet, *, where: Path | str) -> None:
-    """Check every rule of the format; the first broken one is an :class:`InputError`."""
-    if traces.n == 0:
-        raise InputError("a trace set needs at least one device", where=where)
-    _refuse(traces.period_ms <= 0, "period_ms must be positive at device", traces.period_ms, where)
-    _refuse(traces.start_ms < 0, "start_ms must not be negative at device", traces.start_ms, where)
-    _refuse(
-        traces.is_local & (traces.period_ms % DAY_MS != 0),
-        "period_ms of a local clock must be whole days at device",
-        traces.period_ms,
-        where,
-    )
-    events = traces.events
-    device = traces.device_of_event()
-    _refuse(
-        (events.at_ms < 0) | (events.at_ms > traces.period_ms[device]),
-        "at_ms outside 0 … period_ms at event",
-        events.at_ms,
-        where,
-    )
-    backwards = (np.diff(events.at_ms) < 0) & (np.diff(device) == 0)
-    _refuse(np.concatenate([[False], backwards]), "at_ms goes backwards at event", events.at_ms, where)
-    _refuse((events.channel < 0) | (events.channel >= len(CHANNELS)), "unknown channel at event", events.channel, where)
-    _check_values(events, where)
-
-
-def _check_values(events: Events, where: Path | str) -> None:
-    highest = np.array([_MAXIMUM.get(name, 1.0) for name in CHANNELS], dtype=np.float32)[events.channel]
-    is_level = events.channel == CHANNEL_CODE["battery"]
-    with np.errstate(invalid="ignore"):
-        is_bad = (events.value < 0) | (events.value > highest) | (~is_level & (events.value % 1 != 0))
-    _refuse(is_bad & ~np.isnan(events.value), "value outside its channel's range at event", events.value, where)
-
-
-def _refuse(is_bad: BoolArray, what: str, values: npt.NDArray[Any], where: Path | str) -> None:
-    bad = np.flatnonzero(is_bad)
-    if bad.size:
-        raise InputError(f"{what} {bad[0]}", value=values[bad[0]].item(), where=where)
 
 
 def _holds_something(path: Path) -> bool:

@@ -43,22 +43,10 @@ def share_by_hour(windows: Windows) -> FloatArray:
     Raises:
         InputError: the set has a relative clock, so the hour of day is unknown.
     """
-    if not windows.is_local.all():
-        n_relative = int(np.count_nonzero(~windows.is_local))
-        raise InputError("hour of day is unknown: traces with a relative clock", value=n_relative)
+    clock.require_local(windows.is_local)
     trace_start_ms = windows.trace_start_ms[windows.trace_of_window]
-    start_ms, end_ms = windows.start_ms + trace_start_ms, windows.end_ms + trace_start_ms
-    last_ms = windows.trace_start_ms + windows.period_ms
-    open_ms = [(_ms_in_hour(end_ms, h) - _ms_in_hour(start_ms, h)).sum() for h in range(_HOURS)]
-    all_ms = [(_ms_in_hour(last_ms, h) - _ms_in_hour(windows.trace_start_ms, h)).sum() for h in range(_HOURS)]
-    return np.array(open_ms, dtype=np.float64) / np.array(all_ms, dtype=np.float64)
-
-
-def _ms_in_hour(until_ms: IntArray, hour: int) -> IntArray:
-    """How much of 0 … until_ms lies in this hour of some day; a difference splits windows exactly at hour bounds."""
-    days, rest_ms = np.divmod(until_ms, DAY_MS)
-    in_last_day: IntArray = np.clip(rest_ms - hour * _HOUR_MS, 0, _HOUR_MS)
-    return days * _HOUR_MS + in_last_day
+    open_ms = clock.ms_by_hour(windows.start_ms + trace_start_ms, windows.end_ms + trace_start_ms)
+    return open_ms / clock.ms_by_hour(windows.trace_start_ms, windows.trace_start_ms + windows.period_ms)
 
 
 def session_quantiles(windows: Windows, q: Sequence[float] = QUANTILES) -> FloatArray | None:
@@ -72,29 +60,52 @@ def device_quantiles(windows: Windows, q: Sequence[float] = QUANTILES) -> FloatA
     return np.asarray(np.quantile(share_per_device(windows), q))
 
 
-def criteria_table(traces: TraceSet, rules: Sequence[Rule], *, unknown: Unknown) -> dict[str, Any]:
-    """What each rule alone, and all of them jointly, leave of the trace set; JSON-serialisable.
+def criteria_table(
+    traces: TraceSet,
+    rules: Sequence[Rule],
+    *,
+    unknown: Unknown,
+    base: Rule | None = None,
+    combinations: Sequence[Rule] = (),
+) -> dict[str, Any]:
+    """What each rule alone, all of them jointly, and one after the other leave of the trace set; JSON-serialisable.
 
+    ``left`` are shares of the devices, sessions and device-hours of ``base`` (:class:`fedsim.traces.left.Base`);
+    every rule is asked together with it. ``combinations`` are further rules made of the same comparisons.
+    In ``funnel``, ``kept`` is what a rule leaves of what the rules before it had left.
     ``by_hour`` is None if the set's clock is relative, ``session_s`` if no window is left.
     """
     if not rules:
         raise InputError("at least one rule is needed", allowed="for example 'charging & network == wifi'")
-    joint = reduce(and_, rules)
+    every = Rule.parse("true") if base is None else base
+    compiler = RuleCompiler(traces, [every, *rules], unknown=unknown)
+    whole = Base(compiler.windows(every), is_whole=base is None)
+    if not whole.counts["devices"]:
+        raise InputError("no device of the trace set ever meets the base rule", value=str(base))
+
+    def row(rule: Rule) -> dict[str, Any]:
+        return _criteria_row(rule, compiler.windows(every & rule), whole)
+
+    chain = [row(rule) for rule in accumulate(rules, and_)]
     return {
         "unknown_counts_as": unknown,
         "n_devices": traces.n,
         "device_days": float(traces.period_ms.sum() / DAY_MS),
-        "rules": [_criteria_row(traces, rule, unknown) for rule in rules],
-        "joint": _criteria_row(traces, joint, unknown) if len(rules) > 1 else None,
+        "base": None if base is None else str(base),
+        "base_counts": whole.counts,
+        "rules": [row(rule) for rule in rules],
+        "joint": chain[-1] if len(rules) > 1 else None,
+        "combinations": [row(rule) for rule in combinations],
+        "funnel": _funnel(rules, [counted["left"] for counted in chain]),
     }
 
 
-def _criteria_row(traces: TraceSet, rule: Rule, unknown: Unknown) -> dict[str, Any]:
-    windows = compile_rule(traces, rule, unknown=unknown)
+def _criteria_row(rule: Rule, windows: Windows, base: Base) -> dict[str, Any]:
     n_never = never_eligible(windows)
     session_s = session_quantiles(windows)
     return {
         "rule": str(rule),
+        "left": base.left(windows),
         "mean_share": mean_share(windows),
         "ever_eligible_fraction": 1 - n_never / windows.n,
         "n_never_eligible": n_never,
@@ -104,6 +115,14 @@ def _criteria_row(traces: TraceSet, rule: Rule, unknown: Unknown) -> dict[str, A
         "device_share": _by_quantile(device_quantiles(windows)),
         "by_hour": share_by_hour(windows).tolist() if windows.is_local.all() else None,
     }
+
+
+def _funnel(rules: Sequence[Rule], left: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    before = [dict.fromkeys(KINDS, 1.0), *left]
+    return [
+        {"rule": str(rule), "left": {kind: now[kind] for kind in KINDS}, "kept": share_of(now, previous)}
+        for rule, now, previous in zip(rules, left, before, strict=False)
+    ]
 
 
 def _by_quantile(values: FloatArray) -> dict[str, float]:

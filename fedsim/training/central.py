@@ -12,18 +12,23 @@ from fedsim.training.trainer import Trainer, Updates
 
 
 def train_central(
-    trainer: Callable[[ClientData], Trainer], data: ClientData, *, epochs: int, seed: int
+    trainer: Callable[[ClientData], Trainer], data: ClientData, *, epochs: int, batch_size: int, seed: int
 ) -> list[dict[str, float]]:
-    """Held-out metrics after each epoch of training on the pooled data.
+    """Held-out metrics after each epoch of minibatch training on the pooled data.
 
-    ``trainer`` builds a trainer on the data it is given; its local work of one epoch is one epoch
-    here. With ``FedAvg(learning_rate=1.0)`` as server optimiser this is plain SGD.
+    The pool is dealt out to clients of about ``batch_size`` examples, and each server step takes one
+    of them, in an order shuffled anew every epoch. ``trainer`` builds a trainer on the data it is
+    given; if its local work is one step of at least ``batch_size`` examples, this is central
+    training with the server's optimiser: SGD for FedAvg, Adam for FedAdam.
     """
-    central = trainer(PooledClients(data))
-    pool, whole = np.zeros(1, dtype=np.int64), np.ones(1)
+    n_examples = int(data.n_examples(np.arange(data.n_clients, dtype=np.int64)).sum())
+    n_batches = -(-n_examples // batch_size)
+    central = trainer(PooledClients(data, n_clients=n_batches, seed=seed))
+    whole = np.ones(1)
     results = []
     for epoch in range(epochs):
-        shuffle = rng.bits(seed, "central", np.array([epoch]))
-        central.step(Updates(pool, np.array([central.version]), whole, shuffle))
+        for batch in rng.generator(seed, f"central epoch {epoch}").permutation(n_batches)[:, None]:
+            key = rng.bits(seed, "central", batch, np.array([epoch]))
+            central.step(Updates(batch, np.array([central.version]), whole, key))
         results.append(central.evaluate())
     return results

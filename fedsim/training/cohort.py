@@ -86,18 +86,20 @@ class CohortTrainer(LoopTrainer):
         direction = torch.zeros_like(self.versions.newest)
         loss_sums = np.empty(len(updates))
         is_single = self.local.n_steps(n_examples) == 1
-        single, several = np.flatnonzero(is_single), np.flatnonzero(~is_single)
-        for rows in self._one_step_groups(updates, n_examples, single):
+        for rows in self._one_step_groups(updates, n_examples, np.flatnonzero(is_single)):
             loss_sums[rows] = self._one_step(updates.take(rows), direction)
+        several = np.flatnonzero(~is_single)
         several = several[np.argsort(-n_examples[several], kind="stable")]
-        n_giants = self._n_giants(n_examples[several])
-        for rows in (several[:n_giants], *self._blocks(n_examples, several[n_giants:])):
-            if len(rows) < MIN_BLOCK or rows is several:
-                part, loss_sums[rows] = super()._local_work(updates.take(rows), n_examples[rows])
-                direction += part
+        n_giants = _n_giants(n_examples[several])
+        alone = [several[:n_giants]]
+        for rows in self._blocks(n_examples, several[n_giants:]):
+            if len(rows) < MIN_BLOCK:
+                alone.append(rows)
             else:
                 loss_sums[rows] = self._block(updates.take(rows), n_examples[rows], direction)
-        return direction, loss_sums
+        rows = np.concatenate(alone)
+        part, loss_sums[rows] = super()._local_work(updates.take(rows), n_examples[rows])
+        return direction.add_(part), loss_sums
 
     def _one_step_groups(self, updates: Updates, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
         """Rows of one version each, few enough examples to fit the budget."""
@@ -121,8 +123,7 @@ class CohortTrainer(LoopTrainer):
         return np.add.reduceat(losses.detach().double().numpy(), examples.offsets[:-1])
 
     def _blocks(self, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
-        """Rows in blocks of clients of similar size, the largest first."""
-        rows = rows[np.argsort(-n_examples[rows], kind="stable")]
+        """Cut rows, sorted by falling size, into blocks that fit cache and budget."""
         while len(rows):
             client_bytes = self._model_bytes + int(n_examples[rows[0]]) * self._example_bytes
             size = max(1, min(self._largest_block, self._memory_budget_bytes // client_bytes))
@@ -199,3 +200,9 @@ class CohortTrainer(LoopTrainer):
             one = sum(sizes)
             self.loss.per_example(self.model(x), y)
         return sum(sizes) - 2 * one
+
+
+def _n_giants(n_examples: IntArray) -> int:
+    """How many of the largest clients (sizes fall) would leave a block idle: over twice the size of the 8th from them."""
+    is_giant = n_examples[: 1 - MIN_BLOCK] > 2 * n_examples[MIN_BLOCK - 1 :]
+    return len(is_giant) if is_giant.all() else int(is_giant.argmin())

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsim.schema import EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS, Table
+from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS, Table
 from fedsim.units import DAY_S, HOUR_S
 
 CONFIG = """\
@@ -103,6 +103,7 @@ def write_run(
     steps: pa.Table,
     evals: pa.Table,
     gauges: pa.Table,
+    eligibility: pa.Table,
     summary: dict[str, Any],
     n_files: int = 1,
     config: str = CONFIG,
@@ -112,7 +113,7 @@ def write_run(
         rows = sessions.slice(part * sessions.num_rows // n_files, sessions.num_rows // n_files + 1)
         last = (part + 1) * sessions.num_rows // n_files - part * sessions.num_rows // n_files
         pq.write_table(rows.slice(0, last), folder / "sessions" / f"part-{part:05d}.parquet")
-    for schema, rows in ((STEPS, steps), (EVALS, evals), (GAUGES, gauges)):
+    for schema, rows in ((STEPS, steps), (EVALS, evals), (GAUGES, gauges), (ELIGIBILITY, eligibility)):
         pq.write_table(rows, folder / f"{schema.name}.parquet")
     (folder / "config.yaml").write_text(config)
     provenance = {
@@ -143,7 +144,8 @@ HAND_SESSIONS = [
     ),
     # the first device again, interrupted in training, 15 min
     session(
-        session_id=2, device_id=7, participation=1, base_trace=1, assigned_at=6300.0, download_end_at=6600.0, end_at=7200.0,
+        session_id=2, device_id=7, participation=1, base_trace=1, assigned_at=6300.0, download_end_at=6600.0,
+        end_at=7200.0,
         outcome="INTERRUPTED", compute_s=600.0, download_bytes=6000, compute_j=60.0, radio_j=5.0,
     ),
     # interrupted in the middle of the download, 15 min over an hour's edge
@@ -170,10 +172,10 @@ HAND_EVALS = [
     for at, version, accuracy, loss in ((0.0, 0, 0.1, 2.3), (1800.0, 1, 0.5, 1.5), (5400.0, 2, 0.9, 0.4))
     for metric, value in (("log_loss", loss), ("accuracy", accuracy))
 ]
-HAND_GAUGES = [
-    {"at": hour * 3600.0, "eligible_fraction": share, "in_flight": 1, "n_waiting": 0, "version": 0}
-    for hour, share in ((0, 0.08), (1, 0.06), (3, 0.04), (24, 0.10))
-]  # fmt: skip
+HAND_GAUGES = [{"at": 0.0, "eligible_fraction": 0.08, "in_flight": 1, "n_waiting": 0, "version": 0}]
+HAND_ELIGIBILITY = [
+    {"at": hour * 3600.0, "eligible_fraction": share} for hour, share in ((0, 0.08), (1, 0.06), (3, 0.04), (24, 0.10))
+]
 
 
 def hand_made(folder: Path, *, n_files: int = 1, **summary_values: Any) -> Path:
@@ -186,6 +188,7 @@ def hand_made(folder: Path, *, n_files: int = 1, **summary_values: Any) -> Path:
         steps=table(STEPS, HAND_STEPS),
         evals=table(EVALS, HAND_EVALS),
         gauges=table(GAUGES, HAND_GAUGES),
+        eligibility=table(ELIGIBILITY, HAND_ELIGIBILITY),
         summary=summary(sessions, **values),
         n_files=n_files,
     )
@@ -201,6 +204,7 @@ def without_training(folder: Path, **summary_values: Any) -> Path:
         steps=table(STEPS, HAND_STEPS),
         evals=table(EVALS, []),
         gauges=table(GAUGES, HAND_GAUGES),
+        eligibility=table(ELIGIBILITY, HAND_ELIGIBILITY),
         summary=summary(sessions, n_parameters=None, **summary_values),
     )
 
@@ -215,6 +219,7 @@ def without_sessions(folder: Path) -> Path:
         steps=table(STEPS, []),
         evals=table(EVALS, []),
         gauges=table(GAUGES, []),
+        eligibility=table(ELIGIBILITY, []),
         summary=summary(sessions, **values),
     )
 
@@ -245,6 +250,7 @@ def random_run(
         steps=steps,
         evals=evals,
         gauges=pa.table(gauges).cast(GAUGES.arrow()),
+        eligibility=pa.table({name: gauges[name] for name in ELIGIBILITY.arrow().names}).cast(ELIGIBILITY.arrow()),
         summary=summary(
             sessions,
             n_devices=1_000_000,

@@ -29,11 +29,11 @@ def busy(ids: IntArray, *, until: float) -> Participation:
     return participation
 
 
-@pytest.mark.parametrize("n_devices", [1, 5, 64, 100, 128, 1000])
+@pytest.mark.parametrize("n_devices", [1, 5, 64, 100, 128])
 def test_the_last_free_device_of_a_small_fleet_is_found_in_every_call(n_devices: int) -> None:
     availability, selector = charging(always(n_devices)), UniformSelector(seed=1, min_separation_s=0.0)
     draw = np.random.default_rng(n_devices)
-    for _ in range(200):
+    for _ in range(100):
         last = draw.integers(n_devices)
         participation = busy(np.delete(np.arange(n_devices), last), until=100.0)
         selection = selector.select(availability, participation, now=50.0, n=int(draw.integers(1, 12)))

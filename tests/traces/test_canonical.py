@@ -30,15 +30,18 @@ def phones() -> TraceSet:
         start_s=[0, 100, 3 * DAY_S],
         facts={"model": ["Redmi 4A", None, "x"], "ram_gb": [2, None, 4.5], "os_version": [None, 9, 10]},
     )
-    hardware = pa.table(
-        {
-            "model": ["a", None],
-            "weight": [1.0, 2.0],
-            "inference_ms_per_sample": [20.0, 30.0],
-            "bytes_per_s": [None, 1e6],
-            "ram_gb": [None, 2.0],
-        }
-    ).cast(HARDWARE.arrow())
+    hardware = HARDWARE.check(
+        pa.table(
+            {
+                "model": ["a", None],
+                "weight": [1.0, 2.0],
+                "inference_ms_per_sample": [20.0, 30.0],
+                "bytes_per_s": [None, 1e6],
+                "ram_gb": [None, 2.0],
+            }
+        ),
+        where="hand",
+    )
     return replace(traces, provenance={"source": "hand", "files": []}, hardware=hardware)
 
 

@@ -8,7 +8,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from fedsim import rng
-from fedsim.data.clients import Array, Examples, check_ids, ends, positions_in_runs
+from fedsim.data.clients import Array, Examples, check_ids, positions_in_runs
+from fedsim.data.partition import ends
 from fedsim.errors import InputError
 from fedsim.units import FloatArray, IntArray
 

@@ -201,15 +201,15 @@ def _hardware(path: Path) -> pa.Table:
     entries = _entries(path, pickles.NUMPY_FLOATS)
     computation = _positive(entries, "computation", path)
     communication = _positive(entries, "communication", path)
-    n = len(entries)
-    columns = [
-        pa.nulls(n, pa.string()),
-        np.ones(n),
-        computation,
-        communication * _KBIT_BYTES,
-        pa.nulls(n, pa.float32()),
-    ]
-    return pa.table(columns, schema=HARDWARE.arrow())
+    columns = {
+        "model": pa.nulls(len(entries), pa.string()),
+        "weight": np.ones(len(entries)),
+        "inference_ms_per_sample": computation,
+        "bytes_per_s": communication * _KBIT_BYTES,
+        "ram_gb": pa.nulls(len(entries), pa.float32()),
+        "latency_source": ["measured"] * len(entries),
+    }
+    return HARDWARE.check(pa.table(columns), where=path)
 
 
 def _positive(entries: Mapping[Any, Any], name: str, path: Path) -> FloatArray:
