@@ -11,6 +11,7 @@ DAY_S = 86_400
 DAY_MS = DAY_S * 1000
 US_PER_S = 1_000_000
 US_PER_MS = 1000
+SAME_S = 0.5 / US_PER_S  # instants closer than this are one instant
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

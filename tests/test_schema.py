@@ -67,7 +67,10 @@ def test_check_casts_orders_and_drops() -> None:
     ("given", "message"),
     [
         ({"b": [1.0]}, "column 'a' is missing in here (allowed: first)"),
-        ({"a": ["x"], "b": [1.0]}, "column 'a' has type string and does not fit at row 0: 'x' in here (allowed: int32)"),
+        (
+            {"a": ["x"], "b": [1.0]},
+            "column 'a' has type string and does not fit at row 0: 'x' in here (allowed: int32)",
+        ),
         ({"a": [1, 1.5]}, "column 'a' has type double and does not fit at row 1: 1.5 in here (allowed: int32)"),
         ({"a": [[1]], "b": [1.0]}, "column 'a' has type list<item: int64> in here (allowed: int32)"),
         ({"a": [0, None], "b": [1.0, 2.0]}, "column 'a' is empty at row 1 in here"),

@@ -38,7 +38,7 @@ class _InferenceCompute:
             ("session_sigma", session_sigma),
             ("relative_cost", relative_cost),
         ):
-            if value < 0:
+            if not value >= 0:
                 raise InputError(f"compute.{name} must not be negative", value=value)
         self.seed, self.fixed_s_per_step = seed, fixed_s_per_step
         self.session_sigma, self.relative_cost = session_sigma, relative_cost
@@ -72,7 +72,7 @@ class LognormalCompute(_InferenceCompute):
         super().__init__(
             seed=seed, fixed_s_per_step=fixed_s_per_step, session_sigma=session_sigma, relative_cost=relative_cost
         )
-        if median_inference_ms < 0 or sigma < 0:
+        if not (median_inference_ms >= 0 and sigma >= 0):
             raise InputError(
                 "compute.median_inference_ms and sigma must not be negative", value=(median_inference_ms, sigma)
             )
@@ -99,9 +99,12 @@ class TableCompute(_InferenceCompute):
             seed=seed, fixed_s_per_step=fixed_s_per_step, session_sigma=session_sigma, relative_cost=relative_cost
         )
         rows = table if isinstance(table, pa.Table) else read_table(table, HARDWARE)
-        weights = rows.column("weight").to_numpy()
-        self._edges = np.cumsum(weights)[:-1] / weights.sum()
-        self._inference_s: FloatArray = rows.column("inference_ms_per_sample").to_numpy() / 1000
+        where = "hardware table" if isinstance(table, pa.Table) else table
+        total = np.cumsum(_checked(rows, "weight", where))
+        if not total.size or total[-1] == 0:
+            raise InputError("no row has a weight", where=where)
+        self._edges = total[:-1] / total[-1]
+        self._inference_s: FloatArray = _checked(rows, "inference_ms_per_sample", where) / 1000
 
     def row_of(self, ids: IntArray) -> IntArray:
         """The table row of each device."""
@@ -113,11 +116,19 @@ class TableCompute(_InferenceCompute):
         return seconds
 
 
+def _checked(rows: pa.Table, name: str, where: Path | str) -> FloatArray:
+    values: FloatArray = rows.column(name).to_numpy()
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if bad.size:
+        raise InputError(f"{name} is outside its range at row {bad[0]}", value=values[bad[0]].item(), where=where)
+    return values
+
+
 class FixedCompute:
     """The same training time for every device and session; for planning without a hardware table."""
 
     def __init__(self, *, train_s: float) -> None:
-        if train_s < 0:
+        if not train_s >= 0:
             raise InputError("compute.train_s must not be negative", value=train_s)
         self.seconds = train_s
 

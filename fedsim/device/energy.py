@@ -20,5 +20,5 @@ class Energy:
 
     def __post_init__(self) -> None:
         for name in ("compute_w", "receive_w", "send_w"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise InputError(f"energy.{name} must not be negative", value=getattr(self, name))

@@ -12,7 +12,7 @@ from fedsim.errors import InputError
 from fedsim.fleet.availability import Track
 from fedsim.schema import NETWORKS
 from fedsim.traces.canonical import NETWORK_CODE
-from fedsim.units import FloatArray, IntArray
+from fedsim.units import SAME_S, FloatArray, IntArray
 
 Transfer = tuple[FloatArray, npt.NDArray[np.int8]]
 
@@ -43,7 +43,7 @@ class Network:
         if assumed_type not in NETWORKS[1:]:
             raise InputError("network.assumed_type is unknown", value=assumed_type, allowed=", ".join(NETWORKS[1:]))
         for name, value in (("device_sigma", device_sigma), ("session_sigma", session_sigma), ("connect_s", connect_s)):
-            if value < 0:
+            if not value >= 0:
                 raise InputError(f"network.{name} must not be negative", value=value)
         self.seed, self.device_sigma, self.session_sigma = seed, device_sigma, session_sigma
         self.connect_s, self.assumed_code = connect_s, NETWORK_CODE[assumed_type]
@@ -81,7 +81,7 @@ class Network:
         codes = self.known(found)
         rate = rates[codes] * level
         end = _end_at(start, float(size), rate)
-        crossing = np.flatnonzero(end > until)
+        crossing = np.flatnonzero((end > until + SAME_S) & np.isfinite(start))
         if crossing.size:
             left = size - rate[crossing] * (until[crossing] - start[crossing])
             end[crossing] = self._cross(track, cells[crossing], until[crossing], left, level[crossing], rates)
@@ -92,14 +92,14 @@ class Network:
     ) -> FloatArray:
         """End of transfers that outlive the network they began on: walk on from change to change."""
         end = np.full(len(cells), np.inf)
-        rows = np.flatnonzero(np.isfinite(left))
+        rows = np.arange(len(cells))
         for _ in range(_MAX_NETWORK_CHANGES):
             if not rows.size:
                 break
             codes, until = track.at_cells(cells[rows], now[rows])
             rate = rates[self.known(codes)] * level[rows]
             ends = _end_at(now[rows], left[rows], rate)
-            is_done = ends <= until
+            is_done = ends <= until + SAME_S
             end[rows[is_done]] = ends[is_done]
             left[rows] -= rate * (until - now[rows])
             now[rows] = until

@@ -63,7 +63,9 @@ class Participation:
     def is_free(self, ids: IntArray, now: float, *, min_separation_s: float) -> BoolArray:
         """Not in a session, and not aggregated within the last ``min_separation_s`` seconds."""
         rows = self._rows[self._find(ids)]
-        is_free: BoolArray = (rows["busy_until"] <= now) & (rows["participated_at"] <= now - min_separation_s)
+        is_free: BoolArray = rows["busy_until"] <= now
+        if min_separation_s:
+            is_free &= rows["participated_at"] <= now - min_separation_s
         return is_free
 
     def begin(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], IntArray]:
@@ -82,5 +84,5 @@ class Participation:
         self._rows["busy_until"][self._find(ids)] = end_at
 
     def aggregate(self, ids: IntArray, at: float) -> None:
-        """Book that the devices' updates were aggregated at ``at``."""
+        """Book that the devices' updates were aggregated at ``at`` (inf: will be, at an instant still open)."""
         self._rows["participated_at"][self._find(ids)] = at

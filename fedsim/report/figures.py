@@ -25,7 +25,7 @@ from fedsim.report.words import duration, hours, large, metric_name, percent, si
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S
 
 LINE_BINS, BAR_BINS = 400, 200
-STEPS_PER_BIN = 4
+BINS_PER_ROUND, ROUNDS_PER_BIN = 4, 4
 _PERIODS: dict[float, str] = {MINUTE_S: "minute", HOUR_S: "hour"}
 
 
@@ -61,11 +61,10 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
         return [Panel("Devices in flight", "Not drawn: no device was assigned.")]
     mean, peak = numbers["mean_in_flight"], numbers["peak_in_flight"]
     busiest = "" if peak is None else f", {large(peak)} in the busiest {_PERIODS[peak_width_s(run)]}"
-    few_steps_s = _few_steps_s(numbers)
     # Bins either resolve the rise and fall within a round or average over several: between the two they beat.
-    is_fine = few_steps_s > STEPS_PER_BIN**2 * run.grid.horizon_s / LINE_BINS
-    flying = in_flight(run, n_bins=LINE_BINS, at_least_s=0.0 if is_fine else few_steps_s)
-    ended = display(run, run.sessions.ended, n_bins=BAR_BINS, at_least_s=few_steps_s)
+    is_fine = BINS_PER_ROUND * numbers["n_steps"] <= LINE_BINS
+    flying = in_flight(run, n_bins=LINE_BINS, at_least_s=0.0 if is_fine else _few_rounds_s(run, numbers))
+    ended = display(run, run.sessions.ended, n_bins=BAR_BINS, at_least_s=_few_rounds_s(run, numbers))
     return [
         Panel(
             "Devices in flight",
@@ -82,9 +81,11 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
     ]
 
 
-def _few_steps_s(numbers: dict[str, Any]) -> float:
-    """The time of a few server steps; shorter bins would show each round's own rise and fall."""
-    return float(STEPS_PER_BIN * (numbers["step_median_s"] or 0.0))
+def _few_rounds_s(run: Run, numbers: dict[str, Any]) -> float:
+    """The time of a few rounds, if the run has many; 0 where there are no rounds."""
+    if run.summary["protocol"] != "sync" or numbers["step_median_s"] is None:
+        return 0.0
+    return min(ROUNDS_PER_BIN * float(numbers["step_median_s"]), run.grid.horizon_s / 20)
 
 
 def step_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
@@ -151,7 +152,7 @@ def cost_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
         if down is None
         else f"Busiest hour: {size(down)} down, {size(up)} up."
     )
-    at_least_s = _few_steps_s(numbers)
+    at_least_s = _few_rounds_s(run, numbers)
     series = [
         display(run, values, n_bins=BAR_BINS, at_least_s=at_least_s) for values in (t.download_by_bin, t.upload_by_bin)
     ]

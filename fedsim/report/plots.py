@@ -250,17 +250,18 @@ def _axes() -> tuple[Figure, Axes]:
 
 
 def _time_axis(axes: Axes, horizon_s: float) -> Unit:
-    """Label the x axis as simulated time, with a tick a day where days fit, and return its unit."""
+    """Label the x axis as simulated time with at most ten round ticks, and return its unit."""
+    rhythms: tuple[int, ...]
     if horizon_s > 2 * DAY_S:
-        unit, rhythm = Unit("days", DAY_S), 1
+        unit, rhythms = Unit("days", DAY_S), (1, 2, 7, 14, 28)
     elif horizon_s > 3 * HOUR_S:
-        unit, rhythm = Unit("hours", HOUR_S), 3 if horizon_s <= DAY_S else 6
+        unit, rhythms = Unit("hours", HOUR_S), (1, 3, 6)
     else:
-        unit, rhythm = Unit("minutes", MINUTE_S), 15
+        unit, rhythms = Unit("minutes", MINUTE_S), (1, 5, 15, 30)
     length = horizon_s / unit.size
-    is_few = length / rhythm <= 16
-    axes.xaxis.set_major_locator(MultipleLocator(rhythm) if is_few and length > rhythm else MaxNLocator(8, steps=ROUND))
-    axes.grid(axis="x", visible=unit.name == "days" and is_few)
+    fitting = [rhythm for rhythm in rhythms if 1 < length / rhythm <= 10]
+    axes.xaxis.set_major_locator(MultipleLocator(fitting[0]) if fitting else MaxNLocator(8, steps=ROUND))
+    axes.grid(axis="x", visible=unit.name == "days")
     axes.set(xlabel=f"simulated time ({unit.name})", xlim=(0, length))
     return unit
 

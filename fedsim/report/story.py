@@ -75,26 +75,22 @@ def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
     return [
         Tile("Simulated time", duration(numbers["simulated_s"]), STOP_REASONS.get(reason, reason)),
         Tile("Server steps", large(n_steps), _abandoned(run, numbers)),
-        Tile(
-            f"Time per {unit}",
-            duration(numbers["step_median_s"]),
-            f"median; 95 % below {duration(numbers['step_p95_s'])}",
-        ),
+        _quantile_tile(f"Time per {unit}", numbers["step_median_s"], numbers["step_p95_s"]),
         *_quality_tiles(run),
         Tile("Sessions", large(n_sessions), per_step),
         Tile("Aggregated", _share(numbers["aggregated_fraction"]), "of all sessions"),
-        Tile(
-            "Session length",
-            duration(numbers["session_median_s"]),
-            f"median; 95 % below {duration(numbers['session_p95_s'])}",
-        ),
-        Tile("Device time", hours(numbers["device_s"]), f"{_share(numbers['wasted_fraction'])} of it wasted"),
+        _quantile_tile("Session length", numbers["session_median_s"], numbers["session_p95_s"]),
+        Tile("Device time", hours(numbers["device_s"]), f"wasted: {_share(numbers['wasted_fraction'])}"),
         Tile("Download", size(numbers["download_bytes"]), _busiest(numbers["peak_hour_download_bytes"])),
         Tile("Upload", size(numbers["upload_bytes"]), _busiest(numbers["peak_hour_upload_bytes"])),
         _energy_tile(numbers),
         Tile("Devices in flight", large(numbers["mean_in_flight"]), _peak(numbers)),
         Tile("Distinct devices", large(numbers["n_distinct_devices"]), _spread(numbers)),
     ]
+
+
+def _quantile_tile(label: str, median: float | None, p95: float | None) -> Tile:
+    return Tile(label, duration(median), "too few to tell" if p95 is None else f"median; 95 % below {duration(p95)}")
 
 
 def _abandoned(run: Run, numbers: dict[str, Any]) -> str:
@@ -143,8 +139,8 @@ def asked(run: Run) -> list[tuple[str, str]]:
     summary, config = run.summary, run.config
     device = config.get("device", {})
     rows = [
-        ("Fleet", f"{summary['n_devices']:,} devices drawn from {summary['n_base_traces']:,} base traces"),
-        ("Trace set", str(config.get("traces", {}).get("folder", UNKNOWN))),
+        ("Fleet", f"{summary['n_devices']:,} devices over {summary['n_base_traces']:,} base traces"),
+        ("Trace set", str(config.get("traces", {}).get("folder", "not recorded"))),
         ("Eligible", f"{summary['rule']} (on average {percent(summary['eligible_fraction_mean'])} of the fleet)"),
         ("Protocol", _protocol(run)),
         ("Device", group({key: value for key, value in device.items() if not isinstance(value, dict)})),

@@ -11,7 +11,7 @@ import simpy
 from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
 from fedsim.errors import InputError
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
-from fedsim.server.coordinator import Process
+from fedsim.server.coordinator import Process, wait
 from fedsim.server.job import Job
 from fedsim.units import FloatArray
 
@@ -68,13 +68,16 @@ class BufferedCoordinator:
 
     def run(self, env: simpy.Environment, job: Job) -> Process:
         """Tick until the job's stop condition is met."""
+        now = env.now
         while True:
-            self._receive(job, env.now)
-            if job.stop_reason or env.now >= job.until:
+            has_ended = self._receive(job, now)
+            if job.stop_reason or now >= job.until:
                 break
-            self._refill(job, env.now)
-            yield env.timeout(min(self._next_tick(job, env.now), job.until) - env.now)
-        end_at = job.steps.rows[-1]["closed_at"] if job.stop_reason == "max_steps" else env.now
+            if has_ended or now >= job.retry_at:
+                self._refill(job, now)
+            now = min(self._next_tick(job, now), job.until)
+            yield wait(env, now)
+        end_at = job.steps.rows[-1]["closed_at"] if job.stop_reason else now
         self._close(job, end_at)
         job.end(end_at)
 
@@ -88,7 +91,7 @@ class BufferedCoordinator:
         return now + n_ticks * self.interval_s
 
     def _refill(self, job: Job, now: float) -> None:
-        if not self._free.size or now < job.retry_at:
+        if not self._free.size:
             return
         selection = job.select(now, self._free.size)
         n = len(selection.ids)
@@ -96,8 +99,8 @@ class BufferedCoordinator:
             self._open[self._free[:n]] = job.assign(selection, now)
             self._free = self._free[n:]
 
-    def _receive(self, job: Job, now: float) -> None:
-        """Work through everything that happened since the last tick, in order of time."""
+    def _receive(self, job: Job, now: float) -> bool:
+        """Work through everything that happened since the last tick, in order of time; has a session ended?"""
         ended = np.flatnonzero(self._open["end_at"] <= now)
         if ended.size:
             rows = self._open[ended]
@@ -106,14 +109,16 @@ class BufferedCoordinator:
             self._free = np.concatenate([self._free, ended])
             is_report = rows["outcome"] == REPORTS
             job.finish(rows[~is_report])
-            self._queue(rows[is_report], job.work.upload_bytes)
+            self._queue(job, rows[is_report])
         n = int(np.searchsorted(self._ingested_at, now, side="right"))
         rows, at = self._waiting[:n], self._ingested_at[:n]
         self._waiting, self._ingested_at = self._waiting[n:], self._ingested_at[n:]
         self._ingest(job, rows, at)
+        return bool(ended.size)
 
-    def _queue(self, rows: Sessions, upload_bytes: int) -> None:
-        ingested_at = self.aggregator.serve(rows["end_at"], upload_bytes)
+    def _queue(self, job: Job, rows: Sessions) -> None:
+        job.participation.aggregate(rows["device_id"], math.inf)
+        ingested_at = self.aggregator.serve(rows["end_at"], job.work.upload_bytes)
         rows, ingested_at = joined([self._waiting, rows]), np.concatenate([self._ingested_at, ingested_at])
         order = np.argsort(ingested_at, kind="stable")
         self._waiting, self._ingested_at = rows[order], ingested_at[order]
@@ -136,6 +141,7 @@ class BufferedCoordinator:
 
     def _refuse(self, job: Job, rows: Sessions) -> None:
         rows["staleness"] = job.version - rows["version"]
+        job.participation.aggregate(rows["device_id"], -math.inf)
         job.finish(rows, STALE)
 
     def _put(self, rows: Sessions, at: FloatArray) -> None:

@@ -12,6 +12,11 @@ from fedsim.server.job import Job
 Process = Generator[simpy.Event, Any, None]
 
 
+def wait(env: simpy.Environment, until: float) -> simpy.Event:
+    """Let the clock run to an instant; it may miss it by one rounding, so coordinators keep their own ``now``."""
+    return env.timeout(max(until - env.now, 0.0))
+
+
 class Coordinator(Protocol):
     """A protocol of training: when devices are assigned and when updates are aggregated."""
 

@@ -16,7 +16,7 @@ from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.participation import Participation
 from fedsim.log import RowLog, SessionLog
 from fedsim.schema import EVALS, STEPS
-from fedsim.server.selector import NOBODY, Selection, Selector
+from fedsim.server.selector import Selection, Selector
 from fedsim.training.trainer import Trainer, Updates
 from fedsim.units import FloatArray, format_duration
 
@@ -98,9 +98,7 @@ class Job:
     # Assignment
 
     def select(self, now: float, n: int) -> Selection:
-        """Up to ``n`` devices that may be assigned now; none while a retry is not due."""
-        if now < self._retry_at:
-            return NOBODY
+        """Up to ``n`` devices that may be assigned now."""
         selection = self.selector.select(self.availability, self.participation, now=now, n=n)
         if len(selection.ids) < n:
             self._retry_at = self._next_chance(now)
@@ -112,7 +110,7 @@ class Job:
         start = self.availability.earliest_start(now)
         if math.isinf(start):
             raise SimulationError("no device of this fleet is ever eligible under its rule")
-        if start > self.until and not self.n_assigned:
+        if start >= self.until and not self.n_assigned:
             raise SimulationError(
                 f"no device is eligible before the run's end at {format_duration(self.until)}: "
                 f"the first one would be at {format_duration(start)}"
@@ -121,7 +119,7 @@ class Job:
 
     @property
     def retry_at(self) -> float:
-        """Instant before which another selection would find nothing new."""
+        """Instant before which another selection finds nothing new, unless a session ends."""
         return self._retry_at
 
     def assign(self, selection: Selection, now: float) -> Sessions:

@@ -10,9 +10,9 @@ import numpy as np
 import simpy
 
 from fedsim.device.session import REPORTS, TIMEOUT, Sessions
-from fedsim.errors import InputError
+from fedsim.errors import InputError, SimulationError
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
-from fedsim.server.coordinator import Process
+from fedsim.server.coordinator import Process, wait
 from fedsim.server.job import Job
 from fedsim.server.selector import Selection
 from fedsim.units import FloatArray, IntArray
@@ -68,47 +68,65 @@ class SyncCoordinator:
 
     def run(self, env: simpy.Environment, job: Job) -> Process:
         """Play rounds until the job's stop condition is met."""
+        if job.availability.fleet.n_devices < self.quorum:
+            raise SimulationError(
+                f"a round needs {self.quorum} devices at one instant; the fleet has {job.availability.fleet.n_devices}"
+            )
+        now = env.now
         while not job.stop_reason:
-            selection = yield from self._assemble(env, job)
+            selection, now = yield from self._assemble(env, job, now)
             if selection is None:
                 break
-            yield from self._round(env, job, job.assign(selection, env.now))
-        job.end(env.now)
+            now = yield from self._round(env, job, job.assign(selection, now), now)
+        job.end(now)
 
-    def _assemble(self, env: simpy.Environment, job: Job) -> Generator[simpy.Event, Any, Selection | None]:
-        """Wait until a cohort can be assigned; None when the run's time is up."""
-        opened_at = env.now
-        while env.now < job.until:
-            selection = job.select(env.now, self.cohort)
-            enough = self.cohort if env.now - opened_at < self.selection_timeout_s else self.quorum
-            if len(selection.ids) >= enough:
-                return selection
-            next_at = max(job.retry_at, env.now + self.assignment_interval_s)
-            yield env.timeout(min(next_at, job.until) - env.now)
-        return None
+    def _assemble(
+        self, env: simpy.Environment, job: Job, now: float
+    ) -> Generator[simpy.Event, Any, tuple[Selection | None, float]]:
+        """Wait until a cohort can be assigned, and until when that was; None when the run's time is up."""
+        timeout_at = now + self.selection_timeout_s
+        while now < job.until:
+            selection = job.select(now, self.cohort)
+            if len(selection.ids) >= (self.cohort if now < timeout_at else self.quorum):
+                return selection, now
+            now = min(self._next_try(job, now, timeout_at), job.until)
+            yield wait(env, now)
+        return None, now
 
-    def _round(self, env: simpy.Environment, job: Job, rows: Sessions) -> Process:
-        started_at = env.now
+    def _next_try(self, job: Job, now: float, timeout_at: float) -> float:
+        """When the fleet may have changed, a straggler is free, or a quorum is enough."""
+        free_at = self._straggler_ends[self._straggler_ends > now].min(initial=math.inf)
+        next_at = max(min(job.retry_at, free_at), now + self.assignment_interval_s)
+        return min(next_at, timeout_at) if now < timeout_at else next_at
+
+    def _round(
+        self, env: simpy.Environment, job: Job, rows: Sessions, started_at: float
+    ) -> Generator[simpy.Event, Any, float]:
+        """Play a round; returns the instant at which the next one may open."""
         self._round_ends = rows["end_at"].copy()
         accepted, close_at = self._accept(rows, started_at)
-        ingested = self.aggregator.serve(rows["upload_end_at"][accepted], job.work.upload_bytes)
-        step_at = max(close_at, ingested.max(initial=close_at))
-        if step_at > job.until:
-            yield env.timeout(job.until - env.now)
+        ingested_at = self.aggregator.serve(rows["upload_end_at"][accepted], job.work.upload_bytes)
+        step_at = float(ingested_at.max(initial=close_at))
+        yield wait(env, min(close_at, job.until))
+        if close_at > job.until:
             self._settle(job, rows, job.until)
-            return
-        yield env.timeout(step_at - env.now)
+            return job.until
+        reported = rows[accepted]
         is_rest = np.ones(len(rows), dtype=bool)
         is_rest[accepted] = False
-        reported = rows[accepted]
+        self._settle(job, rows[is_rest], close_at)
+        yield wait(env, min(step_at, job.until))
+        if step_at > job.until:
+            self._settle(job, reported, job.until)
+            return job.until
         if len(accepted) >= self.quorum:
             weights = example_weights(reported["n_examples"], self.weighting)
             job.step(reported, weights / weights.sum(), started_at=started_at, at=step_at, n_assigned=len(rows))
         else:
             job.abandon(reported, started_at=started_at, at=step_at, n_assigned=len(rows), outcome=TIMEOUT)
-        self._settle(job, rows[is_rest], close_at)
-        if self.server_step_s:
-            yield env.timeout(self.server_step_s)
+        next_at = min(step_at + self.server_step_s, job.until)
+        yield wait(env, next_at)
+        return next_at
 
     def _accept(self, rows: Sessions, started_at: float) -> tuple[IntArray, float]:
         """Rows of the reports that count, in order of arrival, and the instant the round closes."""

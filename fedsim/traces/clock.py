@@ -48,7 +48,8 @@ def _by_cell(until: IntArray, size: int, n_cells: int) -> FloatArray:
     cell, inside = np.divmod(rest, size)
     n_ending = np.bincount(cell, minlength=n_cells)
     n_past = n_ending[::-1].cumsum()[::-1] - n_ending
-    return (cycles.sum() + n_past) * float(size) + np.bincount(cell, inside, n_cells)
+    total: FloatArray = (cycles.sum() + n_past) * float(size) + np.bincount(cell, inside, n_cells)
+    return total
 
 
 def require_local(is_local: BoolArray) -> None:

@@ -78,6 +78,16 @@ class Levels:
         until_ms[self.offsets[1:] - 1] = self.period_ms
         return until_ms - self.at_ms
 
+    @property
+    def device(self) -> IntArray:
+        """The trace of every entry, int64[m]."""
+        return np.repeat(np.arange(len(self.period_ms)), np.diff(self.offsets))
+
+    def at(self, device: IntArray, at_ms: IntArray) -> Float32Array:
+        """The value at an instant of each of some traces, float32, NaN unknown."""
+        span = self.period_ms.max() + 1
+        return self.value[np.searchsorted(self.device * span + self.at_ms, device * span + at_ms, side="right") - 1]
+
 
 @dataclass(frozen=True)
 class _Log:

@@ -27,19 +27,6 @@ class Base:
     windows: Windows
     is_whole: bool
 
-    @classmethod
-    def whole(cls, windows: Windows) -> Base:
-        """All of the traces that any windows were compiled from."""
-        everything = Windows(
-            offsets=np.arange(windows.n + 1),
-            start_ms=np.zeros(windows.n, dtype=np.int64),
-            end_ms=windows.period_ms,
-            period_ms=windows.period_ms,
-            trace_start_ms=windows.trace_start_ms,
-            is_local=windows.is_local,
-        )
-        return cls(everything, is_whole=True)
-
     @cached_property
     def counts(self) -> dict[str, Any]:
         """Devices, sessions and device-hours of the base, in all and by hour."""
@@ -64,7 +51,7 @@ class Base:
         if self.is_whole:
             return None
         row = np.searchsorted(_key(self.windows), _key(windows), side="right") - 1
-        return np.unique(row)
+        return row[np.diff(row, prepend=-1) > 0]
 
     def _n_days(self, windows: Windows) -> int:
         return n_touched(windows.trace_of_window, windows.start_ms, windows.end_ms, cell_ms=DAY_MS)

@@ -33,7 +33,7 @@ TRAITS = (
     "charge_percent_per_h",
 )
 CELLULAR = ("2g", "3g", "4g")
-LEVEL_EDGES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)  # battery bands of a law's `level_factors`
+LEVEL_EDGES = (0.0, 15.0, 30.0, 50.0, 80.0, 100.0)  # battery bands of a law's `level_factors`
 TRAIT_PROBABILITIES = (0.01, 0.05, 0.15, 0.25, 0.35, 0.5, 0.65, 0.75, 0.85, 0.95, 0.99)
 TRAIT_Z = tuple(NormalDist().inv_cdf(p) for p in TRAIT_PROBABILITIES)
 DURATION_PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
@@ -84,7 +84,7 @@ class SynthesisParameters:
     trait_correlation: tuple[tuple[float, ...], ...]  # of the traits' normal scores, in the order of `TRAITS`
     laws: Mapping[str, Law]
     cellular_fractions: Mapping[str, float]  # share of cellular sessions by radio type
-    top_charge_factor: float  # charging speed above 80 %, relative to below
+    top_charge_factor: float  # charging speed in the top band, relative to below
     unlock_delay_s: float  # from screen on to unlocked
     wake_lock_fraction: float  # probability that a phone left unlocked is found locked when its screen comes on ...
     wake_lock_after_s: float  # ... after at least this long off

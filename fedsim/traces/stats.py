@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from itertools import accumulate
 from operator import and_
 from typing import Any
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from fedsim.errors import InputError
+from fedsim.traces import clock
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.criteria import Rule, Unknown, Windows, compile_rule
-from fedsim.units import DAY_MS, HOUR_S, FloatArray, IntArray
+from fedsim.traces.criteria import Rule, RuleCompiler, Unknown, Windows
+from fedsim.traces.left import KINDS, Base, share_of
+from fedsim.units import DAY_MS, FloatArray
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_HOURS = 24
-_HOUR_MS = HOUR_S * 1000
 
 
 def mean_share(windows: Windows) -> float:
@@ -127,47 +124,3 @@ def _funnel(rules: Sequence[Rule], left: Sequence[dict[str, Any]]) -> list[dict[
 
 def _by_quantile(values: FloatArray) -> dict[str, float]:
     return {f"p{q * 100:g}": float(value) for q, value in zip(QUANTILES, values, strict=True)}
-
-
-def render_criteria(table: dict[str, Any]) -> RenderableType:
-    """The criteria table for a terminal of 80 columns."""
-    rows = [(str(number), row) for number, row in enumerate(table["rules"], start=1)]
-    if table["joint"] is not None:
-        rows.append(("all", table["joint"]))
-    parts: list[RenderableType] = [_heading(table), _shares(rows)]
-    parts += [Text(f"{label:>3}  {row['rule']}") for label, row in rows]
-    parts += [Text("\nshare of device-time by local hour of day")]
-    return Group(*parts, *(_hours(label, row["by_hour"]) for label, row in rows))
-
-
-def _heading(table: dict[str, Any]) -> Text:
-    what = f"{table['n_devices']:,} devices, {table['device_days']:,.0f} device-days"
-    return Text(f"{what}; unknown counts as {table['unknown_counts_as']}")
-
-
-def _shares(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    grid = Table()
-    columns = ("rule", "share of time", "devices ever", "never", "sessions per day", "session s, p5/25/50/75/95")
-    for column in columns:
-        grid.add_column(column, justify="right", no_wrap=column.startswith("session s"))
-    for label, row in rows:
-        sessions = row["session_s"]
-        grid.add_row(
-            label,
-            f"{row['mean_share']:.3f}",
-            f"{row['ever_eligible_fraction']:.3f}",
-            f"{row['n_never_eligible']:,}",
-            f"{row['sessions_per_device_day']:.2f}",
-            "none" if sessions is None else "/".join(f"{value:.0f}" for value in sessions.values()),
-        )
-    return grid
-
-
-def _hours(label: str, by_hour: Sequence[float] | None) -> Text:
-    if by_hour is None:
-        return Text(f"{label:>3}  unknown: the clock of this set is relative")
-    lines = [
-        f"{first:02d}–{first + 11:02d} " + "".join(f"{share:6.3f}" for share in by_hour[first : first + 12])
-        for first in (0, 12)
-    ]
-    return Text(f"{label:>3}\n" + "\n".join(lines))

@@ -54,7 +54,7 @@ class Phones:
         )
         use = trait["charge_margin"] * (idle + trait["screen_fraction"] * (active - idle))
         trait["charging_fraction"] = use / (use + charge)
-        needed_per_day = DAY_S * (use * charge / (use + charge)) / 70.0
+        needed_per_day = DAY_S * (use * charge / (use + charge)) / 100.0
         trait["charging_sessions_per_day"] = np.maximum(trait["charging_sessions_per_day"], needed_per_day)
         stays = [_mean_stays_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
         return cls(

@@ -203,6 +203,6 @@ class CohortTrainer(LoopTrainer):
 
 
 def _n_giants(n_examples: IntArray) -> int:
-    """How many of the largest clients (sizes fall) would leave a block idle: over twice the size of the 8th from them."""
+    """How many of the first clients (sizes fall) are over twice as large as the 8th from them: a block would idle."""
     is_giant = n_examples[: 1 - MIN_BLOCK] > 2 * n_examples[MIN_BLOCK - 1 :]
     return len(is_giant) if is_giant.all() else int(is_giant.argmin())

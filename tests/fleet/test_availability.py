@@ -214,7 +214,10 @@ def test_questions_by_device_are_those_of_its_cell(made: World, data: st.DataObj
     some = np.isfinite(starts)
     assert availability.at(ids[some], starts[some])[0].all()
     for how in ("abort", "pause", "ignore"):
-        by_id, by_cell = availability.finish(ids, at / US, 3.5, how), availability.finish_cells(cells, at / US, 3.5, how)
+        by_id, by_cell = (
+            availability.finish(ids, at / US, 3.5, how),
+            availability.finish_cells(cells, at / US, 3.5, how),
+        )
         assert np.array_equal(by_id, by_cell, equal_nan=True)
 
 
@@ -251,9 +254,7 @@ def test_open_s_is_the_model(question: tuple[World, list[tuple[int, int]]], data
 
 
 @given(question=questions(max_size=12), work=st.integers(1, 10**8))
-def test_paused_work_takes_its_length_of_open_time(
-    question: tuple[World, list[tuple[int, int]]], work: int
-) -> None:
+def test_paused_work_takes_its_length_of_open_time(question: tuple[World, list[tuple[int, int]]], work: int) -> None:
     made, asked = question
     cells, start = columns(asked)
     end = made.availability.finish_cells(cells, start, work / US, "pause")

@@ -25,9 +25,7 @@ N_TRACES, N_DAYS = 30, 5
 
 def hourly_traces(is_open: BoolArray, start_s: float = 0.0) -> TraceSet:
     """Traces (rows) that are charging in the marked hours (columns, whole days)."""
-    logs = [
-        Events.of([(hour * HOUR_S, "charging", int(value)) for hour, value in enumerate(row)]) for row in is_open
-    ]
+    logs = [Events.of([(hour * HOUR_S, "charging", int(value)) for hour, value in enumerate(row)]) for row in is_open]
     return TraceSet.of(logs, period_s=is_open.shape[1] * HOUR_S, start_s=start_s)
 
 

@@ -1,6 +1,7 @@
 """Run directories made by hand or by chance, in the documented format."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS, Table
+from fedsim.schema import ELIGIBILITY, EVALS, OUTCOMES, SESSIONS, STEPS, Table
 from fedsim.units import DAY_S, HOUR_S
 
 CONFIG = """\
@@ -50,6 +51,19 @@ training:
   local: {_target_: fedsim.training.local.LocalSgd, learning_rate: 0.1, epochs: 1, batch_size: 10}
   server_optimizer: {_target_: fedsim.training.server_optimizer.FedAvg, learning_rate: 1.0}
 """
+PROVENANCE = {
+    "commit": "0123abc",
+    "seed": 3,
+    "wall_s": 12.5,
+    "overrides": ["fleet.n_devices=1000", "stop.metric=a b"],
+    "data_sha256": "beef" * 16,
+    "traces": {
+        "folder": "traces/local/flash100",
+        "events_sha256": "feed" * 16,
+        "provenance": {"source": "FLASH state traces", "licence": "BSD-2-Clause", "files": [{"name": "a.json"}]},
+    },
+    "versions": {"fedsim-fleet": "0.1.0"},
+}
 DEFAULTS = {
     "client_id": 0,
     "version": 0,
@@ -102,29 +116,19 @@ def write_run(
     sessions: pa.Table,
     steps: pa.Table,
     evals: pa.Table,
-    gauges: pa.Table,
     eligibility: pa.Table,
     summary: dict[str, Any],
     n_files: int = 1,
     config: str = CONFIG,
 ) -> Path:
     (folder / "sessions").mkdir(parents=True)
-    for part in range(n_files):
-        rows = sessions.slice(part * sessions.num_rows // n_files, sessions.num_rows // n_files + 1)
-        last = (part + 1) * sessions.num_rows // n_files - part * sessions.num_rows // n_files
-        pq.write_table(rows.slice(0, last), folder / "sessions" / f"part-{part:05d}.parquet")
-    for schema, rows in ((STEPS, steps), (EVALS, evals), (GAUGES, gauges), (ELIGIBILITY, eligibility)):
+    edges = [sessions.num_rows * part // n_files for part in range(n_files + 1)]
+    for part, (start, stop) in enumerate(pairwise(edges)):
+        pq.write_table(sessions.slice(start, stop - start), folder / "sessions" / f"part-{part:05d}.parquet")
+    for schema, rows in ((STEPS, steps), (EVALS, evals), (ELIGIBILITY, eligibility)):
         pq.write_table(rows, folder / f"{schema.name}.parquet")
     (folder / "config.yaml").write_text(config)
-    provenance = {
-        "version": "0.1.0",
-        "commit": "0123abc",
-        "seed": 3,
-        "wall_s": 12.5,
-        "overrides": ["fleet.n_devices=1000", "seed=3"],
-        "trace_hash": "feed" * 16,
-    }
-    (folder / "provenance.json").write_text(json.dumps(provenance))
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -145,8 +149,7 @@ HAND_SESSIONS = [
     # the first device again, interrupted in training, 15 min
     session(
         session_id=2, device_id=7, participation=1, base_trace=1, assigned_at=6300.0, download_end_at=6600.0,
-        end_at=7200.0,
-        outcome="INTERRUPTED", compute_s=600.0, download_bytes=6000, compute_j=60.0, radio_j=5.0,
+        end_at=7200.0, outcome="INTERRUPTED", compute_s=600.0, download_bytes=6000, compute_j=60.0, radio_j=5.0,
     ),
     # interrupted in the middle of the download, 15 min over an hour's edge
     session(
@@ -172,7 +175,6 @@ HAND_EVALS = [
     for at, version, accuracy, loss in ((0.0, 0, 0.1, 2.3), (1800.0, 1, 0.5, 1.5), (5400.0, 2, 0.9, 0.4))
     for metric, value in (("log_loss", loss), ("accuracy", accuracy))
 ]
-HAND_GAUGES = [{"at": 0.0, "eligible_fraction": 0.08, "in_flight": 1, "n_waiting": 0, "version": 0}]
 HAND_ELIGIBILITY = [
     {"at": hour * 3600.0, "eligible_fraction": share} for hour, share in ((0, 0.08), (1, 0.06), (3, 0.04), (24, 0.10))
 ]
@@ -187,7 +189,6 @@ def hand_made(folder: Path, *, n_files: int = 1, **summary_values: Any) -> Path:
         sessions=sessions,
         steps=table(STEPS, HAND_STEPS),
         evals=table(EVALS, HAND_EVALS),
-        gauges=table(GAUGES, HAND_GAUGES),
         eligibility=table(ELIGIBILITY, HAND_ELIGIBILITY),
         summary=summary(sessions, **values),
         n_files=n_files,
@@ -203,7 +204,6 @@ def without_training(folder: Path, **summary_values: Any) -> Path:
         sessions=sessions,
         steps=table(STEPS, HAND_STEPS),
         evals=table(EVALS, []),
-        gauges=table(GAUGES, HAND_GAUGES),
         eligibility=table(ELIGIBILITY, HAND_ELIGIBILITY),
         summary=summary(sessions, n_parameters=None, **summary_values),
     )
@@ -218,7 +218,6 @@ def without_sessions(folder: Path) -> Path:
         sessions=sessions,
         steps=table(STEPS, []),
         evals=table(EVALS, []),
-        gauges=table(GAUGES, []),
         eligibility=table(ELIGIBILITY, []),
         summary=summary(sessions, **values),
     )
@@ -235,22 +234,14 @@ def random_run(
     sessions = pa.table(columns).select([c.name for c in SESSIONS.columns]).cast(SESSIONS.arrow())
     steps = _random_steps(rng, sessions, protocol)
     evals, metrics = _random_evals(rng, steps)
-    at = np.arange(0, horizon, 600.0)
-    in_flight = np.searchsorted(assigned, at) - np.searchsorted(np.sort(columns["end_at"]), at)
-    gauges = {
-        "at": at,
-        "eligible_fraction": np.clip(_rhythm(at) + rng.normal(0, 0.0015, len(at)), 0, 1),
-        "in_flight": in_flight,
-        "n_waiting": rng.poisson(1, len(at)),
-        "version": np.searchsorted(steps.column("closed_at").to_numpy(), at),
-    }
+    at = np.arange(0, 7 * DAY_S, 600.0)
+    share = np.clip(_rhythm(at) + rng.normal(0, 0.0015, len(at)), 0, 1)
     return write_run(
         folder,
         sessions=sessions,
         steps=steps,
         evals=evals,
-        gauges=pa.table(gauges).cast(GAUGES.arrow()),
-        eligibility=pa.table({name: gauges[name] for name in ELIGIBILITY.arrow().names}).cast(ELIGIBILITY.arrow()),
+        eligibility=pa.table({"at": at, "eligible_fraction": share}).cast(ELIGIBILITY.arrow()),
         summary=summary(
             sessions,
             n_devices=1_000_000,
@@ -260,7 +251,7 @@ def random_run(
             protocol=protocol,
             metrics=metrics,
             central_metrics={"accuracy": 0.972, "log_loss": 0.11},
-            eligible_fraction_mean=float(np.mean(gauges["eligible_fraction"])),
+            eligible_fraction_mean=float(share.mean()),
         ),
         n_files=n_files,
         config=FULL_CONFIG,

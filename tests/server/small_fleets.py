@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from fedsim import rng
 from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Work
+from fedsim.errors import SimulationError
 from fedsim.fleet.availability import INTERRUPTIONS
 from fedsim.fleet.fleet import Fleet
 from fedsim.server.coordinator import Coordinator
 from fedsim.simulation import Simulation
 from fedsim.units import HOUR_S
-from tests.build import PlanRecorder, Seconds, Sizes, Span, Tables, device, network, replay, simulation
+from tests.build import PlanRecorder, Seconds, Sizes, Span, Tables, device, network, played, replay, simulation
 
 WORK = Work(download_bytes=100, upload_bytes=50, epochs=1, batch_size=10)
 PERIOD_S = 24 * HOUR_S
@@ -38,7 +42,8 @@ class SmallFleet:
         edges = np.sort(draw.choice(np.arange(1, 3000), (self.n_devices, 8), replace=False), axis=1)
         edges[:, 0] *= draw.integers(0, 2, self.n_devices)  # half of the phones begin plugged in
         late = [[(40_000.0, 41_000.0)]] * self.n_devices
-        return [[*map(tuple, row.reshape(-1, 2).astype(float).tolist()), *more] for row, more in zip(edges, late, strict=True)]  # type: ignore[misc]
+        early = edges.reshape(self.n_devices, -1, 2).astype(float).tolist()
+        return [[*((start, end) for start, end in spans), *more] for spans, more in zip(early, late, strict=True)]
 
     def fleet(self) -> Fleet:
         return replay(*self.windows())
@@ -91,6 +96,18 @@ def end_after_close(plan: Any, close_at: float) -> End:
     if has_trained and plan["train_end_at"] >= close_at:
         return End(plan["train_end_at"], ABORTED)
     return End(plan["end_at"], LATE if plan["outcome"] == REPORTS else int(plan["outcome"]))
+
+
+def run_of(parts: Simulation) -> Tables | None:
+    """The tables of a run; None if it rightly refuses because nobody is eligible before its end."""
+    until, first = parts.stop.max_s, parts.availability.earliest_start(0.0)
+    assert until is not None
+    with tempfile.TemporaryDirectory() as folder:
+        if first >= until and parts.availability.eligible_fraction(0.0) == 0:
+            with pytest.raises(SimulationError, match="no device is eligible before the run's end"):
+                parts.run(Path(folder))
+            return None
+        return played(parts, Path(folder))
 
 
 def check_ends(run: Tables, expected: dict[int, End]) -> None:

@@ -15,6 +15,7 @@ from fedsim.errors import InputError
 from fedsim.traces import stats
 from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Rule, Windows, compile_rule
+from fedsim.traces.criteria_text import render_criteria
 from fedsim.traces.importers.flash import import_flash
 from fedsim.traces.overview import render_show, show_table
 
@@ -126,7 +127,7 @@ def test_one_rule_has_no_joint_and_none_left_has_no_sessions() -> None:
     table = stats.criteria_table(two_phones(), [Rule.parse("charging & screen")], unknown="ineligible")
     assert table["joint"] is None
     assert table["rules"][0]["session_s"] is None
-    assert "none" in text_of(stats.render_criteria(table))
+    assert "none" in text_of(render_criteria(table))
     with pytest.raises(InputError, match="at least one rule"):
         stats.criteria_table(two_phones(), [], unknown="ineligible")
 
@@ -134,7 +135,7 @@ def test_one_rule_has_no_joint_and_none_left_has_no_sessions() -> None:
 def test_a_relative_set_marks_its_hours_unknown() -> None:
     table = stats.criteria_table(two_phones(is_local=False), [Rule.parse("charging")], unknown="ineligible")
     assert table["rules"][0]["by_hour"] is None
-    assert "unknown: the clock of this set is relative" in text_of(stats.render_criteria(table))
+    assert "unknown: the clock of this set is relative" in text_of(render_criteria(table))
 
 
 def test_overview_of_hand_made_phones() -> None:
@@ -237,7 +238,7 @@ def test_flash_sessions_and_devices(flash: TraceSet) -> None:
 
 def test_flash_criteria_table_prints_the_published_row(flash: TraceSet) -> None:
     rule = Rule.parse("charging & network == wifi & locked")
-    shown = text_of(stats.render_criteria(stats.criteria_table(flash, [rule], unknown="ineligible")))
+    shown = text_of(render_criteria(stats.criteria_table(flash, [rule], unknown="ineligible")))
     assert "00–11  0.072 0.078 0.083 0.080 0.073 0.067 0.073 0.067 0.052 0.043 0.032 0.037\n" in shown
     assert "3/12/208/1488/10321" in shown
     assert max(map(len, shown.splitlines())) <= 80

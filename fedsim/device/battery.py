@@ -1,0 +1,91 @@
+"""The battery as a state: the trace's level minus what our own work took, restored by charging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.errors import InputError
+from fedsim.fleet.availability import Availability, Track
+from fedsim.fleet.participation import Participation
+from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class BatteryLimits:
+    """What a battery holds and how far training may take it.
+
+    Work is refused, and ends, at ``floor_percent``. ``assumed_percent`` is the level where the trace
+    does not know it.
+    """
+
+    capacity_wh: float
+    floor_percent: float
+    charge_percent_per_h: float
+    assumed_percent: float
+
+    def __post_init__(self) -> None:
+        if self.capacity_wh <= 0 or self.charge_percent_per_h <= 0:
+            raise InputError(
+                "battery.capacity_wh and charge_percent_per_h must be positive",
+                value=(self.capacity_wh, self.charge_percent_per_h),
+            )
+        for name in ("floor_percent", "assumed_percent"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise InputError(f"battery.{name} is outside its range", value=getattr(self, name), allowed="0 … 100")
+
+    def percent(self, joules: FloatArray) -> FloatArray:
+        """Share of a full battery that an energy is, in percent."""
+        return joules * (100.0 / (self.capacity_wh * HOUR_S))
+
+
+class Battery:
+    """Levels of a fleet's batteries.
+
+    What our work took from a device is its *debt* in percent; it is kept for touched devices. While
+    the trace says that the phone charges, the debt shrinks at ``charge_percent_per_h``.
+    Simplifications: the trace's own path is taken as it is, and a debt is paid back even in hours in
+    which the trace itself was not yet full.
+    """
+
+    def __init__(
+        self,
+        limits: BatteryLimits,
+        level: Track | None,
+        charging: Availability | None,
+        participation: Participation,
+    ) -> None:
+        self.limits, self._level, self._charging, self._participation = limits, level, charging, participation
+
+    def percent(self, ids: IntArray, cells: IntArray, now: float) -> FloatArray:
+        """Level of each device at ``now``, ``float64[n]``, never below 0."""
+        if self._level is None:
+            of_trace = np.full(len(ids), self.limits.assumed_percent)
+        else:
+            found, _ = self._level.at_cells(cells, now)
+            of_trace = np.where(np.isnan(found), self.limits.assumed_percent, found).astype(np.float64)
+        return np.maximum(of_trace - self.debt(ids, cells, now), 0.0)
+
+    def debt(self, ids: IntArray, cells: IntArray, now: float) -> FloatArray:
+        """Percent that our work took and charging has not restored yet."""
+        debt, since = self._participation.debt(ids)
+        owing = np.flatnonzero(debt > 0)
+        if owing.size and self._charging is not None:
+            charged_s = self._charging.open_s(cells[owing], np.minimum(since[owing], now), now)
+            debt[owing] -= charged_s * (self.limits.charge_percent_per_h / HOUR_S)
+        return np.maximum(debt, 0.0)
+
+    def is_charging(self, cells: IntArray, now: float) -> BoolArray:
+        """Which devices are on the charger at ``now``; where the traces do not tell, none."""
+        if self._charging is None:
+            return np.zeros(len(cells), dtype=bool)
+        return self._charging.at_cells(cells, now)[0]
+
+    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+        """Which devices are above the floor."""
+        return self.percent(ids, cells, now) > self.limits.floor_percent
+
+    def share(self, now: float) -> float:
+        """Not known ahead: counted as all."""
+        return 1.0

@@ -1,0 +1,76 @@
+"""Which devices may take part besides being eligible now: what phone it is, whether it has the app version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fedsim import rng
+from fedsim.errors import InputError
+from fedsim.fleet.hardware import Hardware
+from fedsim.traces.rule import Rule
+from fedsim.units import DAY_S, BoolArray, IntArray
+
+
+class Gate(Protocol):
+    """A condition on eligible devices that the selector checks before it takes one."""
+
+    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+        """Which of the devices pass at ``now``, ``bool[n]``."""
+        ...
+
+    def share(self, now: float) -> float:
+        """Expected share of devices that pass, for sizing a search."""
+        ...
+
+
+class Requirement:
+    """The phone itself must meet a rule over facts of its hardware row, for example ``ram_gb >= 2``."""
+
+    def __init__(self, hardware: Hardware, rule: Rule) -> None:
+        self._hardware = hardware
+        self._is_met = hardware.meets(rule)
+        self._share = float(hardware.share_of_rows() @ self._is_met)
+        if self._share == 0.0:
+            raise InputError("fleet.hardware.requires leaves no phone of the table", value=str(rule))
+
+    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+        """Which devices' hardware meets the rule."""
+        is_met: BoolArray = self._is_met[self._hardware.row_of(ids)]
+        return is_met
+
+    def share(self, now: float) -> float:
+        """Population share of the rows that meet the rule."""
+        return self._share
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The app version that can train reaches the fleet: from ``start_share`` linearly to ``end_share`` in ``days``.
+
+    Once a device has the version it keeps it.
+    """
+
+    seed: int
+    start_share: float
+    end_share: float
+    days: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_share <= self.end_share <= 1:
+            raise InputError(
+                "fleet.rollout: start_share ≤ end_share", value=(self.start_share, self.end_share), allowed="0 … 1"
+            )
+        if self.days < 0:
+            raise InputError("fleet.rollout.days must not be negative", value=self.days)
+
+    def share(self, now: float) -> float:
+        """Share of the fleet that has the version at ``now``."""
+        done = 1.0 if self.days == 0 else min(1.0, now / (self.days * DAY_S))
+        return self.start_share + (self.end_share - self.start_share) * done
+
+    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+        """Which devices have the version."""
+        return np.asarray(rng.uniform(self.seed, "rollout", ids) < self.share(now))

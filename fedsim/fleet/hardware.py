@@ -1,0 +1,83 @@
+"""What phone a device is: a row of a hardware table, drawn by population share or joined by its trace's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fedsim import rng
+from fedsim.errors import InputError
+from fedsim.files import read_table
+from fedsim.fleet.fleet import Fleet
+from fedsim.schema import HARDWARE
+from fedsim.traces.expression import TRUE, Comparison
+from fedsim.traces.rule import Rule
+from fedsim.units import BoolArray, FloatArray, IntArray
+
+Match = Literal["share", "trace_model"]
+
+
+class Hardware:
+    """The device classes of a fleet (rows of :data:`fedsim.schema.HARDWARE`).
+
+    With ``match`` ``share`` a device's row is drawn by the rows' weights, independently of its
+    trace. With ``trace_model`` a device whose base trace names a model of the table takes that row,
+    so that compute is joined with behaviour; the others are drawn by weight.
+    """
+
+    def __init__(self, fleet: Fleet, table: Path | str | pa.Table, *, match: Match = "share") -> None:
+        rows = table if isinstance(table, pa.Table) else read_table(table, HARDWARE)
+        if match not in ("share", "trace_model"):
+            raise InputError("fleet.hardware.match is unknown", value=match, allowed="share, trace_model")
+        self.weight: FloatArray = rows.column("weight").to_numpy().astype(np.float64)
+        if not len(self.weight) or (self.weight < 0).any() or self.weight.sum() <= 0:
+            raise InputError("weights of the hardware table must be positive", where=table)
+        self.rows, self._fleet = rows, fleet
+        self._edges: FloatArray = np.cumsum(self.weight)[:-1] / self.weight.sum()
+        self._row_of_trace = self._matched() if match == "trace_model" else np.full(fleet.traces.n, -1)
+
+    def _matched(self) -> IntArray:
+        """For each base trace the table row of its model, −1 where there is none."""
+        first: dict[Any, int] = {}
+        for row, model in enumerate(self.rows.column("model").to_pylist()):
+            first.setdefault(model, row)
+        models = self._fleet.traces.facts["model"]
+        return np.array([-1 if model is None else first.get(model, -1) for model in models], dtype=np.int64)
+
+    def row_of(self, ids: IntArray) -> IntArray:
+        """The table row of each device, ``int64[n]``."""
+        drawn = np.searchsorted(self._edges, rng.uniform(self._fleet.seed, "hardware", ids), side="right")
+        if (self._row_of_trace < 0).all():
+            return drawn
+        matched = self._row_of_trace[self._fleet.trace_of(ids)]
+        return np.where(matched >= 0, matched, drawn)
+
+    def share_of_rows(self) -> FloatArray:
+        """Share of the fleet in each row, ``float64[rows]`` (traces count alike)."""
+        is_matched = self._row_of_trace >= 0
+        joined = np.bincount(self._row_of_trace[is_matched], minlength=len(self.weight)) / len(self._row_of_trace)
+        share: FloatArray = joined + (1.0 - is_matched.mean()) * self.weight / self.weight.sum()
+        return share
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """A column of the table, NaN or None where unknown."""
+        return np.asarray(self.rows.column(name).to_numpy(zero_copy_only=False))
+
+    def meets(self, requirement: Rule) -> BoolArray:
+        """Which rows meet a rule over facts (model, ram_gb, os_version), ``bool[rows]``; unknown facts do not."""
+        if requirement.channels:
+            raise InputError(
+                "fleet.hardware.requires is about the phone, not its state",
+                value=str(requirement),
+                allowed="model, ram_gb, os_version",
+            )
+
+        def truth(atom: Comparison) -> npt.NDArray[np.int8]:
+            return atom.truth(self.column(atom.name))
+
+        is_met: BoolArray = requirement.truth(truth, len(self.weight)) == TRUE
+        return is_met

@@ -1,0 +1,185 @@
+"""Measurement folders: hardware, links, levels and profiles that belong to no particular trace.
+
+A folder holds any of ``hardware.parquet``, ``links.parquet``, ``levels.parquet``, ``profiles.parquet``, and always
+``provenance.json``. It is to a phone's hardware and network what a trace set is to its behaviour.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fedsim.errors import InputError
+from fedsim.files import existing, read_json, read_table, write_json
+from fedsim.schema import HARDWARE, LEVELS, LINKS, NETWORKS, PROFILES, Table
+from fedsim.traces.validation import validate_hardware, validate_provenance
+from fedsim.units import HOUR_S, FloatArray
+
+TABLES = (HARDWARE, LINKS, LEVELS, PROFILES)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The tables of a measurement folder by name, and where they came from."""
+
+    tables: Mapping[str, pa.Table]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Measurements:
+        """Read and validate a measurement folder; errors name the file and the field."""
+        folder = existing(folder, "measurement folder")
+        found = {table: folder / f"{table.name}.parquet" for table in TABLES}
+        tables = {table.name: read_table(path, table) for table, path in found.items() if path.exists()}
+        if not tables:
+            allowed = ", ".join(path.name for path in found.values())
+            raise InputError("no measurement found", where=folder, allowed=allowed)
+        for name, validate in (("hardware", validate_hardware), ("links", _validate_links)):
+            if name in tables:
+                validate(tables[name], where=folder / f"{name}.parquet")
+        provenance = read_json(folder / "provenance.json", "measurement provenance")
+        validate_provenance(provenance, where=folder / "provenance.json")
+        return cls(tables, provenance)
+
+    def __getitem__(self, table: Table) -> pa.Table:
+        """One of the tables; an :class:`InputError` if the folder lacks it."""
+        if table.name not in self.tables:
+            raise InputError(f"no {table.name} in these measurements", allowed=", ".join(self.tables))
+        return self.tables[table.name]
+
+
+def _validate_links(links: pa.Table, *, where: Path) -> None:
+    """Networks that exist, segments that last, rates that are no less than nothing."""
+    network = links.column("network").to_numpy()
+    checks = {
+        "network": (network < 0) | (network >= len(NETWORKS)),
+        "duration_ms": links.column("duration_ms").to_numpy() <= 0,
+        "down_bytes_per_s": links.column("down_bytes_per_s").to_numpy() < 0,  # null is NaN and passes
+        "up_bytes_per_s": links.column("up_bytes_per_s").to_numpy() < 0,
+    }
+    for name, is_bad in checks.items():
+        if is_bad.any():
+            row = int(np.argmax(is_bad))
+            raise InputError(f"{name} out of range at row {row}", value=links.column(name)[row].as_py(), where=where)
+
+
+class MeasurementWriter:
+    """Writes a measurement folder in batches of rows, so that the source need not fit in memory.
+
+    The folder appears under its name when the ``with`` block ends without error, and not at all
+    otherwise. Earlier measurements are replaced; a folder that holds anything else is refused.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.provenance: dict[str, Any] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> Self:
+        is_in_use = self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir()))
+        if is_in_use and not (self.folder / "provenance.json").exists():
+            raise InputError(
+                "will not replace what is not a measurement folder", value=str(self.folder), allowed="a new folder"
+            )
+        self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(parents=True)
+        return self
+
+    def add(self, table: Table, rows: pa.Table) -> None:
+        """Append rows to one of the tables; its optional columns may be left out."""
+        if table.name not in self._writers:
+            path = self._temporary / f"{table.name}.parquet"
+            self._writers[table.name] = pq.ParquetWriter(path, table.arrow(), compression="zstd")
+        checked = table.check(rows, where=self.folder.name)
+        self._writers[table.name].write_table(checked.cast(table.arrow()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _finish(self) -> None:
+        if not self._writers:
+            raise InputError("no measurement found in the source", where=self.folder.name)
+        write_json(self._temporary / "provenance.json", self.provenance)
+        old = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")
+        if self.folder.exists():
+            os.replace(self.folder, old)
+        os.replace(self._temporary, self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def link_quantiles(
+    links: pa.Table,
+    network: str,
+    *,
+    scenario: str | None = None,
+    column: str = "down_bytes_per_s",
+    q: Sequence[float] = QUANTILES,
+) -> FloatArray | None:
+    """Quantiles over time of a rate (or ``rtt_ms``) on one network type, ``float64[len(q)]``; None if never measured.
+
+    A segment counts as long as it lasts. The quantile is the least measured value that is not exceeded for a
+    share ``q`` of the time: no value is invented between two measured ones.
+    """
+    chosen = pc.equal(links.column("network"), NETWORKS.index(network))
+    if scenario is not None:
+        chosen = pc.and_(chosen, pc.equal(links.column("scenario"), scenario))
+    rows = links.filter(pc.and_(chosen, pc.is_valid(links.column(column))))
+    if not rows.num_rows:
+        return None
+    return weighted_quantiles(rows.column(column).to_numpy(), rows.column("duration_ms").to_numpy(), q=q)
+
+
+def weighted_quantiles(values: npt.ArrayLike, weights: npt.ArrayLike, *, q: npt.ArrayLike = QUANTILES) -> FloatArray:
+    """The least of ``values`` that at least a share ``q`` of all weight does not exceed, ``float64[len(q)]``."""
+    values, weights = np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    until = np.cumsum(weights[order])
+    ranks = np.searchsorted(until, np.asarray(q) * until[-1])
+    quantiles: FloatArray = values[order][np.minimum(ranks, len(values) - 1)]
+    return quantiles
+
+
+def summary(measurements: Measurements) -> dict[str, Any]:
+    """What a measurement folder holds, as JSON-serialisable numbers: rows per table, links by network type."""
+    links = measurements.tables.get("links")
+    return {
+        "n_rows": {name: table.num_rows for name, table in measurements.tables.items()},
+        "links": [] if links is None else [_link_row(links, code) for code in _networks_of(links)],
+        "provenance": dict(measurements.provenance),
+    }
+
+
+def _networks_of(links: pa.Table) -> list[int]:
+    return sorted(pc.unique(links.column("network")).to_pylist())
+
+
+def _link_row(links: pa.Table, code: int) -> dict[str, Any]:
+    rows = links.filter(pc.equal(links.column("network"), code))
+    quantiles = link_quantiles(links, NETWORKS[code])
+    return {
+        "network": NETWORKS[code],
+        "n_traces": pc.count_distinct(rows.column("trace")).as_py(),
+        "hours": pc.sum(rows.column("duration_ms")).as_py() / (HOUR_S * 1000),
+        "down_bytes_per_s": None if quantiles is None else quantiles.tolist(),
+    }

@@ -1,0 +1,216 @@
+"""Transfers over the network a trace is on: by hand, and against a walk in exact fractions."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedsim.device.network import Network
+from fedsim.errors import InputError
+from fedsim.fleet.availability import Track
+from fedsim.fleet.fleet import Fleet
+from fedsim.schema import NETWORKS
+from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.criteria import compile_channel
+
+DOWN = {"wifi": 100.0, "2g": 10.0, "3g": 20.0, "4g": 50.0, "5g": 200.0}
+UP = {"wifi": 50.0, "2g": 5.0, "3g": 10.0, "4g": 25.0, "5g": 100.0}
+N = 60_000
+Log = list[tuple[float, str | None]]  # seconds since the trace's first instant, network or unknown
+
+
+def network(**changes: Any) -> Network:
+    arguments: dict[str, Any] = {
+        "seed": 1,
+        "down_bytes_per_s": DOWN,
+        "up_bytes_per_s": UP,
+        "device_sigma": 0.0,
+        "session_sigma": 0.0,
+        "connect_s": 0.0,
+        "assumed_type": "4g",
+    }
+    return Network(**(arguments | changes))
+
+
+def track_of(*logs: Log, period_s: float = 100.0) -> Track:
+    events = [Events.of([(at, "network", value) for at, value in log]) for log in logs]
+    traces = TraceSet.of(events, period_s=period_s, is_local=False)
+    return Track(Fleet(traces, n_devices=len(logs), seed=0, is_replay=True), compile_channel(traces, "network"))
+
+
+def download(log: Log, start: float, size: int, level: float = 1.0, **changes: Any) -> tuple[float, str]:
+    made = network(**changes)
+    end, code = made.download(track_of(log), np.array([0]), np.array([start]), size, np.array([level]))
+    return float(end[0]), NETWORKS[code[0]]
+
+
+# ---------------------------------------------------------------------------------------------- by hand
+
+
+@pytest.mark.parametrize("kind", NETWORKS[1:])
+def test_every_type_has_its_rate_each_way(kind: str) -> None:
+    made, track, start = network(), track_of([(0, kind)]), np.array([3.0])
+    for transfer, rates in ((made.download, DOWN), (made.upload, UP)):
+        end, code = transfer(track, np.array([0]), start, 100, np.ones(1))
+        assert end.tolist() == [3 + 100 / rates[kind]]
+        assert NETWORKS[code[0]] == kind
+
+
+def test_a_transfer_goes_on_at_the_rate_of_the_next_network() -> None:
+    """8 s of Wi-Fi carry 800 of 1200 bytes, 4G the other 400 in 8 s."""
+    assert download([(0, "wifi"), (10, "4g")], 2, 1200) == (18.0, "wifi")
+    assert download([(0, "4g"), (10, "wifi")], 2, 1200) == (18.0, "4g")
+    assert download([(0, "wifi"), (10, "2g"), (20, "5g")], 0, 1500) == (22.0, "wifi")
+
+
+def test_on_no_network_bytes_wait() -> None:
+    log: Log = [(0, "wifi"), (10, "none"), (25, "wifi")]
+    assert download(log, 5, 1000) == (30.0, "wifi")
+    assert download(log, 12, 1000) == (35.0, "none")
+
+
+def test_a_transfer_that_ends_with_its_network_needs_no_other() -> None:
+    log: Log = [(0, "wifi"), (10, "none"), (60, "2g")]
+    assert download(log, 2, 800) == (10.0, "wifi")
+    assert download(log, 2, 801) == (60.1, "wifi")
+    assert download(log, 10, 1) == (60.1, "none")
+
+
+def test_an_end_that_only_rounding_moves_past_the_change_counts_as_before_it() -> None:
+    """0.1 + 2.2 = 2.3000000000000003 in float64: the last byte is not kept waiting for that."""
+    assert 0.1 + 2.2 > 2.3
+    assert download([(0, "wifi"), (2.3, "none"), (60, "2g")], 0.1, 220)[0] == pytest.approx(2.3, abs=1e-9)
+    assert download([(0, "4g"), (1, "wifi"), (2.3, "none")], 0.1, 45 + 130)[0] == pytest.approx(2.3, abs=1e-9)
+
+
+def test_a_transfer_goes_on_over_the_wrap_of_its_trace() -> None:
+    """Nothing is known at the trace's start: the assumed 4G from 100 to 110."""
+    assert download([(10, "wifi")], 98, 200 + 500 + 300) == (113.0, "wifi")
+
+
+def test_where_the_trace_does_not_know_the_assumed_type_is_used() -> None:
+    assert download([(0, None), (50, "wifi")], 0, 100) == (2.0, "4g")
+    assert download([(0, None), (50, "wifi")], 0, 100, assumed_type="2g") == (10.0, "2g")
+
+
+def test_without_a_track_every_transfer_is_on_the_assumed_type() -> None:
+    made = network(assumed_type="3g")
+    end, codes = made.upload(None, np.array([0, 1]), np.array([5.0, 6.0]), 100, np.array([1.0, 2.0]))
+    assert end.tolist() == [15.0, 11.0]
+    assert [NETWORKS[code] for code in codes] == ["3g", "3g"]
+
+
+def test_the_level_multiplies_every_rate() -> None:
+    assert download([(0, "wifi"), (10, "4g")], 2, 2400, level=2.0) == (18.0, "wifi")
+
+
+def test_never_on_a_network_never_ends() -> None:
+    track, two = track_of([(0, "none")], [(0, "wifi")]), np.array([0, 1])
+    end, _ = network().download(track, two, np.zeros(2), 100, np.ones(2))
+    assert end.tolist() == [math.inf, 1.0]
+    later, codes = network().upload(track, two, end, 100, np.ones(2))  # begins when the download ended
+    assert later.tolist() == [math.inf, 3.0]
+    assert [NETWORKS[code] for code in codes] == ["none", "wifi"]
+
+
+def test_rows_of_a_batch_do_not_touch_each_other() -> None:
+    logs: list[Log] = [[(0, "wifi"), (10, "4g")], [(0, "wifi"), (10, "none"), (25, "wifi")], [(0, "5g")]]
+    track, start = track_of(*logs), np.array([2.0, 5.0, 7.0])
+    end, _ = network().download(track, np.arange(3), start, 1200, np.ones(3))
+    assert end.tolist() == [download(log, at, 1200)[0] for log, at in zip(logs, start.tolist(), strict=True)]
+    assert end.tolist() == [18.0, 32.0, 13.0]
+    assert start.tolist() == [2.0, 5.0, 7.0]
+
+
+# ---------------------------------------------------------------------------------------- exact fractions
+
+
+def walk(log: Log, period_s: int, start: Fraction, size: int, rates: dict[str, float]) -> Fraction:
+    """End of a transfer, from second-grid change to change."""
+    at, left = start, Fraction(size)
+    while True:
+        position, kind, until = at % period_s, None, Fraction(period_s)
+        for instant, value in log:
+            if instant <= position:
+                kind = value
+        until = min((Fraction(instant) for instant, _ in log if instant > position), default=until)
+        rate = Fraction(0) if kind == "none" else Fraction(rates[kind or "4g"])
+        stay = until - position
+        if rate and left <= rate * stay:
+            return at + left / rate
+        left -= rate * stay
+        at += stay
+
+
+@st.composite
+def network_logs(draw: st.DrawFn, period_s: int) -> Log:
+    instants = sorted(draw(st.sets(st.integers(0, period_s - 1), min_size=1, max_size=6)))
+    kinds = st.sampled_from([*NETWORKS, "none", "none", None])
+    log: Log = [(float(at), draw(kinds)) for at in instants]
+    if all(value == "none" for _, value in log):  # a phone that is never on a network has a test of its own
+        log[-1] = (log[-1][0], draw(st.sampled_from(NETWORKS[1:])))
+    return log
+
+
+@given(data=st.data(), period_s=st.integers(2, 60), way=st.sampled_from(["down", "up"]))
+def test_transfers_are_the_walk_from_change_to_change(data: st.DataObject, period_s: int, way: str) -> None:
+    logs = data.draw(st.lists(network_logs(period_s), min_size=1, max_size=4))
+    track = track_of(*logs, period_s=period_s)
+    n = len(logs)
+    starts = data.draw(st.lists(st.integers(0, 1000), min_size=n, max_size=n))
+    size = data.draw(st.integers(1, 3000))
+    made = network()
+    transfer, rates = (made.download, DOWN) if way == "down" else (made.upload, UP)
+    end, _ = transfer(track, np.arange(n), np.array(starts) / 10, size, np.ones(n))
+    wanted = [walk(log, period_s, Fraction(s, 10), size, rates) for log, s in zip(logs, starts, strict=True)]
+    assert end.tolist() == pytest.approx([float(w) for w in wanted], abs=1e-6, rel=1e-12)
+
+
+# ----------------------------------------------------------------------------------------------- spreads
+
+
+def test_device_level_and_session_variation_multiply() -> None:
+    ids, k = np.arange(N), np.zeros(N, dtype=np.int32)
+    device = np.log(network(device_sigma=0.5).level(ids, k))
+    both = np.log(network(device_sigma=0.5, session_sigma=0.3).level(ids, k))
+    for logs, sigma in ((device, 0.5), (both - device, 0.3), (both, math.hypot(0.5, 0.3))):
+        assert np.median(logs) == pytest.approx(0, abs=4 * 1.2533 * sigma / math.sqrt(N))
+        assert logs.std() == pytest.approx(sigma, rel=4 / math.sqrt(2 * N))
+
+
+def test_a_device_keeps_its_level_and_varies_by_session() -> None:
+    ids, zeros = np.arange(100), np.zeros(100, dtype=np.int32)
+    steady, varied = network(device_sigma=0.5), network(device_sigma=0.5, session_sigma=0.3)
+    assert (steady.level(ids, zeros) == steady.level(ids, zeros + 1)).all()
+    assert (varied.level(ids, zeros) != varied.level(ids, zeros + 1)).all()
+    assert (network().level(ids, zeros) == 1.0).all()
+    assert (network(seed=2, device_sigma=0.5).level(ids, zeros) != steady.level(ids, zeros)).all()
+
+
+# ---------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"assumed_type": "none"}, "assumed_type is unknown: 'none' .*wifi, 2g"),
+        ({"assumed_type": "lte"}, "assumed_type is unknown: 'lte'"),
+        ({"device_sigma": -0.1}, "device_sigma"),
+        ({"session_sigma": -0.1}, "session_sigma"),
+        ({"connect_s": -1.0}, "connect_s"),
+        ({"connect_s": math.nan}, "connect_s"),
+        ({"down_bytes_per_s": {k: v for k, v in DOWN.items() if k != "5g"}}, "down_bytes_per_s .*one rate.*'5g'"),
+        ({"up_bytes_per_s": UP | {"lte": 1.0}}, "up_bytes_per_s .*one rate.*'lte'"),
+        ({"up_bytes_per_s": UP | {"none": 1.0}}, "up_bytes_per_s .*one rate.*'none'"),
+        ({"down_bytes_per_s": DOWN | {"2g": 0.0}}, "down_bytes_per_s must be positive.*'2g': 0.0"),
+        ({"up_bytes_per_s": UP | {"3g": -5.0}}, "up_bytes_per_s must be positive.*'3g': -5.0"),
+        ({"up_bytes_per_s": UP | {"3g": math.nan}}, "up_bytes_per_s must be positive.*'3g': nan"),
+    ],
+)
+def test_bad_networks_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        network(**changes)
