@@ -1,6 +1,7 @@
 """Draws are functions of (seed, stream, id, k): frozen values, order, laws, and the walk that is never stored."""
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_a_walk_meets_every_id_once(n: int, key: np.uint64) -> None:
 def test_a_walk_does_not_depend_on_its_batches(n: int, key: np.uint64, cuts: list[int]) -> None:
     walk = rng.Permutation(n, key)
     edges = [0, *sorted(cuts), 20_000]
-    parts = [walk.ids(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [walk.ids(start, stop) for start, stop in pairwise(edges)]
     assert np.array_equal(np.concatenate(parts), walk.ids(0, walk.n_counters))
 
 
@@ -216,7 +217,7 @@ def test_a_part_of_a_huge_walk_is_distinct_and_in_range(n: int, key: np.uint64) 
     assert ids.max() < n
 
 
-@pytest.mark.parametrize("n", [3, 10, 64, 1000])
+@pytest.mark.parametrize("n", [3, 10, 64, 400])
 def test_every_id_is_equally_likely_to_come_first(n: int) -> None:
     keys = rng.bits(9, "keys", np.arange(20 * n + 2000))
     firsts = [rng.Permutation(n, key).ids(0, 8 + 2 * n)[0] for key in keys]

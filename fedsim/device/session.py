@@ -19,7 +19,7 @@ from fedsim.device.network import Network
 from fedsim.errors import InputError
 from fedsim.fleet.availability import INTERRUPTIONS, Availability, Interruption, Track
 from fedsim.schema import OUTCOMES
-from fedsim.units import DAY_S, BoolArray, FloatArray, IntArray
+from fedsim.units import DAY_S, SAME_S, BoolArray, FloatArray, IntArray
 
 AGGREGATED, LATE, STALE, ABORTED, INTERRUPTED, TIMEOUT, FAILED = range(len(OUTCOMES))
 REPORTS = -1  # the plan of a session that reaches the server
@@ -107,7 +107,7 @@ class Device:
             raise InputError("device.interruption is unknown", value=interruption, allowed=", ".join(INTERRUPTIONS))
         if not 0 <= crash_fraction <= 1:
             raise InputError("device.crash_fraction is outside its range", value=crash_fraction, allowed="0 … 1")
-        if session_timeout_s is not None and session_timeout_s <= 0:
+        if session_timeout_s is not None and not session_timeout_s > 0:
             raise InputError("device.session_timeout_s must be positive", value=session_timeout_s)
         self.seed, self.compute, self.network, self.energy = seed, compute, network, energy
         self.interruption, self.crash_fraction = interruption, crash_fraction
@@ -169,7 +169,7 @@ class Device:
             (self._crash(rows), FAILED),
             (rows["assigned_at"] + self.session_timeout_s, TIMEOUT),
         ):
-            is_first = at < end
+            is_first = at < end - SAME_S
             end[is_first], outcome[is_first] = at[is_first], cause
         if self.interruption == "ignore":
             reports = np.flatnonzero(outcome == REPORTS)

@@ -48,13 +48,14 @@ class Run:
         folder = existing(folder, "run directory")
         if not (folder / "summary.json").exists():
             raise InputError("run is not complete, summary.json is missing", where=folder)
-        summary = read_json(folder / "summary.json", "summary")
+        summary = _mapping(read_json(folder / "summary.json", "summary"), "summary", folder / "summary.json")
         _check_summary(summary, folder / "summary.json")
+        provenance = read_json(folder / "provenance.json", "provenance")
         config_text = existing(folder / "config.yaml", "config of the run").read_text(encoding="utf-8")
         return cls(
             folder,
             summary,
-            read_json(folder / "provenance.json", "provenance"),
+            _mapping(provenance, "provenance", folder / "provenance.json"),
             config_text,
             _parse_config(config_text, folder / "config.yaml"),
         )
@@ -104,9 +105,13 @@ class Run:
                 raise InputError(f"table 'sessions' cannot be read ({error})", where=path) from error
 
 
-def _check_summary(summary: object, path: Path) -> None:
-    if not isinstance(summary, dict):
-        raise InputError("summary is not a JSON object", where=path)
+def _mapping(value: Any, what: str, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{what} is not a mapping of keys to values", where=path)
+    return value
+
+
+def _check_summary(summary: dict[str, Any], path: Path) -> None:
     missing = [key for key in SUMMARY_KEYS if key not in summary]
     if missing:
         raise InputError("summary lacks documented keys", value=", ".join(missing), where=path)
@@ -116,9 +121,6 @@ def _check_summary(summary: object, path: Path) -> None:
 
 def _parse_config(text: str, path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(text)
+        return _mapping(yaml.safe_load(text), "config of the run", path)
     except yaml.YAMLError as error:
         raise InputError(f"config of the run is not valid YAML ({error})", where=path) from error
-    if not isinstance(config, dict):
-        raise InputError("config of the run is not a mapping", where=path)
-    return config

@@ -89,6 +89,7 @@ class Job:
         self._evaluated_version = -1
         self._next_evaluation_at = 0.0
         self._retry_at = -math.inf
+        self._n_found = 0  # devices that any selection found, assigned or not
 
     @property
     def until(self) -> float:
@@ -100,6 +101,7 @@ class Job:
     def select(self, now: float, n: int) -> Selection:
         """Up to ``n`` devices that may be assigned now."""
         selection = self.selector.select(self.availability, self.participation, now=now, n=n)
+        self._n_found += len(selection.ids)
         if len(selection.ids) < n:
             self._retry_at = self._next_chance(now)
         return selection
@@ -110,7 +112,7 @@ class Job:
         start = self.availability.earliest_start(now)
         if math.isinf(start):
             raise SimulationError("no device of this fleet is ever eligible under its rule")
-        if start >= self.until and not self.n_assigned:
+        if start >= self.until and not self._n_found:
             raise SimulationError(
                 f"no device is eligible before the run's end at {format_duration(self.until)}: "
                 f"the first one would be at {format_duration(start)}"

@@ -15,7 +15,7 @@ from fedsim.server.aggregator import Aggregator, Weighting, example_weights
 from fedsim.server.coordinator import Process, wait
 from fedsim.server.job import Job
 from fedsim.server.selector import Selection
-from fedsim.units import FloatArray, IntArray
+from fedsim.units import FloatArray, IntArray, format_duration
 
 
 class SyncCoordinator:
@@ -78,6 +78,11 @@ class SyncCoordinator:
             if selection is None:
                 break
             now = yield from self._round(env, job, job.assign(selection, now), now)
+        if not job.n_assigned:
+            raise SimulationError(
+                f"no round began before the run's end at {format_duration(job.until)}: it needs {self.quorum} free "
+                "eligible devices at one instant"
+            )
         job.end(now)
 
     def _assemble(

@@ -86,7 +86,9 @@ class Levels:
     def at(self, device: IntArray, at_ms: IntArray) -> Float32Array:
         """The value at an instant of each of some traces, float32, NaN unknown."""
         span = self.period_ms.max() + 1
-        return self.value[np.searchsorted(self.device * span + self.at_ms, device * span + at_ms, side="right") - 1]
+        row = np.searchsorted(self.device * span + self.at_ms, device * span + at_ms, side="right") - 1
+        value: Float32Array = self.value[row]
+        return value
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from fedsim.traces.validation import validate_hardware, validate_provenance
 from fedsim.units import HOUR_S, FloatArray
 
 TABLES = (HARDWARE, LINKS, LEVELS, PROFILES)
+_ROW_GROUP = 1 << 18
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -86,6 +87,7 @@ class MeasurementWriter:
         self.folder = Path(folder)
         self.provenance: dict[str, Any] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}
+        self._pending: dict[str, list[pa.Table]] = {}
 
     def __enter__(self) -> Self:
         is_in_use = self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir()))
@@ -103,15 +105,23 @@ class MeasurementWriter:
         if table.name not in self._writers:
             path = self._temporary / f"{table.name}.parquet"
             self._writers[table.name] = pq.ParquetWriter(path, table.arrow(), compression="zstd")
-        checked = table.check(rows, where=self.folder.name)
-        self._writers[table.name].write_table(checked.cast(table.arrow()))
+        pending = self._pending.setdefault(table.name, [])
+        pending.append(table.check(rows, where=self.folder.name).cast(table.arrow()))
+        if sum(part.num_rows for part in pending) >= _ROW_GROUP:
+            self._flush(table.name)
+
+    def _flush(self, name: str) -> None:
+        self._writers[name].write_table(pa.concat_tables(self._pending.pop(name)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for writer in self._writers.values():
-            writer.close()
         try:
+            if error is None:
+                for name in list(self._pending):
+                    self._flush(name)
+            for writer in self._writers.values():
+                writer.close()
             if error is None:
                 self._finish()
         finally:

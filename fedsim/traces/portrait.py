@@ -86,7 +86,7 @@ def _sessions(windows: Windows) -> dict[str, Any] | None:
     return {
         "n": len(length_s),
         "per_device_day": float(len(length_s) / (windows.period_ms.sum() / DAY_MS)),
-        "quantiles_s": dict(zip(stats.QUANTILES, np.quantile(length_s, stats.QUANTILES).tolist(), strict=True)),
+        "quantiles_s": stats.by_quantile(np.quantile(length_s, stats.QUANTILES)),
         "curve": _at_least(length_s, grid_s),
         "marks": _at_least(length_s, np.array(_LENGTHS_S, dtype=np.float64)),
     }
@@ -109,7 +109,7 @@ def _devices(windows: Windows) -> dict[str, Any]:
     return {
         "n": windows.n,
         "n_never": stats.never_eligible(windows),
-        "quantiles": dict(zip(stats.QUANTILES, np.quantile(share, stats.QUANTILES).tolist(), strict=True)),
+        "quantiles": stats.by_quantile(stats.device_quantiles(windows)),
         "curve": {"devices": q.tolist(), "share": np.quantile(share, 1 - q).tolist()},
     }
 
@@ -131,7 +131,7 @@ def _drawn_devices(levels: Levels) -> list[int]:
     rows = np.flatnonzero(known_ms >= _PATH_KNOWN_FRACTION * levels.period_ms)
     by_level = rows[np.argsort(percent_ms[rows] / known_ms[rows], kind="stable")]
     ranks = sorted({int(rank * len(by_level)) for rank in _PATH_RANKS}) if by_level.size else []
-    return by_level[ranks].tolist()
+    return [int(row) for row in by_level[ranks]]
 
 
 def _path(traces: TraceSet, levels: Levels, row: int) -> dict[str, Any]:

@@ -108,8 +108,8 @@ def _criteria_row(rule: Rule, windows: Windows, base: Base) -> dict[str, Any]:
         "n_never_eligible": n_never,
         "n_sessions": len(windows.start_ms),
         "sessions_per_device_day": float(len(windows.start_ms) / (windows.period_ms.sum() / DAY_MS)),
-        "session_s": None if session_s is None else _by_quantile(session_s),
-        "device_share": _by_quantile(device_quantiles(windows)),
+        "session_s": None if session_s is None else by_quantile(session_s),
+        "device_share": by_quantile(device_quantiles(windows)),
         "by_hour": share_by_hour(windows).tolist() if windows.is_local.all() else None,
     }
 
@@ -122,5 +122,6 @@ def _funnel(rules: Sequence[Rule], left: Sequence[dict[str, Any]]) -> list[dict[
     ]
 
 
-def _by_quantile(values: FloatArray) -> dict[str, float]:
+def by_quantile(values: FloatArray) -> dict[str, float]:
+    """Values at :data:`QUANTILES` under their names, p5 … p95."""
     return {f"p{q * 100:g}": float(value) for q, value in zip(QUANTILES, values, strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +80,17 @@ def validate_hardware(hardware: pa.Table, *, where: Path | str) -> None:
 
 
 def validate_provenance(provenance: Any, *, where: Path | str) -> None:
-    """An object; what was done to the set, if anything, is a list of sentences."""
+    """An object; what was done to the set is a list of texts, its first midnight a date, if they are there."""
     if not isinstance(provenance, dict):
         raise InputError("provenance must be an object", value=type(provenance).__name__, where=where)
     transforms = provenance.get("transforms", [])
     if not isinstance(transforms, list) or not all(isinstance(text, str) for text in transforms):
         raise InputError("'transforms' must be a list of texts", value=transforms, where=where)
+    try:
+        date.fromisoformat(provenance.get("first_midnight", "1970-01-01"))
+    except (TypeError, ValueError) as error:
+        value = provenance["first_midnight"]
+        raise InputError("'first_midnight' must be a date", value=value, where=where, allowed="YYYY-MM-DD") from error
 
 
 def _is_not_positive(values: npt.NDArray[Any]) -> BoolArray:

@@ -104,6 +104,7 @@ def world(
     *,
     n_devices: int | None = None,
     regions: dict[str, Region] | None = None,
+    jitter_s: float = 0.0,
 ) -> World:
     """A fleet over hand-made windows; as it is (replay) unless ``n_devices`` is given."""
     trace_set = TraceSet.of(
@@ -113,7 +114,8 @@ def world(
         is_local=False,
     )
     is_replay = n_devices is None
-    fleet = Fleet(trace_set, n_devices=n_devices or len(traces), seed=5, is_replay=is_replay, regions=regions)
+    n = n_devices or len(traces)
+    fleet = Fleet(trace_set, n_devices=n, seed=5, is_replay=is_replay, regions=regions, jitter_s=jitter_s)
     windows = compile_rule(trace_set, Rule.parse("charging"), unknown="ineligible")
     phones = [
         Phone(traces[trace], periods_ms[trace] * 1000, int(phase))
@@ -150,7 +152,8 @@ def worlds(draw: st.DrawFn) -> World:
         return world(traces, periods, starts)
     hours = draw(st.lists(st.integers(-48, 56).map(lambda quarters: quarters / 4), min_size=1, max_size=3))
     regions = {str(i): Region(1 / len(hours), offset) for i, offset in enumerate(hours)}
-    return world(traces, periods, starts, n_devices=draw(st.integers(1, 60)), regions=regions)
+    jitter_s = draw(st.sampled_from([0.0, 0.0, 1.0, 7000.7]))
+    return world(traces, periods, starts, n_devices=draw(st.integers(1, 60)), regions=regions, jitter_s=jitter_s)
 
 
 @st.composite
@@ -333,7 +336,7 @@ def test_always_and_never() -> None:
     assert made.availability.next_start(np.array([0, 1]), 7.0).tolist() == [7.0, math.inf]
     both = np.array([0, 1])
     for how in ("abort", "pause", "ignore"):
-        end = made.availability.finish_cells(both, 7.0, 1e6, how)  # type: ignore[arg-type]
+        end = made.availability.finish_cells(both, 7.0, 1e6, how)
         assert end[0] == 1e6 + 7
         assert np.isnan(end[1])
     assert made.availability.open_s(both, 5.0, 12_345.0).tolist() == [12_340.0, 0.0]
@@ -361,7 +364,7 @@ def test_a_set_without_any_window() -> None:
     assert not is_open.any()
     assert np.isinf(until).all()
     for how in ("abort", "pause", "ignore"):
-        assert np.isnan(made.availability.finish_cells(cells, 3.0, 1.0, how)).all()  # type: ignore[arg-type]
+        assert np.isnan(made.availability.finish_cells(cells, 3.0, 1.0, how)).all()
     assert made.availability.open_s(cells, 0.0, 50.0).tolist() == [0.0, 0.0]
     assert made.availability.eligible_fraction(3.0) == 0.0
     assert made.availability.earliest_start(3.0) == made.availability.next_change(3.0) == math.inf
@@ -384,7 +387,7 @@ def test_ignore_looks_at_the_end_alone() -> None:
 
 def test_an_unknown_interruption_is_refused() -> None:
     made = world([[(0, 1000)]], [10_000])
-    with pytest.raises(InputError, match="'stop'.*abort, pause, ignore"):
+    with pytest.raises(InputError, match=r"'stop'.*abort, pause, ignore"):
         made.availability.finish(np.array([0]), 0.0, 1.0, "stop")  # type: ignore[arg-type]
 
 

@@ -19,7 +19,6 @@ from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.units import DAY_S, HOUR_S, US_PER_S, BoolArray, FloatArray
 
-HOURS = np.arange(24)
 N_TRACES, N_DAYS = 30, 5
 
 
@@ -49,7 +48,8 @@ def availability_of(fleet: Fleet) -> Availability:
 
 def curve(open_hours: BoolArray) -> FloatArray:
     """Share open at each hour of day, over all traces and days."""
-    return open_hours.reshape(N_TRACES, N_DAYS, 24).mean(axis=(0, 1))
+    share: FloatArray = open_hours.reshape(N_TRACES, N_DAYS, 24).mean(axis=(0, 1))
+    return share
 
 
 # ------------------------------------------------------------------------------------- a function of the id
@@ -59,7 +59,7 @@ def curve(open_hours: BoolArray) -> FloatArray:
 def test_a_device_is_the_same_in_any_fleet_batch_and_order(seed: int, ids: list[int], data: st.DataObject) -> None:
     made = hourly_traces(np.ones((7, 72), dtype=bool))
     regions = {"a": Region(0.3, 0.0), "b": Region(0.7, 5.5)}
-    small, large = (Fleet(made, n_devices=n, seed=seed, regions=regions) for n in (1000, 1_000_000_000))
+    small, large = (Fleet(made, n_devices=n, seed=seed, regions=regions, jitter_s=60.0) for n in (1000, 10**9))
     cells = small.cell_of(np.array(ids))
     assert large.cell_of(np.array(ids)).tolist() == cells.tolist()
     assert [int(small.cell_of(np.array([i]))[0]) for i in ids] == cells.tolist()
@@ -87,6 +87,22 @@ def test_traces_days_and_regions_are_drawn_independently_and_evenly() -> None:
     fleet = Fleet(made, n_devices=n, seed=3, regions={"a": Region(0.25, 0.0), "b": Region(0.75, 2.0)})
     counts = np.bincount(fleet.cell_of(np.arange(n)), minlength=24).reshape(2, 12)
     wanted = n * np.array([[0.25], [0.75]]) / 12
+    assert (abs(counts - wanted) < 4.5 * np.sqrt(wanted)).all()
+
+
+def test_jitter_levels_are_drawn_independently_and_evenly() -> None:
+    made = hourly_traces(np.ones((4, 72), dtype=bool))
+    n, regions = 240_000, {"a": Region(0.25, 0.0), "b": Region(0.75, 2.0)}
+    plain, jittered = (Fleet(made, n_devices=n, seed=3, regions=regions, jitter_s=s) for s in (0.0, 1600.0))
+    ids = np.arange(n)
+    homes, cells = plain.cell_of(ids), jittered.cell_of(ids)
+    assert jittered.n_cells == 16 * plain.n_cells
+    assert (jittered.cell_trace[cells] == plain.cell_trace[homes]).all()
+    ahead_us = jittered.cell_phase_us[cells] - plain.cell_phase_us[homes]
+    levels_s = np.arange(-750, 751, 100)
+    assert np.array_equal(np.unique(ahead_us), levels_s * US_PER_S)
+    counts = np.bincount(np.searchsorted(levels_s * US_PER_S, ahead_us) * plain.n_cells + homes)
+    wanted = np.tile(jittered.cell_weights()[:: 16 * 12].repeat(12), 16) * n
     assert (abs(counts - wanted) < 4.5 * np.sqrt(wanted)).all()
 
 
@@ -129,7 +145,7 @@ def test_replay_is_the_identity() -> None:
     starts = [0, 7 * HOUR_S, DAY_S + 60]
     logs = [Events.of([(100 + i, "charging", 1), (200 + i, "charging", 0)]) for i in range(3)]
     made = TraceSet.of(logs, period_s=[DAY_S, 2 * DAY_S, 3 * DAY_S], start_s=starts)
-    fleet = Fleet(made, n_devices=3, seed=9, is_replay=True, regions={"ignored": Region(1.0, 8.0)})
+    fleet = Fleet(made, n_devices=3, seed=9, is_replay=True, regions={"ignored": Region(1.0, 8.0)}, jitter_s=60.0)
     ids = np.array([2, 0, 1, 0])
     assert fleet.n_cells == 3
     assert fleet.cell_of(ids).tolist() == fleet.trace_of(ids).tolist() == ids.tolist()
@@ -169,7 +185,7 @@ def test_the_mean_share_and_the_hour_of_day_curve_are_those_of_the_traces(
     availability, n = availability_of(fleet), 20_000
     ids = np.random.default_rng(2).choice(10**6, n, replace=False)
     wanted = curve(open_hours)
-    sampled = np.array([availability.at(ids, hour * HOUR_S + 1800.0)[0].mean() for hour in HOURS])
+    sampled = np.array([availability.at(ids, hour * HOUR_S + 1800.0)[0].mean() for hour in range(24)])
     assert (abs(sampled - wanted) < 4.5 * np.sqrt(wanted * (1 - wanted) / n)).all()
     assert sampled.mean() == pytest.approx(open_hours.mean(), abs=0.005)
     expected = [availability.eligible_fraction(hour * HOUR_S + 1800.0) for hour in range(24 * 9)]
@@ -180,12 +196,21 @@ def test_regions_shift_the_curve_by_their_hours(traces: TraceSet, open_hours: Bo
     here = curve(open_hours)
     for offset in (-5, 3, 13):
         moved = availability_of(Fleet(traces, n_devices=10**6, seed=1, regions={"x": Region(1.0, offset)}))
-        seen = [moved.eligible_fraction(hour * HOUR_S) for hour in HOURS]
+        seen = [moved.eligible_fraction(hour * HOUR_S) for hour in range(24)]
         assert seen == pytest.approx(np.roll(here, -offset), abs=1e-12)
     regions = {"west": Region(0.25, -8.0), "east": Region(0.75, 8.0)}
     both = availability_of(Fleet(traces, n_devices=10**6, seed=1, regions=regions))
-    seen = [both.eligible_fraction(hour * HOUR_S) for hour in HOURS]
+    seen = [both.eligible_fraction(hour * HOUR_S) for hour in range(24)]
     assert seen == pytest.approx(0.25 * np.roll(here, 8) + 0.75 * np.roll(here, -8), abs=1e-12)
+
+
+def test_jitter_blurs_the_curve_by_half_of_it_each_way(traces: TraceSet, open_hours: BoolArray) -> None:
+    here = curve(open_hours)
+    blurred = availability_of(Fleet(traces, n_devices=10**6, seed=1, jitter_s=1920.0))  # ± 1, 3, … 15 minutes
+    middle = [blurred.eligible_fraction(hour * HOUR_S + 1800.0) for hour in range(24)]
+    assert middle == pytest.approx(here, abs=1e-12)
+    sharp = [blurred.eligible_fraction(hour * HOUR_S) for hour in range(24)]
+    assert sharp == pytest.approx((here + np.roll(here, 1)) / 2, abs=1e-12)
 
 
 def test_the_first_instant_of_a_trace_keeps_its_hour_of_day(open_hours: BoolArray) -> None:
@@ -193,7 +218,7 @@ def test_the_first_instant_of_a_trace_keeps_its_hour_of_day(open_hours: BoolArra
     at = 2 * 24 + 15
     late = hourly_traces(np.roll(open_hours, -at, axis=1), start_s=at * HOUR_S)
     availability = availability_of(Fleet(late, n_devices=10**6, seed=1))
-    seen = [availability.eligible_fraction(hour * HOUR_S) for hour in HOURS]
+    seen = [availability.eligible_fraction(hour * HOUR_S) for hour in range(24)]
     assert seen == pytest.approx(curve(open_hours), abs=1e-12)
 
 
@@ -243,6 +268,9 @@ def test_a_billion_devices_take_the_memory_of_a_thousand(traces: TraceSet) -> No
         ({"regions": {"a": Region(1.5, 0.0), "b": Region(-0.5, 0.0)}}, "sum to 1: [1.5, -0.5]"),
         ({"regions": {"a": Region(math.nan, 0.0)}}, "sum to 1: [nan]"),
         ({"regions": {"a": Region(1.0, math.nan)}}, "utc_offset_hours"),
+        ({"jitter_s": -1.0}, "fleet.jitter_s is outside its range: -1.0"),
+        ({"jitter_s": DAY_S + 1.0}, "fleet.jitter_s is outside its range: 86401.0"),
+        ({"jitter_s": math.nan}, "fleet.jitter_s is outside its range: nan"),
     ],
 )
 def test_a_bad_fleet_is_refused(traces: TraceSet, arguments: dict[str, object], message: str) -> None:
@@ -259,5 +287,5 @@ def test_shares_that_only_rounding_keeps_from_1_are_accepted(traces: TraceSet) -
 def test_too_many_cells_are_refused(traces: TraceSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_module, "MAX_CELLS", N_TRACES * N_DAYS)
     Fleet(traces, n_devices=10, seed=0)
-    with pytest.raises(InputError, match="too many: 300 .*up to 150"):
+    with pytest.raises(InputError, match=r"too many: 300 .*up to 150"):
         Fleet(traces, n_devices=10, seed=0, regions={"a": Region(0.5, 0.0), "b": Region(0.5, 1.0)})

@@ -56,7 +56,7 @@ class Bookkeeping(RuleBasedStateMachine):
         for j, i in enumerate(known):
             self.rows[i][1] = until + j
 
-    @rule(ids=batches(), at=INSTANTS)
+    @rule(ids=batches(), at=INSTANTS | st.just(math.inf))
     def aggregate(self, ids: list[int], at: float) -> None:
         known = [i for i in ids if i in self.rows]
         self.table.aggregate(np.array(known, dtype=np.int64), at)
@@ -67,7 +67,8 @@ class Bookkeeping(RuleBasedStateMachine):
     def is_free(self, ids: list[int], now: float, separation: float) -> None:
         free = self.table.is_free(np.array(ids, dtype=np.int64), now, min_separation_s=separation)
         rows = [self.rows.get(i, [0, -math.inf, -math.inf]) for i in ids]
-        assert free.tolist() == [busy <= now and done <= now - separation for _, busy, done in rows]
+        is_rested = [separation == 0 or done <= now - separation for _, _, done in rows]
+        assert free.tolist() == [row[1] <= now and rested for row, rested in zip(rows, is_rested, strict=True)]
 
     @invariant()
     def counts_the_touched(self) -> None:

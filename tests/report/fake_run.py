@@ -209,10 +209,10 @@ def without_training(folder: Path, **summary_values: Any) -> Path:
     )
 
 
-def without_sessions(folder: Path) -> Path:
+def without_sessions(folder: Path, **summary_values: Any) -> Path:
     """A run that ended before any device was assigned."""
     sessions = table(SESSIONS, [])
-    values = {"n_steps": 0, "n_versions": 0, "stop_reason": "max_time"}
+    values = {"n_steps": 0, "n_versions": 0, "stop_reason": "max_s", **summary_values}
     return write_run(
         folder,
         sessions=sessions,

@@ -62,7 +62,9 @@ rows = st.lists(st.tuples(st.floats(0, 120), st.floats(0, 120), st.integers(0, 1
 
 
 @given(rows, st.floats(1.0, 100.0), st.sampled_from([3.0, 7.5, 30.0]))
-def test_spread_equals_a_loop_over_rows_and_bins(rows: list[tuple[float, float, int]], horizon: float, width: float) -> None:
+def test_spread_equals_a_loop_over_rows_and_bins(
+    rows: list[tuple[float, float, int]], horizon: float, width: float
+) -> None:
     grid = Grid(horizon, width)
     expected = np.zeros(grid.n_bins)
     edges = grid.edges()
@@ -73,7 +75,9 @@ def test_spread_equals_a_loop_over_rows_and_bins(rows: list[tuple[float, float, 
                 expected[k] += amount * max(0.0, min(end, edges[k + 1]) - max(start, edges[k])) / (end - start)
             elif start <= horizon and grid.index(np.array([start]))[0] == k:
                 expected[k] += amount
-    a, b, amount = (np.array(column, dtype=np.float64) for column in (zip(*rows, strict=True) if rows else ([], [], [])))
+    a, b, amount = (
+        np.array(column, dtype=np.float64) for column in (zip(*rows, strict=True) if rows else ([], [], []))
+    )
     binned = spread(grid, np.minimum(a, b), np.maximum(a, b), amount)
     np.testing.assert_allclose(binned, expected, rtol=1e-9, atol=1e-3)
 

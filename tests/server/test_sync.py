@@ -183,12 +183,12 @@ def test_the_cohort_is_goal_times_over_selection_rounded_up() -> None:
 
 def test_weights_by_examples_or_alike(tmp_path: Path) -> None:
     sizes = Sizes((10, 30))
-    run = rounds(tmp_path / "a", 3, 1, 2, 3, weighting="examples", max_steps=1, clients=sizes)
+    run = rounds(tmp_path / "a", 6, *range(1, 7), weighting="examples", max_steps=1, clients=sizes)
     n_examples = run.column("n_examples")
     assert set(n_examples) == {10, 30}
     np.testing.assert_allclose(run.column("weight"), n_examples / n_examples.sum())
-    run = rounds(tmp_path / "b", 3, 1, 2, 3, weighting="uniform", max_steps=1, clients=sizes)
-    np.testing.assert_allclose(run.column("weight"), 1 / 3)
+    run = rounds(tmp_path / "b", 6, *range(1, 7), weighting="uniform", max_steps=1, clients=sizes)
+    np.testing.assert_allclose(run.column("weight"), 1 / 6)
 
 
 def test_without_deadline_a_round_that_cannot_reach_its_goal_ends_with_its_last_session(tmp_path: Path) -> None:

@@ -95,9 +95,10 @@ def _write_hardware(folder: Path, writer: MeasurementWriter, propius: Path | Non
     hardware, said = fleet_hardware(models, scores=scores, phones=phones, seed=seed)
     writer.add(HARDWARE, hardware)
     writer.provenance["hardware"] = said
+    latencies = "as noted in the catalogue" if phones is None else "suspect ones replaced by their trend over CPU score"
     writer.provenance["transforms"] += [
         "hardware: weight = phones of that model, shared evenly by the versions of a phone",
-        "hardware: suspect Propius latencies replaced by their trend over the CPU score",
+        f"hardware: Propius latencies, {latencies}",
         "hardware: models that only AI-Benchmark 2020 lists: latency by the trend over its CPU float score",
         "hardware: models that match nowhere: latency, RAM and OS of a phone drawn by weight from the matched ones "
         "that are no faster than their median",
@@ -118,7 +119,7 @@ def _write_levels(path: Path, writer: MeasurementWriter) -> None:
 
 
 def _speed(entry: Any, field: str, where: str) -> float:
-    value = entry.get(field) if isinstance(entry, dict) else None
+    value: Any = entry.get(field) if isinstance(entry, dict) else None
     if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise InputError(f"field {field!r} must be a number, zero or above", value=value, where=where)
     return float(value)

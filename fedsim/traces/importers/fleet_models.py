@@ -117,15 +117,17 @@ def fleet_hardware(
         raise InputError("no model of the catalogue matches a benchmark", value=models[0]["model"])
     unmatched = [model for model, found in zip(models, matched, strict=True) if not found]
     rows += _draw(unmatched, rows, seed)
-    n_phones = {source: sum(r["weight"] for r in rows if r["latency_source"] == source) for source in _sources(rows)}
-    said = {"n_models": len(models), "n_phones_by_latency_source": n_phones, "seed": seed}
+    said = {"n_models": len(models), "n_phones_by_latency_source": _phones_by_source(rows), "seed": seed}
     if trend is not None:
         said["trend"] = f"{trend.factor:.4g} ms * score ** {trend.exponent:.4g}, spread {trend.spread:.3g}"
     return pa.Table.from_pylist(rows, HARDWARE.arrow()), said
 
 
-def _sources(rows: Sequence[Row]) -> list[str]:
-    return sorted({row["latency_source"] for row in rows})
+def _phones_by_source(rows: Iterable[Row]) -> dict[str, float]:
+    counts: dict[str, float] = {}
+    for row in rows:
+        counts[row["latency_source"]] = counts.get(row["latency_source"], 0.0) + row["weight"]
+    return {source: round(count, 6) for source, count in counts.items()}
 
 
 def _by_name(phones: Phones) -> dict[str, list[Row]]:
@@ -149,7 +151,8 @@ def _score_trend(models: Sequence[Row], scores: Scores, by_name: Mapping[str, li
 
 
 def _score_name(model: Row) -> str | None:
-    return model["ai2020_name_match"] or model["flash_benchmark_name"]
+    name: str | None = model["ai2020_name_match"] or model["flash_benchmark_name"]
+    return name
 
 
 def _matched(model: Row, by_name: Mapping[str, list[Row]], scores: Scores | None, trend: Trend | None) -> list[Row]:

@@ -97,7 +97,8 @@ class Phones:
         _, row, n = np.unique(np.stack([name, self.latency_ms]), axis=1, return_inverse=True, return_counts=True)
         is_own = n[row.reshape(-1)] == 1
         is_far = np.abs(np.log(self.latency_ms / self.trend.at(self.cpu_score))) > np.log(_FAR)
-        return self.is_repeated & is_own & is_far
+        is_suspect: BoolArray = self.is_repeated & is_own & is_far
+        return is_suspect
 
     def hardware(self, suspect: Suspect) -> pa.Table:
         """The rows of ``hardware.parquet``, in order of rank."""
@@ -127,7 +128,7 @@ def _check_entry(rank: Any, entry: Any, where: str) -> None:
     if not isinstance(entry, dict) or not isinstance(entry.get("device"), str):
         raise InputError("field 'device' must be a text", where=where)
     for name in _FIELDS:
-        value = entry.get(name)
+        value: Any = entry.get(name)
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise InputError(f"field {name!r} must be a number above zero", value=value, where=where)
 

@@ -1,0 +1,129 @@
+"""Event logs of an app (user, time) as CSV or Parquet: events close in time make a session, as FLINT builds them.
+
+- A silence longer than ``gap_s`` ends a session. It lasts from its first event to ``tail_s`` after its last one:
+  how long a user stays after the last event is not in the log, it is assumed.
+- All users share one window, the whole days of the log; what reaches past its end is cut.
+- ``days="logged"`` is for a log of sampled days: days on which nobody has an event are left out, the others close
+  up. The order of week days is lost then.
+- The user's id becomes the device id, so that traces can be joined with the user's own data.
+
+Source of the method: Wang et al., MLSys 2023 (FLINT), §3.2, which takes the sessions of an app as the times at which
+its users can be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fedsim.errors import InputError
+from fedsim.traces.canonical import TraceSet
+from fedsim.traces.importers.columns import Clock, batches, table_files, texts
+from fedsim.traces.importers.shards import Grouping, Rows, Totals
+from fedsim.traces.importers.source import provenance
+from fedsim.traces.importers.spans import Window, device_rows, traces_of_spans
+from fedsim.units import IntArray
+
+
+def import_events(
+    src: Path,
+    dst: Path,
+    user: str = "user",
+    time: str = "time",
+    gap_s: float = 1800.0,
+    tail_s: float = 60.0,
+    days: str = "all",
+    unit: str = "iso",
+    clock: str = "utc",
+    zone: str = "0",
+    source: str | None = None,
+    licence: str = "not stated",
+) -> None:
+    """Write one trace per user; ``user`` and ``time`` name columns, see :class:`Clock` for unit, clock and zone.
+
+    Raises:
+        InputError: a missing column, a bad value named by row, a tail longer than the gap.
+    """
+    sessions = _Sessions(Clock(unit, clock, zone), gap_s=gap_s, tail_s=tail_s, days=days)
+    files = table_files(src, "event log")
+    plan = {"importer": "events", "columns": [user, time], "clock": [unit, clock, zone], "law": [gap_s, tail_s, days]}
+    grouping = Grouping(
+        files, plan, read=partial(_read, user=user, time=time, clock=sessions.clock), convert=sessions.traces
+    )
+    grouping.run(dst, partial(_provenance, files=files, sessions=sessions, source=source or src.name, licence=licence))
+
+
+def _read(path: Path, *, user: str, time: str, clock: Clock) -> Iterator[Rows]:
+    for first, rows in batches(path, (user, time)):
+        at_ms = clock.read_ms(rows.column(time), time, str(path), first=first)
+        names = texts(rows.column(user), user, str(path), first=first)
+        yield pa.table({"device": names, "at_ms": at_ms}), {"n_events_read": rows.num_rows}
+
+
+@dataclass(frozen=True)
+class _Sessions:
+    """How sessions follow from events."""
+
+    clock: Clock
+    gap_s: float
+    tail_s: float
+    days: str
+
+    def __post_init__(self) -> None:
+        if self.days not in ("all", "logged"):
+            raise InputError("unknown choice of days", value=self.days, allowed="all, logged")
+        if not 0 < self.tail_s <= self.gap_s < 1e9:
+            limits = "0 < tail_s <= gap_s"
+            raise InputError("gap_s and tail_s do not fit", value=(self.gap_s, self.tail_s), allowed=limits)
+
+    def window(self, totals: Totals) -> Window:
+        """The days covered."""
+        if self.days == "logged":
+            return Window(totals.days, self.clock.is_local)
+        return Window.of(totals.first_ms, totals.last_ms + 1, is_local=self.clock.is_local)
+
+    def traces(self, rows: pa.Table, totals: Totals) -> TraceSet:
+        """Traces of sorted events."""
+        window = self.window(totals)
+        names, device = device_rows(rows.column("device"))
+        at_ms = rows.column("at_ms").to_numpy()
+        first, last = self._bounds(device, at_ms)
+        start_ms = window.at_ms(at_ms[first])
+        end_ms = at_ms[last] + round(self.tail_s * 1000)
+        inside_ms = np.minimum(end_ms, window.covered_until_ms(at_ms[last]))
+        counts = {
+            "n_sessions": len(first),
+            "n_sessions_of_one_event": int(np.count_nonzero(first == last)),
+            "n_sessions_cut_at_the_end_of_the_log": int(np.count_nonzero(inside_ms < end_ms)),
+        }
+        end_at_ms = window.at_ms(at_ms[last]) + inside_ms - at_ms[last]
+        return traces_of_spans(names, device[first], start_ms, end_at_ms, window=window, counts=counts)
+
+    def _bounds(self, device: IntArray, at_ms: IntArray) -> tuple[IntArray, IntArray]:
+        """Rows of the first and the last event of every session."""
+        is_first = np.append(True, (np.diff(device) != 0) | (np.diff(at_ms) > self.gap_s * 1000))
+        first = np.flatnonzero(is_first)
+        return first, np.append(first[1:], len(device)) - 1
+
+
+def _provenance(totals: Totals, *, files: list[Path], sessions: _Sessions, source: str, licence: str) -> dict[str, Any]:
+    clock = sessions.clock
+    said = provenance(
+        source=source,
+        licence=licence,
+        importer="events",
+        files=files,
+        transforms=[
+            f"instants: unit {clock.unit}, clock {clock.kind}, zone {clock.zone}",
+            f"a silence of more than {sessions.gap_s:g} s ends a session, {sessions.tail_s:g} s after its last event",
+            "one window for all users, in which a user without a session is not available",
+            f"days of the window: {sessions.days}",
+        ],
+    )
+    return said | sessions.window(totals).said() | dict(totals.counts)

@@ -1,0 +1,99 @@
+"""Session logs of an app (user, start, end) as CSV or Parquet: a user is available while a session runs.
+
+- All users share one window, the whole days of the log: a user without a session on a day was not available then.
+- Sessions of one user that overlap (several tabs, doubled rows) are merged and counted. Sessions that touch stay two.
+- The user's id becomes the device id, so that traces can be joined with what else is known of the user.
+- An end before its start is an error; a session without length is kept, it is never eligible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fedsim.errors import InputError
+from fedsim.traces.canonical import TraceSet
+from fedsim.traces.importers.columns import Clock, batches, table_files, texts
+from fedsim.traces.importers.shards import Grouping, Rows, Totals
+from fedsim.traces.importers.source import provenance
+from fedsim.traces.importers.spans import Window, device_rows, merged, traces_of_spans
+
+
+def import_sessions(
+    src: Path,
+    dst: Path,
+    user: str = "user",
+    start: str = "start",
+    end: str = "end",
+    unit: str = "iso",
+    clock: str = "utc",
+    zone: str = "0",
+    source: str | None = None,
+    licence: str = "not stated",
+) -> None:
+    """Write one trace per user; ``user``, ``start`` and ``end`` name columns, see :class:`Clock` for the others.
+
+    Raises:
+        InputError: a missing column, or a bad value named by row.
+    """
+    told = Clock(unit, clock, zone)
+    files = table_files(src, "session log")
+    plan = {"importer": "sessions", "columns": [user, start, end], "clock": [unit, clock, zone]}
+    grouping = Grouping(
+        files, plan, read=partial(_read, columns=(user, start, end), clock=told), convert=partial(_convert, clock=told)
+    )
+    grouping.run(dst, partial(_provenance, files=files, clock=told, source=source or src.name, licence=licence))
+
+
+def _read(path: Path, *, columns: tuple[str, str, str], clock: Clock) -> Iterator[Rows]:
+    user, start, end = columns
+    for first, rows in batches(path, columns):
+        start_ms = clock.read_ms(rows.column(start), start, str(path), first=first)
+        end_ms = clock.read_ms(rows.column(end), end, str(path), first=first)
+        _check_order(start_ms, end_ms, rows, (start, end), f"row {{}} of {path}", first, clock)
+        names = texts(rows.column(user), user, str(path), first=first)
+        yield pa.table({"device": names, "at_ms": start_ms, "until_ms": end_ms}), {"n_sessions_read": rows.num_rows}
+
+
+def _check_order(
+    start_ms: Any, end_ms: Any, rows: pa.Table, names: tuple[str, str], where: str, first: int, clock: Clock
+) -> None:
+    backwards = np.flatnonzero(end_ms < start_ms)
+    if backwards.size:
+        row = int(backwards[0])
+        value = tuple(str(rows.column(name)[row].as_py()) for name in names)
+        raise InputError("a session ends before it starts", value=value, where=where.format(first + row))
+    early = np.flatnonzero(start_ms < 0) if not clock.is_local else np.empty(0)
+    if early.size:
+        raise InputError("a relative clock starts at 0", value=int(start_ms[early[0]]), where=where.format(first + early[0]))
+
+
+def _convert(rows: pa.Table, totals: Totals, *, clock: Clock) -> TraceSet:
+    window = Window.of(totals.first_ms, totals.last_ms, is_local=clock.is_local)
+    names, device = device_rows(rows.column("device"))
+    shift = window.days[0] * 86_400_000
+    device, start_ms, end_ms = merged(
+        device, rows.column("at_ms").to_numpy() - shift, rows.column("until_ms").to_numpy() - shift
+    )
+    counts = {"n_sessions": len(device)}
+    return traces_of_spans(names, device, start_ms, end_ms, window=window, counts=counts)
+
+
+def _provenance(totals: Totals, *, files: list[Path], clock: Clock, source: str, licence: str) -> dict[str, Any]:
+    said = provenance(
+        source=source,
+        licence=licence,
+        importer="sessions",
+        files=files,
+        transforms=[
+            f"instants: unit {clock.unit}, clock {clock.kind}, zone {clock.zone}",
+            "overlapping sessions of one user merged",
+            "one window of whole days for all users, in which a user without a session is not available",
+        ],
+    )
+    return said | Window.of(totals.first_ms, totals.last_ms, is_local=clock.is_local).said() | dict(totals.counts)

@@ -1,0 +1,184 @@
+"""UCC 5G production data set: throughput and radio metrics of a phone, about one row a second.
+
+Format: a zip (or the folder it unpacks to) of CSV files ``<app>/<mobility>/…/*.csv``, ``-`` for missing, instants
+``2019.12.16_13.40.04``, bitrates in kbit/s of 1000 bits.
+Source: Raca et al., MMSys 2020.
+
+- Throughput is the network's capacity only while something downloads: app ``Download``, state ``D``. Videos and
+  idle rows are limited by the app, and are left out.
+- ``UL_bitrate`` is the ACK traffic of the download, not capacity: ``up_bytes_per_s`` is null.
+- The logger skips a second now and then, and writes some seconds twice. A second lasts until the next one in the
+  file (at most 5 s); rows that share it divide it evenly. A row whose clock goes back counts to the second before it.
+- ``__MACOSX`` entries are packing debris. Positions and cell ids are not read.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from fedsim.errors import InputError
+from fedsim.files import existing
+from fedsim.schema import LINKS, NETWORKS
+from fedsim.traces.importers.source import provenance
+from fedsim.traces.measurements import MeasurementWriter
+from fedsim.units import IntArray
+
+_NETWORK = {
+    **dict.fromkeys(("GPRS", "EDGE"), "2g"),
+    **dict.fromkeys(("UMTS", "HSDPA", "HSUPA", "HSPA", "HSPA+"), "3g"),
+    "LTE": "4g",
+    "5G": "5g",
+}
+_BYTES_PER_KBIT = 125.0
+_LONGEST_S = 5
+_TYPES = {
+    "Timestamp": pa.timestamp("s"),
+    "NetworkMode": pa.string(),
+    "DL_bitrate": pa.float64(),
+    "State": pa.string(),
+    "PINGAVG": pa.float32(),
+}
+_CONVERT = pyarrow.csv.ConvertOptions(
+    column_types=_TYPES,
+    include_columns=list(_TYPES),
+    null_values=["-", ""],
+    strings_can_be_null=True,
+    timestamp_parsers=["%Y.%m.%d_%H.%M.%S"],
+)
+
+
+def import_ucc5g(src: Path, dst: Path) -> None:
+    """Write the seconds that measure capacity as ``links.parquet``.
+
+    Raises:
+        InputError: no CSV file below a folder ``Download``; a file that breaks the format, by name.
+    """
+    existing(src, "UCC 5G data set")
+    counts: Counter[str] = Counter()
+    with MeasurementWriter(dst) as writer:
+        with _opened(src) as files:
+            for name, file in files:
+                counts["n_files"] += 1
+                app, mobility = _place(name)
+                if app != "download":
+                    counts["n_files_of_other_apps"] += 1
+                    continue
+                rows = _rows(file, f"{name} of {src}")
+                writer.add(LINKS, _links(rows, PurePosixPath(name).stem, mobility, counts))
+        writer.provenance = _provenance(src, counts)
+
+
+@contextmanager
+def _opened(src: Path) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
+    """Name and open file of every CSV file, in order of name."""
+    if src.is_dir():
+        paths = sorted(path for path in src.rglob("*.csv") if _is_data(path.relative_to(src).as_posix()))
+        yield ((path.relative_to(src).as_posix(), path.open("rb")) for path in paths)
+        return
+    try:
+        with zipfile.ZipFile(src) as archive:
+            names = sorted(name for name in archive.namelist() if _is_data(name))
+            yield ((name, archive.open(name)) for name in names)  # type: ignore[misc]
+    except zipfile.BadZipFile as error:
+        raise InputError(f"zip cannot be read ({error})", where=src) from error
+
+
+def _is_data(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix == ".csv" and "__MACOSX" not in path.parts and not path.name.startswith("._")
+
+
+def _place(name: str) -> tuple[str, str]:
+    """App and mobility, lower case, from ``…/<app>/<mobility>/…/file.csv``."""
+    parts = [part.lower() for part in PurePosixPath(name).parts[:-1]]
+    mobilities = [k for k, part in enumerate(parts) if part in ("static", "driving")]
+    if not mobilities or mobilities[0] == 0:
+        raise InputError(
+            "app and mobility of a file are not known", value=name, allowed="<app>/Static or <app>/Driving"
+        )
+    return parts[mobilities[0] - 1], parts[mobilities[0]]
+
+
+def _rows(file: BinaryIO, where: str) -> pa.Table:
+    """The columns of one recording."""
+    try:
+        with file:
+            rows = pyarrow.csv.read_csv(file, convert_options=_CONVERT)
+    except (pa.ArrowException, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"recording cannot be read ({error})", where=where) from error
+    if rows.column("Timestamp").null_count or not rows.num_rows:
+        raise InputError("a row without Timestamp, or no row at all", where=where)
+    return rows
+
+
+def _links(rows: pa.Table, trace: str, mobility: str, counts: Counter[str]) -> pa.Table:
+    """The rows that measure capacity, each with its share of its second."""
+    network = np.array([_code(mode, counts) for mode in rows.column("NetworkMode").to_pylist()], dtype=np.int8)
+    is_download = pc.fill_null(pc.equal(rows.column("State"), "D"), False).to_numpy()
+    down = rows.column("DL_bitrate").to_numpy() * _BYTES_PER_KBIT
+    at_ms, duration_ms = _spans(rows.column("Timestamp").cast(pa.int64()).to_numpy(), counts)
+    is_kept = is_download & (network >= 0) & ~np.isnan(down)
+    counts["n_rows"] += len(is_kept)
+    counts["n_rows_not_downloading"] += int(np.count_nonzero(~is_download))
+    counts["n_rows_without_bitrate"] += int(np.count_nonzero(np.isnan(down)))
+    table = pa.table(
+        {
+            "network": network,
+            "trace": pa.repeat(pa.scalar(trace), len(network)),
+            "scenario": pa.repeat(pa.scalar(mobility), len(network)),
+            "at_ms": at_ms,
+            "duration_ms": duration_ms,
+            "down_bytes_per_s": down,
+            "up_bytes_per_s": pa.nulls(len(network), pa.float64()),
+            "rtt_ms": rows.column("PINGAVG"),
+        }
+    )
+    return table.filter(is_kept)
+
+
+def _code(mode: str | None, counts: Counter[str]) -> int:
+    if mode not in _NETWORK:
+        counts["n_rows_of_unknown_network"] += 1
+        return -1
+    return NETWORKS.index(_NETWORK[mode])
+
+
+def _spans(stamp_s: IntArray, counts: Counter[str]) -> tuple[IntArray, IntArray]:
+    """Start (since the first row) and length of every row, ms; rows that share a second divide it."""
+    second = np.maximum.accumulate(stamp_s)
+    counts["n_rows_with_a_clock_that_went_back"] += int(np.count_nonzero(second != stamp_s))
+    seconds, first, n = np.unique(second, return_index=True, return_counts=True)
+    counts["n_rows_that_share_a_second"] += int(n[n > 1].sum())
+    until_next_s = np.minimum(np.append(np.diff(seconds), 1), _LONGEST_S)
+    length_ms, shares = np.repeat(until_next_s * 1000, n), np.repeat(n, n)
+    rank = np.arange(len(second)) - np.repeat(first, n)
+    start_ms = length_ms * rank // shares
+    end_ms = length_ms * (rank + 1) // shares
+    return (second - second[0]) * 1000 + start_ms, end_ms - start_ms
+
+
+def _provenance(src: Path, counts: Counter[str]) -> dict[str, Any]:
+    files = [src] if src.is_file() else sorted(path for path in src.rglob("*.csv") if _is_data(path.name))
+    said = provenance(
+        source="UCC 5G production data set (Raca et al., MMSys 2020)",
+        licence="GPL-3.0, as stated by the data set's repository",
+        importer="ucc5g",
+        files=files,
+        transforms=[
+            "only app Download in state D: elsewhere the app limits the throughput",
+            "UL_bitrate left out: ACK traffic, not capacity",
+            "a row lasts until the next second of the file, at most 5 s; rows that share a second divide it",
+            "kbit/s of 1000 bits to bytes/s; positions and cell ids left out",
+        ],
+    )
+    return said | dict(counts)
