@@ -69,14 +69,12 @@ class SessionLog:
         if self._folder is not None:
             self._write(self._folder, session_table(rows, spent))
 
-    def _open_file(self, folder: Path) -> pq.ParquetWriter:
-        folder.mkdir(parents=True, exist_ok=True)
-        return pq.ParquetWriter(
-            folder / _OPEN_PART, SESSIONS.arrow(), compression="zstd", compression_level=1, use_dictionary=False
-        )
-
     def _write(self, folder: Path, table: pa.Table) -> None:
-        self._writer = self._writer or self._open_file(folder)
+        if self._writer is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(
+                folder / _OPEN_PART, SESSIONS.arrow(), compression="zstd", compression_level=1, use_dictionary=False
+            )
         self._writer.write_table(table)
         self._n_in_file += table.num_rows
         if self._n_in_file >= ROWS_PER_FILE:
@@ -90,11 +88,9 @@ class SessionLog:
             self._n_files += 1
 
     def close(self) -> None:
-        """Write the rest; a run without any session leaves an empty table."""
+        """Write the rest."""
         self.flush()
         if self._folder is not None:
-            if not self._n_files:
-                self._writer = self._writer or self._open_file(self._folder)
             self._close_file(self._folder)
 
 

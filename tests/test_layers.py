@@ -29,7 +29,9 @@ MAY_IMPORT = {
     "config": ENGINE | {"simulation", "training.trainer", "training.local"},
     "bench": ENGINE | {"simulation", "config", "provenance", "training.trainer"},
     "run": WORDS | {"config", "progress", "provenance", "report"},
-    "cli": {"errors"},
+    "commands": set(),
+    "cli_traces": {"errors", "commands", "traces.importers"},
+    "cli": {"errors", "commands", "cli_traces"},
 }
 DOORS = {
     "simpy": {"server", "simulation", "bench"},
@@ -39,7 +41,7 @@ DOORS = {
     "matplotlib": {"report"},
     "sklearn": {"training", "data"},
 }
-MATPLOTLIB_FILES = {"report/plots.py", "report/figures.py", "report/svg.py"}
+MATPLOTLIB_FILES = {"report/plots.py", "report/figures.py", "report/svg.py", "report/trace_plots.py"}
 
 
 def layer(file: Path) -> str:

@@ -127,13 +127,6 @@ def test_a_part_that_is_full_at_the_end_is_not_followed_by_an_empty_one(
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
 
 
-def test_no_session_leaves_an_empty_table(tmp_path: Path) -> None:
-    SessionLog(tmp_path / "sessions", spent).close()
-    table = pq.read_table(tmp_path / "sessions")
-    assert (table.num_rows, table.schema.names) == (0, SESSIONS.arrow().names)
-    assert [path.name for path in (tmp_path / "sessions").iterdir()] == ["part-00000.parquet"]
-
-
 def test_sessions_are_counted_with_and_without_a_folder(tmp_path: Path) -> None:
     for folder in (None, tmp_path):
         sessions = SessionLog(folder, spent)

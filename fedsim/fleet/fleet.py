@@ -40,6 +40,9 @@ class Fleet:
     ``(now + phase of its cell) mod period`` keeps the hour of day of its trace, up to ± half of
     ``jitter_s``: without jitter all devices of a base trace would leave in the same second.
 
+    ``trace_weight`` (float64[traces], any scale) makes some traces more frequent than others, as in
+    a mixture of trace sets.
+
     With ``is_replay`` the fleet is the trace set as it is: device i is trace i, unshifted.
 
     Simplification: days are shifted without regard to the day of the week.
@@ -54,6 +57,7 @@ class Fleet:
         is_replay: bool = False,
         regions: Mapping[str, Region] | None = None,
         jitter_s: float = 0.0,
+        trace_weight: FloatArray | None = None,
     ) -> None:
         if n_devices < 1:
             raise InputError("fleet.n_devices must be positive", value=n_devices)
@@ -62,6 +66,8 @@ class Fleet:
         if not 0 <= jitter_s <= DAY_S:
             raise InputError("fleet.jitter_s is outside its range", value=jitter_s, allowed=f"0 … {DAY_S}")
         self.traces, self.n_devices, self.seed, self.is_replay = traces, n_devices, seed, is_replay
+        self._trace_share = _shares(traces.n, trace_weight)
+        self._trace_edges = None if trace_weight is None else np.cumsum(self._trace_share)[:-1]
         if is_replay:
             self._build_cells(ONE_REGION, 0.0)
         else:
@@ -87,7 +93,7 @@ class Fleet:
         phase_us = shift * (DAY_S * US_PER_S) - traces.start_ms[trace] * US_PER_MS
         self.cell_trace: IntArray = np.tile(trace, offset_us.size)
         self.cell_phase_us: IntArray = (offset_us[:, None] + phase_us).ravel()
-        per_trace_day = 1.0 / (traces.n * self._days[trace] * self._n_jitter)
+        per_trace_day = self._trace_share[trace] / (self._days[trace] * self._n_jitter)
         per_offset = np.repeat(shares, self._n_jitter)
         self._cell_probability: FloatArray = (per_offset[:, None] * per_trace_day).ravel()
 
@@ -96,7 +102,7 @@ class Fleet:
         if self.is_replay:
             return np.asarray(device_ids, dtype=np.int64)
         draw = rng.bits(self.seed, "base_trace", device_ids)
-        trace = ((draw >> _S32) * np.uint64(self.traces.n)) >> _S32
+        trace = self._drawn_trace(draw >> _S32)
         shift = ((draw & _LOW32) * self._days[trace].view(np.uint64)) >> _S32
         cell: IntArray = self._first_cell[trace] + shift.view(np.int64)
         if self._n_jitter > 1:
@@ -105,6 +111,12 @@ class Fleet:
             region = np.searchsorted(self._region_edges, rng.uniform(self.seed, "region", device_ids), "right")
             cell += region * (self._n_jitter * self._cells_per_offset)
         return cell
+
+    def _drawn_trace(self, draw32: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64] | IntArray:
+        """The trace that 32 random bits stand for: all alike, or by weight."""
+        if self._trace_edges is None:
+            return (draw32 * np.uint64(self.traces.n)) >> _S32
+        return np.searchsorted(self._trace_edges, draw32 * 2.0**-32, side="right")
 
     def trace_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
         """The base trace of each device, ``int64[n]``."""
@@ -117,6 +129,15 @@ class Fleet:
             return self._cell_probability
         cells = self.cell_of(np.arange(self.n_devices))
         return np.bincount(cells, minlength=self.n_cells) / self.n_devices
+
+
+def _shares(n: int, weight: FloatArray | None) -> FloatArray:
+    if weight is None:
+        return np.full(n, 1.0 / n)
+    if len(weight) != n or not ((weight >= 0).all() and weight.sum() > 0):
+        raise InputError("weights of traces must be positive, one each", value=len(weight), allowed=n)
+    shares: FloatArray = weight / weight.sum()
+    return shares
 
 
 def _region_columns(regions: Mapping[str, Region]) -> tuple[FloatArray, FloatArray]:

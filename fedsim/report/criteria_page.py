@@ -74,7 +74,7 @@ def _shares(rows: Sequence[Labelled]) -> Exhibit:
             row["rule"] if label == row["rule"] else f"{label}: {row['rule']}",
             *(percent(row["left"][kind]) for kind in _KINDS),
             f"{row['sessions_per_device_day']:.2f}",
-            *(duration(None if row["session_s"] is None else row["session_s"][name]) for name in ("p50", "p95")),
+            *("none" if row["session_s"] is None else duration(row["session_s"][name]) for name in ("p50", "p95")),
         )
         for label, row in rows
     ]

@@ -12,17 +12,24 @@ from fedsim.training.trainer import Trainer, Updates
 
 
 def train_central(
-    trainer: Callable[[ClientData], Trainer], data: ClientData, *, epochs: int, batch_size: int, seed: int
+    trainer: Callable[[ClientData], Trainer],
+    data: ClientData,
+    *,
+    epochs: int,
+    seed: int,
+    batch_size: int | None = None,
 ) -> list[dict[str, float]]:
-    """Held-out metrics after each epoch of minibatch training on the pooled data.
+    """Held-out metrics after each epoch of training on the pooled data.
 
-    The pool is dealt out to clients of about ``batch_size`` examples, and each server step takes one
-    of them, in an order shuffled anew every epoch. ``trainer`` builds a trainer on the data it is
-    given; if its local work is one step of at least ``batch_size`` examples, this is central
-    training with the server's optimiser: SGD for FedAvg, Adam for FedAdam.
+    ``trainer`` builds a trainer on the data it is given. Without ``batch_size`` the pool is one
+    client, and an epoch is one server step with its local work: local SGD on all data. With it the
+    pool is dealt out to clients of at most ``batch_size`` examples, an epoch is one server step for
+    each of them in an order shuffled anew, and what is trained centrally is the server's optimiser
+    (FedAdam: Adam), given local work of one step.
     """
-    n_examples = int(data.n_examples(np.arange(data.n_clients, dtype=np.int64)).sum())
-    n_batches = -(-n_examples // batch_size)
+    n_batches = 1
+    if batch_size is not None:
+        n_batches = -(-int(data.n_examples(np.arange(data.n_clients)).sum()) // batch_size)
     central = trainer(PooledClients(data, n_clients=n_batches, seed=seed))
     whole = np.ones(1)
     results = []

@@ -97,10 +97,11 @@ def texts(column: pa.ChunkedArray, name: str, where: str, *, first: int) -> pa.C
 
 @dataclass(frozen=True)
 class Clock:
-    """How a log tells time; :meth:`read_ms` turns its column into the clock of the traces.
+    """How a log tells time: :meth:`read_ms` reads its instants, :meth:`local_ms` puts them on the traces' clock.
 
     ``kind`` ``utc`` becomes the local wall time of ``zone`` (hours ahead of UTC, or an IANA name whose summer time
-    is followed), ``local`` stays as it is, ``relative`` counts from the log's own beginning.
+    is followed: in autumn one hour of it comes twice), ``local`` stays as it is, ``relative`` counts from the log's
+    own beginning.
     """
 
     unit: str
@@ -113,7 +114,9 @@ class Clock:
         if self.kind not in CLOCKS:
             raise InputError("unknown clock", value=self.kind, allowed=", ".join(CLOCKS))
         if self.unit == "iso" and self.kind == "relative":
-            raise InputError("a relative clock counts, it has no dates: unit", value="iso", allowed=", ".join(UNITS[1:]))
+            raise InputError(
+                "a relative clock counts, it has no dates: unit", value="iso", allowed=", ".join(UNITS[1:])
+            )
         if self.kind != "utc" and self._shift != 0:
             raise InputError("a zone is for logs in UTC: zone", value=self.zone, allowed="clock utc")
 
@@ -138,22 +141,32 @@ class Clock:
         return self.kind != "relative"
 
     def read_ms(self, column: pa.ChunkedArray, name: str, where: str, *, first: int) -> IntArray:
-        """The column's instants in ms on the clock of the traces, ``int64[n]``; ``first`` is its first row's number.
+        """The column's instants in ms on the log's own clock, ``int64[n]``; ``first`` is its first row's number.
 
         Raises:
-            InputError: an empty cell, text that is no instant, a zone where the clock is local (named by row).
+            InputError: an empty cell, text that is no instant, a zone where the clock is local, a relative instant
+                before 0 (named by row).
         """
         if column.null_count:
             row = first + column.is_null().to_pylist().index(True)
             raise InputError(f"column {name!r} is empty at row {row}", where=where)
         read = self._dates_ms if self.unit == "iso" else self._counts_ms
-        return self._local_ms(read(column, name, where, first))
+        at_ms = read(column, name, where, first)
+        early = np.flatnonzero(at_ms < 0) if self.kind == "relative" else np.empty(0, dtype=np.int64)
+        if early.size:
+            value = column[int(early[0])].as_py()
+            raise InputError(
+                f"a relative clock starts at 0: column {name!r}, row {first + early[0]}", value=value, where=where
+            )
+        return at_ms
 
     def _dates_ms(self, column: pa.ChunkedArray, name: str, where: str, first: int) -> IntArray:
-        """Text or timestamps to ms since 1970: of UTC if they carry a zone or the clock is UTC, else of the wall clock."""
+        """Text or timestamps to ms since 1970, of UTC if they carry a zone."""
         kind = column.type
         if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or _is_text(kind)):
-            raise InputError(f"column {name!r} holds no dates: unit", value="iso", where=where, allowed=", ".join(UNITS[1:]))
+            raise InputError(
+                f"column {name!r} holds no dates: unit", value="iso", where=where, allowed=", ".join(UNITS[1:])
+            )
         is_zoned = getattr(kind, "tz", None) is not None
         if _is_text(kind):
             is_zoned = len(column) > 0 and _ZONED.search(column[0].as_py()) is not None
@@ -161,7 +174,8 @@ class Clock:
         if is_zoned and self.kind == "local":
             raise InputError(f"column {name!r} carries a time zone: clock", value="local", where=where, allowed="utc")
         in_ms = column.cast(pa.timestamp("ms", column.type.tz if is_zoned else None), safe=False)
-        return in_ms.cast(pa.int64()).to_numpy()
+        at_ms: IntArray = in_ms.cast(pa.int64()).to_numpy()
+        return at_ms
 
     def _counts_ms(self, column: pa.ChunkedArray, name: str, where: str, first: int) -> IntArray:
         if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
@@ -173,7 +187,8 @@ class Clock:
             raise InputError(f"column {name!r} is out of range at row {first + bad[0]}", value=value, where=where)
         return np.rint(values).astype(np.int64)
 
-    def _local_ms(self, at_ms: IntArray) -> IntArray:
+    def local_ms(self, at_ms: IntArray) -> IntArray:
+        """Instants of the log on the clock of the traces: local wall time, or as they are."""
         if self.kind != "utc":
             return at_ms
         if isinstance(self._shift, float):
@@ -184,11 +199,12 @@ class Clock:
 
 def numbers(column: pa.ChunkedArray, name: str, where: str, *, first: int) -> FloatArray:
     """The column as numbers, null as NaN; text that is none is an :class:`InputError` with its row."""
-    return _cast(column, pa.float64(), name, where, first).to_numpy()
+    values: FloatArray = _cast(column, pa.float64(), name, where, first).to_numpy()
+    return values
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, where: str, first: int) -> pa.ChunkedArray:

@@ -61,7 +61,7 @@ def import_events(
 
 def _read(path: Path, *, user: str, time: str, clock: Clock) -> Iterator[Rows]:
     for first, rows in batches(path, (user, time)):
-        at_ms = clock.read_ms(rows.column(time), time, str(path), first=first)
+        at_ms = clock.local_ms(clock.read_ms(rows.column(time), time, str(path), first=first))
         names = texts(rows.column(user), user, str(path), first=first)
         yield pa.table({"device": names, "at_ms": at_ms}), {"n_events_read": rows.num_rows}
 

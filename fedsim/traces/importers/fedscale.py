@@ -26,9 +26,10 @@ import pyarrow as pa
 
 from fedsim.errors import InputError
 from fedsim.schema import HARDWARE
-from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet, TraceWriter, validate
+from fedsim.traces.canonical import TraceSet, TraceWriter, validate
 from fedsim.traces.importers import pickles
 from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.importers.spans import availability, unknown_facts
 from fedsim.units import FloatArray, IntArray
 
 _BATCH = 10_000  # clients held as arrays at once
@@ -153,28 +154,17 @@ class _Batch:
 
     def trace_set(self, source: Path) -> TraceSet:
         """Each client's log: not available at 0, then available and not available per session."""
-        n, client = len(self.ids), self._client
-        opening = 2 * self.offsets + np.arange(n + 1)
-        session = 2 * np.arange(len(client)) + client + 1
-        at_ms = np.zeros(opening[-1], dtype=np.int64)
-        value = np.zeros(opening[-1], dtype=np.float32)
-        at_ms[session] = np.minimum(self.active_s, self.period_s[client]) * 1000
-        at_ms[session + 1] = np.minimum(self.inactive_s, self.period_s[client]) * 1000
-        value[session] = 1
-        unknown = np.full(n, np.nan, dtype=np.float32)
+        n, end_s = len(self.ids), self.period_s[self._client]
+        start_ms, end_ms = np.minimum(self.active_s, end_s) * 1000, np.minimum(self.inactive_s, end_s) * 1000
+        offsets, events = availability(self.offsets, start_ms, end_ms)
         traces = TraceSet(
             device_id=np.array(self.ids, dtype=object),
             start_ms=np.zeros(n, dtype=np.int64),
             period_ms=self.period_s * 1000,
             is_local=np.zeros(n, dtype=bool),
-            facts={"model": np.array(self.models, dtype=object), "ram_gb": unknown, "os_version": unknown},
-            offsets=opening,
-            events=Events(
-                at_ms=at_ms,
-                channel=np.full(len(at_ms), CHANNEL_CODE["available"], dtype=np.int8),
-                value=value,
-                is_sentinel=np.zeros(len(at_ms), dtype=bool),
-            ),
+            facts=unknown_facts(n) | {"model": np.array(self.models, dtype=object)},
+            offsets=offsets,
+            events=events,
         )
         validate(traces, where=source)
         return traces

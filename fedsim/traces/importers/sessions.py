@@ -54,33 +54,25 @@ def _read(path: Path, *, columns: tuple[str, str, str], clock: Clock) -> Iterato
     user, start, end = columns
     for first, rows in batches(path, columns):
         start_ms = clock.read_ms(rows.column(start), start, str(path), first=first)
-        end_ms = clock.read_ms(rows.column(end), end, str(path), first=first)
-        _check_order(start_ms, end_ms, rows, (start, end), f"row {{}} of {path}", first, clock)
+        length_ms = clock.read_ms(rows.column(end), end, str(path), first=first) - start_ms
+        backwards = np.flatnonzero(length_ms < 0)
+        if backwards.size:
+            row = int(backwards[0])
+            value = tuple(str(rows.column(name)[row].as_py()) for name in (start, end))
+            raise InputError("a session ends before it starts", value=value, where=f"row {first + row} of {path}")
         names = texts(rows.column(user), user, str(path), first=first)
-        yield pa.table({"device": names, "at_ms": start_ms, "until_ms": end_ms}), {"n_sessions_read": rows.num_rows}
-
-
-def _check_order(
-    start_ms: Any, end_ms: Any, rows: pa.Table, names: tuple[str, str], where: str, first: int, clock: Clock
-) -> None:
-    backwards = np.flatnonzero(end_ms < start_ms)
-    if backwards.size:
-        row = int(backwards[0])
-        value = tuple(str(rows.column(name)[row].as_py()) for name in names)
-        raise InputError("a session ends before it starts", value=value, where=where.format(first + row))
-    early = np.flatnonzero(start_ms < 0) if not clock.is_local else np.empty(0)
-    if early.size:
-        raise InputError("a relative clock starts at 0", value=int(start_ms[early[0]]), where=where.format(first + early[0]))
+        at_ms = clock.local_ms(start_ms)
+        counts = {"n_sessions_read": rows.num_rows, "n_sessions_without_length": int(np.count_nonzero(length_ms == 0))}
+        yield pa.table({"device": names, "at_ms": at_ms, "until_ms": at_ms + length_ms}), counts
 
 
 def _convert(rows: pa.Table, totals: Totals, *, clock: Clock) -> TraceSet:
     window = Window.of(totals.first_ms, totals.last_ms, is_local=clock.is_local)
     names, device = device_rows(rows.column("device"))
-    shift = window.days[0] * 86_400_000
-    device, start_ms, end_ms = merged(
-        device, rows.column("at_ms").to_numpy() - shift, rows.column("until_ms").to_numpy() - shift
-    )
-    counts = {"n_sessions": len(device)}
+    start_ms = rows.column("at_ms").to_numpy() - window.first_ms
+    end_ms = rows.column("until_ms").to_numpy() - window.first_ms
+    device, start_ms, end_ms = merged(device, start_ms, end_ms)
+    counts = {"n_sessions": len(device), "n_sessions_merged_into_another": rows.num_rows - len(device)}
     return traces_of_spans(names, device, start_ms, end_ms, window=window, counts=counts)
 
 

@@ -49,11 +49,6 @@ class Totals:
     days: IntArray
     counts: Counter[str]
 
-    @property
-    def midnight_ms(self) -> int:
-        """The midnight before the first row."""
-        return self.first_ms // DAY_MS * DAY_MS
-
 
 Rows = tuple[pa.Table, Mapping[str, int]]
 """Rows with the columns ``device`` (text), ``at_ms`` and any others, maybe ``until_ms``; and counts to be added up."""
@@ -114,7 +109,9 @@ class Grouping:
         if (part / "provenance.json").exists():
             return part
         files = sorted((work / "rows").glob(f"*/{shard:05d}.parquet"))
-        traces = self.convert(_sorted(pa.concat_tables([pq.read_table(file) for file in files])), totals) if files else None
+        traces = (
+            self.convert(_sorted(pa.concat_tables([pq.read_table(file) for file in files])), totals) if files else None
+        )
         if traces is None:
             return None
         traces.save(part)

@@ -30,6 +30,11 @@ class Window:
         return cls(np.arange(first_day, max((last_ms - 1) // DAY_MS, first_day) + 1), is_local)
 
     @property
+    def first_ms(self) -> int:
+        """The instant at which it opens."""
+        return int(self.days[0]) * DAY_MS
+
+    @property
     def period_ms(self) -> int:
         """Length of the window."""
         return len(self.days) * DAY_MS

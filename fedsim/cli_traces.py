@@ -1,0 +1,211 @@
+"""The commands ``fedsim traces …``: import, validate, show, criteria, debounce, resample, merge, synthesize."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from fedsim.commands import add_command, door
+from fedsim.errors import InputError
+from fedsim.traces.importers import IMPORTERS, Importer
+
+_OPTION = "importer_"  # before the names of an importer's own options, which may be called like ours
+
+
+def add_traces(commands: Any) -> None:
+    """Add ``traces`` and its actions to the command line."""
+    traces = commands.add_parser("traces", help="import, look at, change and make device traces")
+    actions = traces.add_subparsers(dest="traces_command", required=True, metavar="ACTION")
+    _add_import(actions)
+    validate = add_command(actions, "validate", "check every rule of the canonical format", _validate)
+    validate.add_argument("folder", type=Path, metavar="DIR")
+    _add_show(actions)
+    _add_criteria(actions)
+    _add_debounce(actions)
+    _add_resample(actions)
+    merge = add_command(actions, "merge", "put trace sets together", _merge)
+    merge.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="two sets or more")
+    merge.add_argument("to", type=Path, metavar="DST", help="folder to write")
+    _add_synthesize(actions)
+
+
+def _add_import(actions: Any) -> None:
+    load = actions.add_parser("import", help="turn raw logs or measurements into a canonical folder")
+    formats = load.add_subparsers(dest="format", required=True, metavar="FORMAT")
+    for name, importer in IMPORTERS.items():
+        one = add_command(formats, name, importer.help.rstrip("."), _import)
+        one.add_argument("raw", type=Path, metavar="SRC", help="file or folder of that format")
+        one.add_argument("folder", type=Path, metavar="DST", help="folder to write")
+        _add_options(one, importer)
+
+
+def _add_options(parser: argparse.ArgumentParser, importer: Importer) -> None:
+    for option in importer.options:
+        default = "" if option.default is None or "default" in option.help else f" (default: {option.default})"
+        parser.add_argument(
+            "--" + option.name.replace("_", "-"),
+            dest=_OPTION + option.name,
+            type=option.type,
+            default=option.default,
+            choices=option.choices or None,
+            required=option.is_required,
+            metavar=None if option.choices else option.name.upper(),
+            help=(option.help + default).replace("%", "%%"),
+        )
+
+
+def _add_show(actions: Any) -> None:
+    show = add_command(actions, "show", "what a trace set holds, as a table and as a page of figures", _show_page)
+    show.add_argument("folder", type=Path, metavar="DIR")
+    show.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page of figures")
+    show.add_argument("--rule", help="who is eligible on the page (default: charging & network == wifi & locked)")
+    _add_unknown(show)
+
+
+def _add_criteria(actions: Any) -> None:
+    text = "who is left under eligibility rules: alone, together, one after the other and by hour"
+    criteria = add_command(actions, "criteria", text, _criteria)
+    criteria.add_argument("folder", type=Path, metavar="DIR")
+    rule = "for example 'charging & network == wifi'; 'battery >= {20,50,80}' stands for three rules"
+    criteria.add_argument("rules", nargs="+", metavar="RULE", help=rule)
+    base = "what counts as all, and its spells as sessions, for example screen (default: all of every trace, by days)"
+    criteria.add_argument("--base", metavar="RULE", help=base)
+    criteria.add_argument("--json", action="store_true", help="print JSON")
+    criteria.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
+    criteria.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page of figures")
+    _add_unknown(criteria)
+
+
+def _add_unknown(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--unknown", choices=("ineligible", "eligible"), default="ineligible", help="what an unknown value means"
+    )
+
+
+def _add_debounce(actions: Any) -> None:
+    debounce = add_command(actions, "debounce", "close short gaps of an on-off channel", _debounce)
+    debounce.add_argument("folder", type=Path, metavar="DIR")
+    debounce.add_argument("to", type=Path, metavar="DST", help="folder to write")
+    debounce.add_argument("--gap-s", type=float, required=True, help="longest gap that is closed, in seconds")
+    debounce.add_argument("--channel", default="available", help="on-off channel (default available)")
+
+
+def _add_resample(actions: Any) -> None:
+    resample = add_command(actions, "resample", "draw whole devices with replacement", _resample)
+    resample.add_argument("folder", type=Path, metavar="DIR")
+    resample.add_argument("to", type=Path, metavar="DST", help="folder to write")
+    resample.add_argument("--devices", type=int, required=True, help="how many to draw")
+    resample.add_argument("--seed", type=int, default=0)
+
+
+def _add_synthesize(actions: Any) -> None:
+    make = add_command(actions, "synthesize", "generate traces with the reference model", _synthesize)
+    make.add_argument("folder", type=Path, metavar="DIR")
+    make.add_argument("--devices", type=int, default=200, help="base traces (default 200)")
+    make.add_argument("--days", type=int, default=7, help="whole days (default 7)")
+    make.add_argument("--seed", type=int, default=0)
+
+
+def _load(folder: Path) -> Any:
+    return door("fedsim.traces.canonical").TraceSet.load(folder)
+
+
+def _print(renderable: Any) -> None:
+    door("rich.console").Console().print(renderable)
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    importer = IMPORTERS[arguments.format]
+    options = {option.name: getattr(arguments, _OPTION + option.name) for option in importer.options}
+    importer(arguments.raw, arguments.folder, **options)
+    _show(arguments.folder)
+
+
+def _is_measurements(folder: Path) -> bool:
+    """Whether a folder holds measurements that belong to no trace, which some importers write."""
+    return (folder / "provenance.json").exists() and not (folder / "devices.parquet").exists()
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    if _is_measurements(arguments.folder):
+        tables = door("fedsim.traces.measurements").Measurements.load(arguments.folder).tables
+        print(f"OK: {_rows(tables)}")
+        return
+    traces = _load(arguments.folder)
+    n_hardware = 0 if traces.hardware is None else traces.hardware.num_rows
+    print(
+        f"OK: {traces.n:,} devices, {len(traces.events):,} events of {', '.join(traces.channels()) or 'no channel'}, "
+        f"{traces.period_ms.sum() / 86_400_000:,.0f} device-days, {n_hardware:,} hardware classes"
+    )
+
+
+def _rows(tables: Any) -> str:
+    return ", ".join(f"{table.num_rows:,} rows of {name}" for name, table in tables.items())
+
+
+def _show(folder: Path) -> None:
+    if _is_measurements(folder):
+        measured = door("fedsim.traces.measurements").Measurements.load(folder)
+        said = [f"{name:8} {measured.provenance.get(name, 'unknown')}" for name in ("source", "licence")]
+        print("\n".join([*said, f"holds    {_rows(measured.tables)}"]))
+        return
+    overview = door("fedsim.traces.overview")
+    _print(overview.render_show(overview.show_table(_load(folder))))
+
+
+def _show_page(arguments: argparse.Namespace) -> None:
+    if arguments.rule and not arguments.page:
+        raise InputError("--rule is for the page", value=arguments.rule, allowed="together with --page FILE.html")
+    _show(arguments.folder)
+    if arguments.page:
+        traces, portrait = _load(arguments.folder), door("fedsim.traces.portrait")
+        parse = door("fedsim.traces.rule").Rule.parse
+        rule = parse(arguments.rule) if arguments.rule else portrait.default_rule(traces)
+        numbers = portrait.portrait(traces, rule, unknown=arguments.unknown)
+        print(door("fedsim.report.trace_page").write_trace_page(arguments.page, numbers))
+
+
+def _criteria(arguments: argparse.Namespace) -> None:
+    sweep = door("fedsim.traces.sweep").expand(arguments.rules)
+    base = None if arguments.base is None else door("fedsim.traces.rule").Rule.parse(arguments.base)
+    traces, text = _load(arguments.folder), door("fedsim.traces.criteria_text")
+    table = door("fedsim.traces.stats").criteria_table(
+        traces, sweep.rules, unknown=arguments.unknown, base=base, combinations=sweep.combinations
+    )
+    if arguments.csv:
+        door("fedsim.files").write_text(arguments.csv, text.criteria_csv(table))
+    if arguments.page:
+        door("fedsim.report.criteria_page").write_criteria_page(arguments.page, table, traces.provenance)
+    if arguments.json:
+        print(json.dumps(table, indent=2))
+    else:
+        _print(text.render_criteria(table))
+
+
+def _debounce(arguments: argparse.Namespace) -> None:
+    change = door("fedsim.traces.debounce").debounce
+    _write(change(_load(arguments.folder), gap_s=arguments.gap_s, channel=arguments.channel), arguments.to)
+
+
+def _resample(arguments: argparse.Namespace) -> None:
+    change = door("fedsim.traces.resample").resample
+    _write(change(_load(arguments.folder), n_devices=arguments.devices, seed=arguments.seed), arguments.to)
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    _write(door("fedsim.traces.merge").merge([_load(folder) for folder in arguments.folders]), arguments.to)
+
+
+def _write(traces: Any, folder: Path) -> None:
+    """Save a changed set, say what was done, and show it."""
+    traces.save(folder)
+    print(traces.provenance["transforms"][-1])
+    _show(folder)
+
+
+def _synthesize(arguments: argparse.Namespace) -> None:
+    synthesis = door("fedsim.traces.synthesis")
+    synthesis.write_reference(arguments.folder, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)
+    _show(arguments.folder)

@@ -1,0 +1,92 @@
+"""Which client's data a device holds: by chance, coupled to its speed, or its own user's."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from fedsim import rng
+from fedsim.data.clients import ClientData, client_of
+from fedsim.device.compute import Compute
+from fedsim.errors import InputError
+from fedsim.fleet.fleet import Fleet
+from fedsim.units import FloatArray, IntArray
+
+_MAX_RANKED_CLIENTS = 20_000_000
+
+
+class Holders(Protocol):
+    """The client behind each device."""
+
+    def client_of(self, ids: IntArray) -> IntArray:
+        """Client ids, ``int64[n]``."""
+        ...
+
+
+class RandomHolders:
+    """A device holds the data of a client drawn by a hash of its id: data tells nothing about the phone."""
+
+    def __init__(self, clients: ClientData, *, seed: int) -> None:
+        self._n_clients, self._seed = clients.n_clients, seed
+
+    def client_of(self, ids: IntArray) -> IntArray:
+        """Client ids, ``int64[n]``."""
+        return client_of(ids, n_clients=self._n_clients, seed=self._seed)
+
+
+class SpeedCoupledHolders:
+    """Slow phones hold more (``correlation`` > 0, as Papaya saw, Huba et al. 2022) or fewer examples.
+
+    A Gaussian copula: the rank of a device's client by data size and the rank of its slowness have
+    the normal correlation ``correlation``.
+    """
+
+    def __init__(self, clients: ClientData, compute: Compute, *, seed: int, correlation: float) -> None:
+        if not -1 <= correlation <= 1:
+            raise InputError("holders.correlation is outside its range", value=correlation, allowed="-1 … 1")
+        if clients.n_clients > _MAX_RANKED_CLIENTS:
+            raise InputError(
+                "holders: too many clients to rank by size", value=clients.n_clients, allowed=_MAX_RANKED_CLIENTS
+            )
+        every = np.arange(clients.n_clients)
+        self._by_size = every[np.argsort(clients.n_examples(every), kind="stable")]
+        self._compute, self._seed, self._correlation = compute, seed, correlation
+
+    def client_of(self, ids: IntArray) -> IntArray:
+        """Client ids, ``int64[n]``."""
+        own = np.sqrt(1.0 - self._correlation**2)
+        z = self._correlation * self._compute.slowness(ids) + own * rng.normal(self._seed, "holders", ids)
+        rank = (_normal_cdf(z) * len(self._by_size)).astype(np.int64)
+        clients: IntArray = self._by_size[np.minimum(rank, len(self._by_size) - 1)]
+        return clients
+
+
+class OwnDataHolders:
+    """A device holds the data of the user whose trace it follows: behaviour and data belong together.
+
+    The trace set's ``device_id`` must be the data's natural id for every client; traces without data
+    are refused.
+    """
+
+    def __init__(self, clients: ClientData, fleet: Fleet) -> None:
+        keys = getattr(clients, "keys", None)
+        if keys is None:
+            raise InputError("holders: this data set has no natural ids", value=type(clients).__name__)
+        client = {str(key): i for i, key in enumerate(keys)}
+        found = [client.get(str(device), -1) for device in fleet.traces.device_id]
+        without = [str(d) for d, i in zip(fleet.traces.device_id, found, strict=True) if i < 0]
+        if without:
+            raise InputError("holders: a trace's device_id is no client of the data", value=without[0])
+        self._client_of_trace, self._fleet = np.array(found, dtype=np.int64), fleet
+
+    def client_of(self, ids: IntArray) -> IntArray:
+        """Client ids, ``int64[n]``."""
+        clients: IntArray = self._client_of_trace[self._fleet.trace_of(ids)]
+        return clients
+
+
+def _normal_cdf(z: FloatArray) -> FloatArray:
+    """Φ(z) by the logistic approximation of Page (1977), error below 3e-4: ample for ranks."""
+    share: FloatArray = 1.0 / (1.0 + np.exp(-1.5976 * z * (1.0 + 0.04471492 * z * z)))
+    return share
