@@ -116,6 +116,13 @@ def _print(renderable: Any) -> None:
     door("rich.console").Console().print(renderable)
 
 
+def _require_files(*paths: Path | None) -> None:
+    """Refuse folders where files are to be written, before any work is done."""
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise InputError("a file is to be written, not a folder", value=str(path))
+
+
 def _import(arguments: argparse.Namespace) -> None:
     importer = IMPORTERS[arguments.format]
     options = {option.name: getattr(arguments, _OPTION + option.name) for option in importer.options}
@@ -158,6 +165,7 @@ def _show(folder: Path) -> None:
 def _show_page(arguments: argparse.Namespace) -> None:
     if arguments.rule and not arguments.page:
         raise InputError("--rule is for the page", value=arguments.rule, allowed="together with --page FILE.html")
+    _require_files(arguments.page)
     _show(arguments.folder)
     if arguments.page:
         traces, portrait = _load(arguments.folder), door("fedsim.traces.portrait")
@@ -168,6 +176,7 @@ def _show_page(arguments: argparse.Namespace) -> None:
 
 
 def _criteria(arguments: argparse.Namespace) -> None:
+    _require_files(arguments.page, arguments.csv)
     sweep = door("fedsim.traces.sweep").expand(arguments.rules)
     base = None if arguments.base is None else door("fedsim.traces.rule").Rule.parse(arguments.base)
     traces, text = _load(arguments.folder), door("fedsim.traces.criteria_text")

@@ -111,8 +111,11 @@ def session_table(rows: Sessions, spent: Spent) -> pa.Table:
         "compute_s": spent.compute_s,
         "download_bytes": spent.download_bytes,
         "upload_bytes": spent.upload_bytes,
+        "download_j": spent.download_j,
         "compute_j": spent.compute_j,
-        "radio_j": spent.radio_j,
+        "upload_j": spent.upload_j,
+        "battery_start_percent": pa.array(rows["battery_percent"], mask=np.isnan(rows["battery_percent"])),
+        "battery_used_percent": pa.array(spent.battery_percent, mask=np.isnan(spent.battery_percent)),
     }
     arrays = [columns[c.name] if c.name in columns else np.ascontiguousarray(rows[c.name]) for c in SESSIONS.columns]
     return pa.table([pa.array(a) for a in arrays], schema=SESSIONS.arrow())

@@ -127,6 +127,7 @@ HARDWARE = Table(
         _fact("year", pa.int16(), "year the model came out"),
         _fact("os_version", _F32, "version of the operating system"),
         _fact("cpu_score", _F64, "score of the source's CPU float benchmark; higher is faster"),
+        _fact("compute_w", _F64, "power of training on top of idle"),
         _fact("latency_source", _STR, "how inference_ms_per_sample is known: " + ", ".join(LATENCY_SOURCES)),
     ),
 )
@@ -196,8 +197,11 @@ SESSIONS = Table(
         Column("compute_s", _F64, "seconds of local training done"),
         Column("download_bytes", _I64, "bytes received"),
         Column("upload_bytes", _I64, "bytes sent"),
+        Column("download_j", _F64, "energy of the download"),
         Column("compute_j", _F64, "energy of local training"),
-        Column("radio_j", _F64, "energy of both transfers"),
+        Column("upload_j", _F64, "energy of the upload"),
+        Column("battery_start_percent", _F32, "battery level at assignment; null without a battery model", True),
+        Column("battery_used_percent", _F32, "share of a full battery used; null without a battery model", True),
     ),
 )
 STEPS = Table(

@@ -7,7 +7,7 @@ the deadline counts; a device that asks to upload at exactly the closing instant
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,14 @@ import numpy as np
 import simpy
 
 from fedsim.data.clients import ClientData
+from fedsim.device.battery import Battery, BatteryLimits
+from fedsim.device.holders import Holders
 from fedsim.device.session import Device, Work, spent
 from fedsim.errors import InputError
+from fedsim.fleet.admission import Gate
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.participation import Participation
 from fedsim.log import RowLog, SessionLog
 from fedsim.schema import ELIGIBILITY, GAUGES, OUTCOMES
 from fedsim.server.coordinator import Coordinator, Process
@@ -60,6 +64,18 @@ def reachable(rule: Rule, traces: TraceSet) -> Rule:
     return rule & Rule.parse("network != none") if "network" in traces.channels() else rule
 
 
+def _track(fleet: Fleet, channel: str) -> Track | None:
+    """A channel of the fleet's traces, None where the traces do not have it."""
+    return Track(fleet, compile_channel(fleet.traces, channel)) if channel in fleet.traces.channels() else None
+
+
+def _charging(fleet: Fleet) -> Availability | None:
+    """When devices are on the charger; what is unknown is not charging."""
+    if "charging" not in fleet.traces.channels():
+        return None
+    return Availability(fleet, compile_rule(fleet.traces, Rule.parse("charging"), unknown="ineligible"))
+
+
 class Simulation:
     """All parts of a run, built and checked before the clock starts."""
 
@@ -79,6 +95,9 @@ class Simulation:
         evaluation: Evaluation,
         gauge_interval_s: float,
         seed: int,
+        holders: Holders | None = None,
+        gates: Sequence[Gate] = (),
+        battery: BatteryLimits | None = None,
     ) -> None:
         if gauge_interval_s <= 0:
             raise InputError("gauge_interval_s must be positive", value=gauge_interval_s)
@@ -87,8 +106,10 @@ class Simulation:
         self.coordinator, self.clients, self.work, self.trainer = coordinator, clients, work, trainer
         self.stop, self.evaluation, self.gauge_interval_s, self.seed = stop, evaluation, gauge_interval_s, seed
         self.availability = Availability(fleet, compile_rule(traces, reachable(rule, traces), unknown=unknown))
-        has_network = "network" in traces.channels()
-        self.track = Track(fleet, compile_channel(traces, "network")) if has_network else None
+        self.track = _track(fleet, "network")
+        self.holders, self.gates, self.battery = holders, gates, battery
+        if battery is not None:
+            self._level, self._charging = _track(fleet, "battery"), _charging(fleet)
         self.gauges = RowLog(GAUGES)
 
     def run(
@@ -105,8 +126,9 @@ class Simulation:
         began = time.perf_counter()
         sessions = SessionLog(
             None if folder is None else folder / "sessions",
-            lambda rows: spent(rows, self.work, self.device, self.availability),
+            lambda rows: spent(rows, self.work, self.device, self.availability, self.battery),
         )
+        participation = Participation()
         job = Job(
             seed=self.seed,
             availability=self.availability,
@@ -119,6 +141,10 @@ class Simulation:
             stop=self.stop,
             evaluation=self.evaluation,
             sessions=sessions,
+            participation=participation,
+            holders=self.holders,
+            gates=self.gates,
+            battery=None if self.battery is None else Battery(self.battery, self._level, self._charging, participation),
         )
         if on_progress is not None:
             job.on_step = lambda at: on_progress(Progress(at, job.version, job.n_assigned, job.metrics, self.stop))

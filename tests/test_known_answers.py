@@ -217,7 +217,7 @@ def test_books_balance(protocol: str, interruption: str, tmp_path: Path) -> None
         session_timeout_s=700.0,
     )
     work = Work(download_bytes=200, upload_bytes=300, epochs=1, batch_size=10)
-    run = played(simulation(coordinator, fleet=fleet, phone=phone, work=work, max_s=6 * HOUR_S), tmp_path)
+    run = played(simulation(coordinator, fleet=fleet, phone=phone, work=work, max_s=4 * HOUR_S), tmp_path)
     outcomes, end = run.outcomes, run.column("end_at")
     counts = {name: int((outcomes == name).sum()) for name in OUTCOMES}
     assert run.summary["outcomes"] == counts
@@ -238,7 +238,8 @@ def test_books_balance(protocol: str, interruption: str, tmp_path: Path) -> None
         cut = {name: np.nan_to_num(run.column(f"{name}_end_at"), nan=np.inf) for name in ("download", "train")}
         download_s = np.minimum(end, cut["download"]) - run.column("assigned_at")
         upload_s = np.maximum(end - cut["train"], 0.0)
-        np.testing.assert_allclose(run.column("radio_j"), 1.0 * download_s + 3.0 * upload_s, atol=1e-6)
+        np.testing.assert_allclose(run.column("download_j"), 1.0 * download_s, atol=1e-6)
+        np.testing.assert_allclose(run.column("upload_j"), 3.0 * upload_s, atol=1e-6)
         train_s = np.maximum(np.minimum(end, cut["train"]) - cut["download"], 0.0)
         np.testing.assert_allclose(run.column("compute_s"), train_s, atol=1e-6)
 

@@ -36,7 +36,9 @@ def spent(rows: Sessions) -> Spent:
         download_bytes=np.full(n, 4),
         upload_bytes=np.full(n, 5),
         compute_j=np.full(n, 6.0),
-        radio_j=np.full(n, 7.0),
+        download_j=np.full(n, 3.0),
+        upload_j=np.full(n, 4.0),
+        battery_percent=np.full(n, np.nan),
     )
 
 
@@ -88,7 +90,7 @@ def test_columns_are_those_of_the_schema(tmp_path: Path) -> None:
     assert table.schema.equals(SESSIONS.arrow())
     found = {name: table.column(name)[0].as_py() for name in ("compute_s", "download_bytes", "upload_bytes")}
     assert found == {"compute_s": 2.0, "download_bytes": 4, "upload_bytes": 5}
-    assert (table.column("compute_j")[0].as_py(), table.column("radio_j")[0].as_py()) == (6.0, 7.0)
+    assert (table.column("compute_j")[0].as_py(), table.column("download_j")[0].as_py()) == (6.0, 3.0)
     not_null = [column.name for column in SESSIONS.columns if not column.nullable]
     assert all(table.column(name).null_count == 0 for name in not_null)
 

@@ -35,6 +35,10 @@ class BatteryLimits:
             if not 0 <= getattr(self, name) <= 100:
                 raise InputError(f"battery.{name} is outside its range", value=getattr(self, name), allowed="0 … 100")
 
+    def joules(self, percent: FloatArray) -> FloatArray:
+        """Energy of a share of a full battery."""
+        return percent * (self.capacity_wh * HOUR_S / 100.0)
+
     def percent(self, joules: FloatArray) -> FloatArray:
         """Share of a full battery that an energy is, in percent."""
         return joules * (100.0 / (self.capacity_wh * HOUR_S))
@@ -67,16 +71,17 @@ class Battery:
             of_trace = np.where(np.isnan(found), self.limits.assumed_percent, found).astype(np.float64)
         return np.maximum(of_trace - self.debt(ids, cells, now), 0.0)
 
-    def debt(self, ids: IntArray, cells: IntArray, now: float) -> FloatArray:
+    def debt(self, ids: IntArray, cells: IntArray, now: float | FloatArray) -> FloatArray:
         """Percent that our work took and charging has not restored yet."""
         debt, since = self._participation.debt(ids)
         owing = np.flatnonzero(debt > 0)
         if owing.size and self._charging is not None:
-            charged_s = self._charging.open_s(cells[owing], np.minimum(since[owing], now), now)
+            until = np.broadcast_to(now, len(ids))[owing]
+            charged_s = self._charging.open_s(cells[owing], np.minimum(since[owing], until), until)
             debt[owing] -= charged_s * (self.limits.charge_percent_per_h / HOUR_S)
         return np.maximum(debt, 0.0)
 
-    def is_charging(self, cells: IntArray, now: float) -> BoolArray:
+    def is_charging(self, cells: IntArray, now: float | FloatArray) -> BoolArray:
         """Which devices are on the charger at ``now``; where the traces do not tell, none."""
         if self._charging is None:
             return np.zeros(len(cells), dtype=bool)

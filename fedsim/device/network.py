@@ -14,6 +14,7 @@ from fedsim.schema import NETWORKS
 from fedsim.traces.canonical import NETWORK_CODE
 from fedsim.units import SAME_S, FloatArray, IntArray
 
+Size = int | IntArray  # bytes, one for all or one each
 Transfer = tuple[FloatArray, npt.NDArray[np.int8]]
 
 _FAR = 1e12  # s; where the network is looked up for a transfer that never begins
@@ -62,28 +63,30 @@ class Network:
         return np.where(np.isnan(codes), self.assumed_code, codes).astype(np.int8)
 
     def download(
-        self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray
     ) -> Transfer:
         """Instants at which downloads of ``size`` bytes end (inf: never), and the network they begin on."""
         return self._transfer(track, cells, start, size, level, self._down)
 
-    def upload(self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray) -> Transfer:
+    def upload(
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray
+    ) -> Transfer:
         """As :meth:`download`, at the rates of the way up."""
         return self._transfer(track, cells, start, size, level, self._up)
 
     def _transfer(
-        self, track: Track | None, cells: IntArray, start: FloatArray, size: int, level: FloatArray, rates: FloatArray
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray, rates: FloatArray
     ) -> Transfer:
         if track is None:
             codes = np.full(len(cells), self.assumed_code, dtype=np.int8)
-            return _end_at(start, float(size), rates[codes] * level), codes
+            return _end_at(start, size, rates[codes] * level), codes
         found, until = track.at_cells(cells, np.minimum(start, _FAR))
         codes = self.known(found)
         rate = rates[codes] * level
-        end = _end_at(start, float(size), rate)
+        end = _end_at(start, size, rate)
         crossing = np.flatnonzero((end > until + SAME_S) & np.isfinite(start))
         if crossing.size:
-            left = size - rate[crossing] * (until[crossing] - start[crossing])
+            left = np.broadcast_to(size, start.shape)[crossing] - rate[crossing] * (until[crossing] - start[crossing])
             end[crossing] = self._cross(track, cells[crossing], until[crossing], left, level[crossing], rates)
         return end, codes
 
@@ -107,7 +110,7 @@ class Network:
         return end
 
 
-def _end_at(start: FloatArray, size: float | FloatArray, rate: FloatArray) -> FloatArray:
+def _end_at(start: FloatArray, size: Size | FloatArray, rate: FloatArray) -> FloatArray:
     duration = np.divide(size, rate, out=np.full(rate.shape, np.inf), where=rate > 0)
     end: FloatArray = start + duration
     return end

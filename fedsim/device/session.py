@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
+from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import Compute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
@@ -42,6 +43,8 @@ SESSION = np.dtype(
         ("upload_end_at", np.float64),
         ("end_at", np.float64),
         ("train_s", np.float64),  # seconds of training the work takes
+        ("download_bytes", np.int64),  # planned
+        ("battery_percent", np.float32),  # at assignment, NaN without a battery model
         ("staleness", np.int64),  # −1: not judged
         ("weight", np.float64),
     ]
@@ -65,20 +68,42 @@ def joined(parts: Sequence[Sessions]) -> Sessions:
 
 @dataclass(frozen=True)
 class Work:
-    """What a job asks of its devices."""
+    """What a job asks of its devices.
+
+    A device downloads the model (``download_bytes``), unless it is cached from an earlier session
+    (``caches_model``), the plan, and the static assets if it has none younger than
+    ``assets_refresh_s`` (None: they never age).
+    """
 
     download_bytes: int
     upload_bytes: int
     epochs: int
     batch_size: int
+    plan_bytes: int = 0
+    assets_bytes: int = 0
+    assets_refresh_s: float | None = None
+    caches_model: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("download_bytes", "upload_bytes"):
+        for name in ("download_bytes", "upload_bytes", "plan_bytes", "assets_bytes"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative", value=getattr(self, name))
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1", value=getattr(self, name))
+
+    def sizes(
+        self, held_version: npt.NDArray[np.int32], assets_at: FloatArray, *, version: int, now: float
+    ) -> IntArray:
+        """Bytes each device downloads, given what it holds (version −1, instant −inf: nothing)."""
+        needs_model = (held_version != version) if self.caches_model else np.ones(len(held_version), dtype=bool)
+        size: IntArray = self.plan_bytes + needs_model * self.download_bytes
+        return size + self.needs_assets(assets_at, now) * self.assets_bytes
+
+    def needs_assets(self, assets_at: FloatArray, now: float) -> BoolArray:
+        """Which devices have no assets, or too old ones."""
+        oldest = -np.inf if self.assets_refresh_s is None else now - self.assets_refresh_s
+        return ~(assets_at > oldest)
 
     def n_steps(self, n_examples: IntArray) -> IntArray:
         """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉."""
@@ -88,7 +113,8 @@ class Work:
 class Device:
     """The device side: what a session takes, and when it ends without a report.
 
-    A crash strikes a share ``crash_fraction`` of the sessions at a uniform moment of their planned
+    Training beyond ``thermal_after_s`` takes ``thermal_slowdown`` times as long: a warm phone
+    throttles. A crash strikes a share ``crash_fraction`` of the sessions at a uniform moment of their planned
     trip. A session ends as TIMEOUT after ``session_timeout_s`` (None: after 30 days).
     """
 
@@ -102,6 +128,8 @@ class Device:
         interruption: Interruption,
         crash_fraction: float,
         session_timeout_s: float | None,
+        thermal_after_s: float = np.inf,
+        thermal_slowdown: float = 1.0,
     ) -> None:
         if interruption not in INTERRUPTIONS:
             raise InputError("device.interruption is unknown", value=interruption, allowed=", ".join(INTERRUPTIONS))
@@ -109,6 +137,13 @@ class Device:
             raise InputError("device.crash_fraction is outside its range", value=crash_fraction, allowed="0 … 1")
         if session_timeout_s is not None and not session_timeout_s > 0:
             raise InputError("device.session_timeout_s must be positive", value=session_timeout_s)
+        if not (thermal_after_s >= 0 and thermal_slowdown >= 1):
+            raise InputError(
+                "device.thermal_after_s and thermal_slowdown are outside their range",
+                value=(thermal_after_s, thermal_slowdown),
+                allowed="0 or more, 1 or more",
+            )
+        self.thermal_after_s, self.thermal_slowdown = thermal_after_s, thermal_slowdown
         self.seed, self.compute, self.network, self.energy = seed, compute, network, energy
         self.interruption, self.crash_fraction = interruption, crash_fraction
         self.session_timeout_s = _GIVEN_UP_S if session_timeout_s is None else session_timeout_s
@@ -124,14 +159,22 @@ class Device:
         cells: IntArray,
         k: npt.NDArray[np.int32],
         n_examples: IntArray,
+        download_bytes: IntArray | None = None,
+        battery: Battery | None = None,
     ) -> Sessions:
-        """Rows for devices that are assigned at ``now``; server columns are left for the job to fill."""
+        """Rows for devices that are assigned at ``now``; server columns are left for the job to fill.
+
+        ``download_bytes`` is what each device fetches (None: the model, the plan and the assets).
+        """
         rows = np.zeros(len(ids), dtype=SESSION)
         rows["device_id"], rows["cell"], rows["participation"], rows["n_examples"] = ids, cells, k, n_examples
         rows["base_trace"] = availability.fleet.cell_trace[cells]
         rows["assigned_at"], rows["outcome"], rows["staleness"], rows["weight"] = now, REPORTS, -1, np.nan
+        everything = work.download_bytes + work.plan_bytes + work.assets_bytes
+        rows["download_bytes"] = everything if download_bytes is None else download_bytes
+        rows["battery_percent"] = np.nan if battery is None else battery.percent(ids, cells, now)
         self._plan_phases(rows, availability, track, work)
-        self._cut_short(rows, availability)
+        self._cut_short(rows, availability, battery)
         return rows
 
     def _plan_phases(self, rows: Sessions, availability: Availability, track: Track | None, work: Work) -> None:
@@ -139,13 +182,18 @@ class Device:
         ids, cells, k = rows["device_id"], rows["cell"], rows["participation"]
         level = self.network.level(ids, k)
         connected = rows["assigned_at"] + self.network.connect_s
-        end, rows["network"] = self.network.download(track, cells, connected, work.download_bytes, level)
+        end, rows["network"] = self.network.download(track, cells, connected, rows["download_bytes"], level)
         rows["download_end_at"] = end = self._paused(availability, cells, rows["assigned_at"], end)
         n_examples = rows["n_examples"]
-        rows["train_s"] = self.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples))
+        train_s = self.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples))
+        rows["train_s"] = self._throttled(train_s)
         rows["train_end_at"] = start = self._paused(availability, cells, end, end + rows["train_s"])
         end, _ = self.network.upload(track, cells, start, work.upload_bytes, level)
         rows["upload_end_at"] = self._paused(availability, cells, start, end)
+
+    def _throttled(self, train_s: FloatArray) -> FloatArray:
+        """Training time on a phone that slows down when it gets warm."""
+        return train_s + np.maximum(train_s - self.thermal_after_s, 0.0) * (self.thermal_slowdown - 1.0)
 
     def _paused(self, availability: Availability, cells: IntArray, start: FloatArray, end: FloatArray) -> FloatArray:
         """The end of a phase, moved on by the time the device is away if interruptions pause the work.
@@ -160,13 +208,14 @@ class Device:
         moved[rows] = np.where(np.isnan(finish), np.inf, finish)
         return moved
 
-    def _cut_short(self, rows: Sessions, availability: Availability) -> None:
-        """Decide what ends each session before a report: the first of departure, crash, time-out."""
+    def _cut_short(self, rows: Sessions, availability: Availability, battery: Battery | None) -> None:
+        """Decide what ends each session before a report: the first of departure, crash, empty battery, time-out."""
         end = rows["upload_end_at"].copy()
         outcome = np.full(len(rows), REPORTS, dtype=np.int8)
         for at, cause in (
             (self._departure(rows, availability), INTERRUPTED),
             (self._crash(rows), FAILED),
+            (self._at_floor(rows, battery), FAILED),
             (rows["assigned_at"] + self.session_timeout_s, TIMEOUT),
         ):
             is_first = at < end - SAME_S
@@ -184,6 +233,30 @@ class Device:
         _, until = availability.cells_at(float(rows["assigned_at"][0]))
         departure: FloatArray = until[rows["cell"]]
         return departure
+
+    def _at_floor(self, rows: Sessions, battery: Battery | None) -> FloatArray:
+        """Instant at which our own work takes the battery down to its floor (inf: it does not).
+
+        Simplifications: a phone that charges at assignment does not run down, and the work itself is
+        what drains, not the rest of the phone.
+        """
+        reached = np.full(len(rows), np.inf)
+        if battery is None:
+            return reached
+        draining = np.flatnonzero(~battery.is_charging(rows["cell"], rows["assigned_at"]))
+        some = rows[draining]
+        left_j = battery.limits.joules(some["battery_percent"] - battery.limits.floor_percent)
+        one = np.ones(len(some))
+        for start, stop, watts in (
+            (some["assigned_at"], some["download_end_at"], self.energy.receive_j(some["network"], one)),
+            (some["download_end_at"], some["train_end_at"], self.energy.compute_j(some["device_id"], one)),
+            (some["train_end_at"], some["upload_end_at"], self.energy.send_j(some["network"], one)),
+        ):
+            lasts_s = np.divide(left_j, watts, out=np.full(len(some), np.inf), where=watts > 0)
+            is_empty = (lasts_s < stop - start) & np.isinf(reached[draining])
+            reached[draining[is_empty]] = start[is_empty] + lasts_s[is_empty]
+            left_j = left_j - watts * np.where(np.isfinite(stop), stop - start, 0.0)
+        return reached
 
     def _crash(self, rows: Sessions) -> FloatArray:
         if self.crash_fraction == 0.0:
@@ -207,11 +280,15 @@ class Spent:
     upload_s: FloatArray
     download_bytes: IntArray
     upload_bytes: IntArray
+    download_j: FloatArray
     compute_j: FloatArray
-    radio_j: FloatArray
+    upload_j: FloatArray
+    battery_percent: FloatArray  # NaN without a battery model
 
 
-def spent(rows: Sessions, work: Work, device: Device, availability: Availability) -> Spent:
+def spent(
+    rows: Sessions, work: Work, device: Device, availability: Availability, limits: BatteryLimits | None = None
+) -> Spent:
     """Seconds, bytes and joules of ended sessions, phases that were cut off booked in part.
 
     Simplification: bytes of a cut transfer are in proportion to its time.
@@ -235,12 +312,18 @@ def spent(rows: Sessions, work: Work, device: Device, availability: Availability
     upload_s = until_end_s(rows["train_end_at"], rows["upload_end_at"])
     down = share(rows["assigned_at"], rows["download_end_at"], download_s)
     up = share(rows["train_end_at"], rows["upload_end_at"], upload_s)
+    download_j = device.energy.receive_j(rows["network"], download_s)
+    compute_j = device.energy.compute_j(rows["device_id"], compute_s)
+    upload_j = device.energy.send_j(rows["network"], upload_s)
+    joules = download_j + compute_j + upload_j
     return Spent(
         download_s=download_s,
         compute_s=compute_s,
         upload_s=upload_s,
-        download_bytes=np.rint(down * work.download_bytes).astype(np.int64),
+        download_bytes=np.rint(down * rows["download_bytes"]).astype(np.int64),
         upload_bytes=np.rint(up * work.upload_bytes).astype(np.int64),
-        compute_j=compute_s * device.energy.compute_w,
-        radio_j=download_s * device.energy.receive_w + upload_s * device.energy.send_w,
+        download_j=download_j,
+        compute_j=compute_j,
+        upload_j=upload_j,
+        battery_percent=np.full(len(rows), np.nan) if limits is None else limits.percent(joules),
     )

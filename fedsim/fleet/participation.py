@@ -9,14 +9,24 @@ from fedsim.units import BoolArray, FloatArray, IntArray
 
 _EMPTY = np.int64(-1)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ROW = np.dtype([("n_sessions", np.int32), ("busy_until", np.float64), ("participated_at", np.float64)])
-_FRESH = np.array((0, -np.inf, -np.inf), dtype=_ROW)
+_ROW = np.dtype(
+    [
+        ("n_sessions", np.int32),
+        ("busy_until", np.float64),
+        ("participated_at", np.float64),
+        ("debt_percent", np.float32),  # battery our work took and charging had not restored at debt_at
+        ("debt_at", np.float64),
+        ("held_version", np.int32),  # model version in the device's cache, −1: none
+        ("assets_at", np.float64),  # instant at which the static assets were downloaded last
+    ]
+)
+_FRESH = np.array((0, -np.inf, -np.inf, 0.0, -np.inf, -1, -np.inf), dtype=_ROW)
 
 
 class Participation:
-    """Per device: sessions started, end of the last one, instant of the last aggregated one.
+    """Per device: sessions started, end of the last one, instant of the last aggregated one, battery debt, cache.
 
-    An open-addressing hash table of numpy columns (56 to 224 bytes a touched device); all methods are
+    An open-addressing hash table of numpy columns (104 to 416 bytes a touched device); all methods are
     vectorised over distinct device ids.
     """
 
@@ -86,3 +96,21 @@ class Participation:
     def aggregate(self, ids: IntArray, at: float) -> None:
         """Book that the devices' updates were aggregated at ``at`` (inf: will be, at an instant still open)."""
         self._rows["participated_at"][self._find(ids)] = at
+
+    def debt(self, ids: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Battery debt in percent as last booked, and the instant it was booked for."""
+        rows = self._rows[self._find(ids)]
+        return rows["debt_percent"].astype(np.float64), rows["debt_at"].copy()
+
+    def owe(self, ids: IntArray, percent: FloatArray, at: FloatArray) -> None:
+        """Book the devices' battery debt as of ``at``."""
+        slots = self._find(ids)
+        self._rows["debt_percent"][slots], self._rows["debt_at"][slots] = percent, at
+
+    def cache(self, slots: IntArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
+        """Model version held (−1: none) and instant of the last download of assets (−inf: never), by slot."""
+        return self._rows["held_version"][slots], self._rows["assets_at"][slots]
+
+    def fill_cache(self, slots: IntArray, version: int, assets_at: FloatArray) -> None:
+        """Book what the devices hold after a finished download."""
+        self._rows["held_version"][slots], self._rows["assets_at"][slots] = version, assets_at

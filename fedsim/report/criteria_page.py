@@ -8,7 +8,7 @@ from typing import Any
 
 from fedsim.report import trace_plots as plots
 from fedsim.report.exhibit import Exhibit, Page, write_page
-from fedsim.report.trace_page import facts
+from fedsim.report.trace_page import RELATIVE, facts
 from fedsim.report.words import UNKNOWN, duration, large, percent
 
 _KINDS = ("devices", "sessions", "device_hours")
@@ -112,7 +112,7 @@ def _hours(rows: Sequence[Labelled]) -> Exhibit:
     title = "Device-hours left by hour of day"
     by_hour = [row["left"]["by_hour"] for _, row in rows]
     if any(shares is None for shares in by_hour):
-        return Exhibit(title, "Not drawn: the clock of this set is relative, so the hour of day is unknown.")
+        return Exhibit(title, RELATIVE)
     shares = [hours["device_hours"] for hours in by_hour]
     labels = [label for label, _ in rows]
     cells = [

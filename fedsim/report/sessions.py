@@ -20,7 +20,7 @@ Column = npt.NDArray[Any]
 # fmt: off
 COLUMNS = (
     "base_trace", "participation", "assigned_at", "download_end_at", "train_end_at", "upload_end_at", "end_at",
-    "outcome", "staleness", "compute_s", "download_bytes", "upload_bytes", "compute_j", "radio_j",
+    "outcome", "staleness", "compute_s", "download_bytes", "upload_bytes", "download_j", "compute_j", "upload_j",
 )
 # fmt: on
 PHASES = ("download", "training", "upload", "waiting")
@@ -42,7 +42,7 @@ class SessionTotals:
     upload_bytes: IntArray  # [outcome]
     compute_s: FloatArray  # [outcome] seconds of local training done
     compute_j: FloatArray  # [outcome]
-    radio_j: FloatArray  # [outcome]
+    transfer_j: FloatArray  # [outcome]
     phase_s: FloatArray  # [phase, outcome] device-seconds
     n_reached: IntArray  # [phase] sessions that entered the phase
     ended: IntArray  # [outcome, bin] sessions by the bin of their end
@@ -65,7 +65,7 @@ class SessionTotals:
     @property
     def joules(self) -> FloatArray:
         """Joules of training and radio per outcome."""
-        return self.compute_j + self.radio_j
+        return self.compute_j + self.transfer_j
 
     def __add__(self, other: SessionTotals) -> SessionTotals:
         """The totals of both sets of sessions; series of different length are padded."""
@@ -100,7 +100,7 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
         upload_bytes=by_outcome(column["upload_bytes"]).astype(np.int64),
         compute_s=by_outcome(column["compute_s"]),
         compute_j=by_outcome(column["compute_j"]),
-        radio_j=by_outcome(column["radio_j"]),
+        transfer_j=by_outcome(column["download_j"] + column["upload_j"]),
         phase_s=np.stack([by_outcome(seconds) for seconds in phase_s]),
         n_reached=np.concatenate([[len(end)], is_completed[:-1].sum(axis=1)]),
         ended=_ended(grid, outcome, end),

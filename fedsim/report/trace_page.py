@@ -14,7 +14,7 @@ from fedsim.report.words import UNKNOWN, duration, large, percent
 from fedsim.units import FloatArray, format_duration
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_RELATIVE = "Not drawn: the clock of this set is relative, so the hour of day is unknown."
+RELATIVE = "Not drawn: the set has relative clocks, whose hour of day is unknown."
 _MAX_NAME = 14  # letters of a device's name in a legend
 _QUANTILE_NAMES = {"p5": "5 % below", "p25": "25 % below", "p50": "median", "p75": "75 % below", "p95": "95 % below"}
 
@@ -83,7 +83,7 @@ def _n_events(overview: Mapping[str, Any]) -> int:
 def _week(portrait: Mapping[str, Any]) -> Exhibit:
     week, title = portrait["week"], "Eligible share by hour of the week"
     if week is None:
-        return Exhibit(title, _RELATIVE)
+        return Exhibit(title, RELATIVE)
     days = _WEEKDAYS if week["has_weekdays"] else [f"day {n}" for n in range(1, 8)]
     by_hour = np.array(portrait["by_hour"])
     best, worst = int(by_hour.argmax()), int(by_hour.argmin())
@@ -163,7 +163,7 @@ def _device(name: str) -> str:
 def _band(band: Sequence[Sequence[float] | None] | None) -> Exhibit:
     title = "Battery level by hour of day"
     if band is None:
-        return Exhibit(title, _RELATIVE)
+        return Exhibit(title, RELATIVE)
     values = np.array([[np.nan] * 5 if row is None else row for row in band], dtype=np.float64)
     rows = [(f"{hour:02d} h", *(_level(value) for value in values[hour, [0, 2, 4]])) for hour in range(0, 24, 3)]
     caption = "Known levels of all devices at half past each hour."
@@ -182,7 +182,7 @@ def _network(portrait: Mapping[str, Any]) -> Exhibit:
     shares, title = portrait["network_by_hour"], "Network by hour of day"
     if shares is None:
         is_recorded = portrait["overview"]["n_events"]["network"] > 0
-        return Exhibit(title, _RELATIVE if is_recorded else "Not drawn: the set records no network.")
+        return Exhibit(title, RELATIVE if is_recorded else "Not drawn: the set records no network.")
     columns = {name: np.array(values) for name, values in shares.items()}
     hours = (0, 6, 12, 18)
     overall = portrait["overview"]["time_shares"]["network"]

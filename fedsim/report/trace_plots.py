@@ -124,8 +124,8 @@ def availability_of_devices(devices: FloatArray, share: FloatArray, *, mean: flo
 def battery_paths(paths: Sequence[tuple[str, FloatArray, FloatArray]]) -> Figure:
     """Battery level of a few devices, hours counted from the midnight before each one's start."""
     figure, axes = _axes()
-    for (name, hours, percent), shade in zip(paths, _PATH_COLORS, strict=False):
-        axes.plot(hours / 24, percent, color=color(shade), drawstyle="steps-post", linewidth=1.2, label=name)
+    for (name, hours, level), shade in zip(paths, _PATH_COLORS, strict=False):
+        axes.plot(hours / 24, level, color=color(shade), drawstyle="steps-post", linewidth=1.2, label=name)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="x", visible=True)
     axes.set(xlabel="days", ylabel="battery (%)", xlim=(0, None), ylim=(0, 101))

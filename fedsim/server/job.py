@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fedsim import rng
-from fedsim.data.clients import ClientData, client_of
-from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Device, Sessions, Work
+from fedsim.data.clients import ClientData
+from fedsim.device.battery import Battery
+from fedsim.device.holders import Holders, RandomHolders
+from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Device, Sessions, Work, spent
 from fedsim.errors import InputError, SimulationError
+from fedsim.fleet.admission import Gate
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.participation import Participation
 from fedsim.log import RowLog, SessionLog
 from fedsim.schema import EVALS, STEPS
 from fedsim.server.selector import Selection, Selector
 from fedsim.training.trainer import Trainer, Updates
-from fedsim.units import FloatArray, format_duration
+from fedsim.units import FloatArray, IntArray, format_duration
 
 _RETRY_S = 60.0  # an incomplete selection is tried again at the next change of the fleet, at the latest then
 
@@ -74,11 +77,18 @@ class Job:
         stop: Stop,
         evaluation: Evaluation,
         sessions: SessionLog,
+        participation: Participation | None = None,
+        holders: Holders | None = None,
+        gates: Sequence[Gate] = (),
+        battery: Battery | None = None,
     ) -> None:
         self.seed, self.availability, self.track, self.device = seed, availability, track, device
         self.selector, self.clients, self.work, self.trainer = selector, clients, work, trainer
         self.stop, self.evaluation, self.sessions = stop, evaluation, sessions
-        self.participation = Participation()
+        self.participation = participation or Participation()
+        self.holders = holders or RandomHolders(clients, seed=seed)
+        self.gates: Sequence[Gate] = [*gates, battery] if battery is not None else gates
+        self.battery = battery
         self.steps, self.evals = RowLog(STEPS), RowLog(EVALS)
         self.version = 0
         self.n_assigned = 0
@@ -100,7 +110,7 @@ class Job:
 
     def select(self, now: float, n: int) -> Selection:
         """Up to ``n`` devices that may be assigned now."""
-        selection = self.selector.select(self.availability, self.participation, now=now, n=n)
+        selection = self.selector.select(self.availability, self.participation, now=now, n=n, gates=self.gates)
         self._n_found += len(selection.ids)
         if len(selection.ids) < n:
             self._retry_at = self._next_chance(now)
@@ -127,7 +137,7 @@ class Job:
     def assign(self, selection: Selection, now: float) -> Sessions:
         """Plan one session for each selected device, starting now from the newest version."""
         ids = selection.ids
-        client_ids = client_of(ids, n_clients=self.clients.n_clients, seed=self.seed)
+        client_ids = self.holders.client_of(ids)
         n_before, slots = self.participation.begin(ids)
         rows = self.device.plan(
             self.availability,
@@ -138,12 +148,22 @@ class Job:
             cells=selection.cells,
             k=n_before,
             n_examples=self.clients.n_examples(client_ids),
+            download_bytes=self.work.sizes(*self.participation.cache(slots), version=self.version, now=now),
+            battery=self.battery,
         )
         rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))
         rows["client_id"], rows["version"] = client_ids, self.version
         self.n_assigned += len(ids)
         self.participation.hold(slots, rows["end_at"])
+        self._fill_cache(slots, rows, now)
         return rows
+
+    def _fill_cache(self, slots: IntArray, rows: Sessions, now: float) -> None:
+        """What devices will hold when their download is done; nobody asks before their session has ended."""
+        done = np.flatnonzero(rows["download_end_at"] <= rows["end_at"])
+        _, assets_at = self.participation.cache(slots[done])
+        assets_at = np.where(self.work.needs_assets(assets_at, now), now, assets_at)
+        self.participation.fill_cache(slots[done], self.version, assets_at)
 
     # Ends of sessions
 
@@ -157,7 +177,7 @@ class Job:
         rows["end_at"] = np.where(is_told, told_at, rows["end_at"])
         rows["outcome"] = np.where(is_told, ABORTED, np.where(rows["outcome"] == REPORTS, LATE, rows["outcome"]))
         self.participation.end(rows["device_id"], rows["end_at"])
-        self.sessions.add(rows)
+        self.finish(rows)
         return rows
 
     def finish(self, rows: Sessions, outcome: int | None = None) -> None:
@@ -165,7 +185,16 @@ class Job:
         if outcome is not None:
             rows["outcome"] = outcome
         if len(rows):
+            self._book_battery(rows)
             self.sessions.add(rows)
+
+    def _book_battery(self, rows: Sessions) -> None:
+        """Devices owe their battery what the sessions took, on top of what was not restored before."""
+        if self.battery is None:
+            return
+        used = spent(rows, self.work, self.device, self.availability, self.battery.limits).battery_percent
+        debt = self.battery.debt(rows["device_id"], rows["cell"], rows["assigned_at"])
+        self.participation.owe(rows["device_id"], debt + used, rows["end_at"])
 
     # Steps
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from fedsim import rng
 from fedsim.errors import InputError
+from fedsim.fleet.admission import Gate
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
@@ -30,8 +32,16 @@ NOBODY = Selection(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 class Selector(Protocol):
     """A policy that picks up to ``n`` free eligible devices."""
 
-    def select(self, availability: Availability, participation: Participation, *, now: float, n: int) -> Selection:
-        """Up to ``n`` devices; fewer if the bounded search finds no more."""
+    def select(
+        self,
+        availability: Availability,
+        participation: Participation,
+        *,
+        now: float,
+        n: int,
+        gates: Sequence[Gate] = (),
+    ) -> Selection:
+        """Up to ``n`` devices that all gates admit; fewer if the bounded search finds no more."""
         ...
 
 
@@ -52,12 +62,20 @@ class UniformSelector:
         self.seed, self.min_separation_s = seed, min_separation_s
         self._walk: _Walk | None = None
 
-    def select(self, availability: Availability, participation: Participation, *, now: float, n: int) -> Selection:
-        """Up to ``n`` devices, in random order."""
+    def select(
+        self,
+        availability: Availability,
+        participation: Participation,
+        *,
+        now: float,
+        n: int,
+        gates: Sequence[Gate] = (),
+    ) -> Selection:
+        """Up to ``n`` devices that all gates admit, in random order."""
         if self._walk is None:
             self._walk = _Walk(availability.fleet, self.seed)
         is_open, _ = availability.cells_at(now)
-        share = availability.eligible_fraction(now)
+        share = availability.eligible_fraction(now) * math.prod(gate.share(now) for gate in gates)
         budget = self._walk.whole() if share > 0 else 0
         if share > 0:
             budget = min(budget, int(self.PATIENCE * (_needed(n, share) + 1024)))
@@ -69,6 +87,8 @@ class UniformSelector:
             budget -= max(len(ids), 1)
             kept = np.flatnonzero(is_open[cells])
             kept = kept[participation.is_free(ids[kept], now, min_separation_s=self.min_separation_s)]
+            for gate in gates:
+                kept = kept[gate.admits(ids[kept], cells[kept], now)]
             if parts:  # a walk that began anew may meet a device a second time
                 kept = kept[~np.isin(ids[kept], np.concatenate([part.ids for part in parts]))]
             kept = kept[: n - n_found]

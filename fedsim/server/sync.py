@@ -100,7 +100,7 @@ class SyncCoordinator:
 
     def _next_try(self, job: Job, now: float, timeout_at: float) -> float:
         """When the fleet may have changed, a straggler is free, or a quorum is enough."""
-        free_at = self._straggler_ends[self._straggler_ends > now].min(initial=math.inf)
+        free_at = float(self._straggler_ends[self._straggler_ends > now].min(initial=math.inf))
         next_at = max(min(job.retry_at, free_at), now + self.assignment_interval_s)
         return min(next_at, timeout_at) if now < timeout_at else next_at
 

@@ -50,9 +50,14 @@ def _shares(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
             label,
             *(f"{row['left'][kind]:.3f}" for kind in KINDS),
             f"{row['sessions_per_device_day']:.2f}",
-            "none" if spells is None else "/".join(f"{value:.0f}" for value in spells.values()),
+            "none" if spells is None else "/".join(map(_seconds, spells.values())),
         )
     return grid
+
+
+def _seconds(value: float) -> str:
+    """At most five characters up to three years."""
+    return f"{value:.0f}" if value < 99_999.5 else f"{value / 1000:.0f}k"
 
 
 def _steps(funnel: Sequence[dict[str, Any]]) -> Table:
@@ -72,7 +77,7 @@ def _grid(columns: Sequence[str]) -> Table:
 
 def _hours(label: str, by_hour: dict[str, Any] | None) -> Text:
     if by_hour is None:
-        return Text(f"{label:>3}  unknown: the clock of this set is relative")
+        return Text(f"{label:>3}  unknown: the set has relative clocks")
     cells = ["     –" if share is None else f"{share:6.3f}" for share in by_hour["device_hours"]]
     lines = [f"{first:02d}–{first + 11:02d} " + "".join(cells[first : first + 12]) for first in (0, 12)]
     return Text(f"{label:>3}\n" + "\n".join(lines))

@@ -8,14 +8,14 @@ bytes, and what is still without a rule is named. One multiply-add is two FLOPs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,7 +26,6 @@ DTYPES = {"float32": torch.float32, "int64": torch.int64}
 FUNCTIONAL = "functional"  # kind of a layer whose products stand in a container's own code
 
 _aten = torch.ops.aten
-_Shape = Sequence[int]
 
 # Element-wise work inside these is left out as is the custom; everywhere else an uncounted operator is named.
 _RULED = (
@@ -39,11 +38,12 @@ _RULED = (
     nn.MultiheadAttention,
 )
 # Moves, copies and constants: no arithmetic.
-_MOVES = frozenset(
-    "_unsafe_view alias arange cat clone contiguous copy_ detach empty empty_like expand fill_ full full_like index "
-    "index_select lift_fresh new_zeros ones ones_like select slice split_with_sizes stack _to_copy unsafe_split zero_ "
-    "zeros zeros_like gather masked_fill flip roll pad constant_pad_nd repeat bernoulli_ empty_strided".split()
-)
+_MOVES = frozenset((
+    "_to_copy", "_unsafe_view", "alias", "arange", "cat", "clone", "constant_pad_nd", "copy_", "detach", "empty",
+    "empty_like", "fill_", "flip", "full", "full_like", "gather", "index", "index_select", "lift_fresh", "masked_fill",
+    "new_zeros", "ones", "ones_like", "repeat", "roll", "select", "slice", "split_with_sizes", "stack", "unsafe_split",
+    "zero_", "zeros", "zeros_like",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,6 @@ class StepCount:
     not_counted: dict[str, dict[str, float]]
 
 
-def lstm_flops(*, n_inputs: int, n_hidden: int, n_steps: int) -> int:
-    """Forward FLOPs of one LSTM layer in one direction for one sequence; four gates."""
-    return recurrent_flops(n_gates=4, n_inputs=n_inputs, n_hidden=n_hidden, n_steps=n_steps)
-
-
-def recurrent_flops(*, n_gates: int, n_inputs: int, n_hidden: int, n_steps: int) -> int:
-    """Forward FLOPs of a recurrent layer in one direction for one sequence: 2 · gates · h · (in + h) a step.
-
-    An LSTM has 4 gates, a GRU 3, a plain RNN 1. The backward pass takes twice as much (the gradients of weights
-    and of inputs and states). Biases and the element-wise part are left out.
-    """
-    return 2 * n_gates * n_hidden * (n_inputs + n_hidden) * n_steps
-
-
 def example_batch(model: nn.Module, *, shape: Sequence[int], dtype: str, batch_size: int) -> torch.Tensor:
     """Made-up inputs ``[batch_size, *shape]``: normal numbers, or ids that every embedding of the model holds.
 
@@ -130,11 +116,13 @@ def count_step(model: nn.Module, x: torch.Tensor, *, loss: str) -> StepCount:
     Raises :class:`InputError` if model, batch and loss do not fit together.
     """
     model.train()
+    n = len(x)
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise InputError("model has no parameter to train", value=type(model).__name__)
     kept = _Kept([*model.parameters(), *model.buffers(), x])
-    with torch.random.fork_rng(devices=[]), _Watch(model) as watch:
+    watch = _Watch(model, batch_size=n)
+    with torch.random.fork_rng(devices=[]), watch.watching():
         try:
             with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
                 objective = batch_loss(model(x), loss)
@@ -144,7 +132,6 @@ def count_step(model: nn.Module, x: torch.Tensor, *, loss: str) -> StepCount:
         forward_flops = watch.flops
         torch.autograd.grad(objective, trained, allow_unused=True)
         training_flops = watch.flops
-    n = len(x)
     return StepCount(
         batch_size=n,
         forward_flops=forward_flops / n,
@@ -156,7 +143,7 @@ def count_step(model: nn.Module, x: torch.Tensor, *, loss: str) -> StepCount:
         input_bytes=x.nbytes,
         activation_bytes=kept.total_bytes,
         layers=tuple(watch.layers),
-        not_counted={kind: {op: size / n for op, size in ops.items()} for kind, ops in watch.not_counted.items()},
+        not_counted=watch.not_counted,
     )
 
 
@@ -178,37 +165,45 @@ class _Kept:
         return tensor
 
 
-class _Watch(TorchDispatchMode):
+@dataclass
+class _Call:
+    """A module that is running, and what its children did so far."""
+
+    module: nn.Module
+    flops_before: int
+    bytes_before: int
+    flops_of_children: int = 0
+    bytes_of_children: int = 0
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Sees every operator of a step: adds FLOPs and bytes, and books them on the module that is running."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, model: nn.Module, *, batch_size: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lookup_bytes = 0
         self.layers: list[Layer] = []
         self.not_counted: dict[str, dict[str, float]] = {}
+        self._batch_size = batch_size
         self._counter = FlopCounterMode(display=False, custom_mapping=_RULES)
-        self._names = {module: name for name, module in model.named_modules()}
-        self._running: list[tuple[nn.Module, int, int]] = []  # module, FLOPs and bytes not its own so far
-        self._exit = ExitStack()
+        self._names = {module: name or type(module).__name__ for name, module in model.named_modules()}
+        self._calls: list[_Call] = []
 
     @property
     def flops(self) -> int:
         """Counted so far."""
         return self._counter.get_total_flops()
 
-    def __enter__(self) -> Self:
-        self._exit.enter_context(self._counter)
-        for module in self._names:
-            for hook in (module.register_forward_pre_hook(self._begin), module.register_forward_hook(self._end)):
-                self._exit.callback(hook.remove)
-        super().__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self._exit.close()
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Counts what runs in the block."""
+        with ExitStack() as stack:
+            stack.enter_context(self._counter)
+            for module in self._names:
+                stack.callback(module.register_forward_pre_hook(self._begin).remove)
+                stack.callback(module.register_forward_hook(self._end).remove)
+            stack.enter_context(self)
+            yield
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -223,36 +218,73 @@ class _Watch(TorchDispatchMode):
         return out
 
     def _name(self, operator: str, out: Any) -> None:
-        """Remember an operator without a rule under the kind of module that runs it; backward ones run in none."""
-        if not self._running or isinstance(self._running[-1][0], _RULED):
+        """Remember an operator without a rule under the class of the module that runs it (backward: none does)."""
+        if not self._calls or isinstance(self._calls[-1].module, _RULED):
             return
-        outputs = [tensor for tensor in (out if isinstance(out, tuple | list) else [out]) if torch.is_tensor(tensor)]
-        ops = self.not_counted.setdefault(type(self._running[-1][0]).__name__, {})
-        ops[operator] = ops.get(operator, 0) + (outputs[0].numel() if outputs else 0)
+        first = out[0] if isinstance(out, tuple | list) else out
+        n_numbers = first.numel() if isinstance(first, torch.Tensor) else 0
+        operators = self.not_counted.setdefault(type(self._calls[-1].module).__name__, {})
+        operators[operator] = operators.get(operator, 0.0) + n_numbers / self._batch_size
 
-    def _begin(self, module: nn.Module, inputs: Any) -> None:
-        self._running.append((module, self.flops, self.lookup_bytes))
+    def _begin(self, module: nn.Module, _inputs: Any) -> None:
+        self._calls.append(_Call(module, self.flops, self.lookup_bytes))
 
-    def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        _, flops, lookup_bytes = self._running.pop()
-        own_flops, own_bytes = self.flops - flops, self.lookup_bytes - lookup_bytes
-        if self._running:  # what a child did is not its parent's own
-            parent, parent_flops, parent_bytes = self._running[-1]
-            self._running[-1] = (parent, parent_flops + own_flops, parent_bytes + own_bytes)
-        nested_flops = own_flops  # the parent's marks were moved on by the children's already
-        if nested_flops or own_bytes:
-            self.layers.append(_layer(module, self._names[module], nested_flops, inputs, output))
+    def _end(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+        call = self._calls.pop()
+        flops, lookup_bytes = self.flops - call.flops_before, self.lookup_bytes - call.bytes_before
+        if self._calls:
+            self._calls[-1].flops_of_children += flops
+            self._calls[-1].bytes_of_children += lookup_bytes
+        own_flops = flops - call.flops_of_children
+        if own_flops or lookup_bytes > call.bytes_of_children:
+            self.layers.append(self._layer(module, own_flops, output))
+
+    def _layer(self, module: nn.Module, flops: int, output: Any) -> Layer:
+        is_own = isinstance(module, _RULED) or not any(True for _ in module.children())
+        values = output
+        while isinstance(values, tuple):  # a recurrent module's output and states, or a packed sequence
+            values = values[0]
+        return Layer(
+            name=self._names[module],
+            kind=type(module).__name__ if is_own else FUNCTIONAL,
+            forward_flops=flops / self._batch_size,
+            n_outputs=values.numel() / self._batch_size,
+            n_parameters=sum(p.numel() for p in module.parameters(recurse=is_own) if p.requires_grad),
+            n_steps=_n_steps(module, output),
+        )
 
 
-def _layer(module: nn.Module, name: str, flops: int, inputs: Any, output: Any) -> Layer:
-    is_leaf = isinstance(module, _RULED) or not any(True for _ in module.children())
-    values = output[0] if isinstance(output, tuple) else output
-    n = len(inputs[0])
-    return Layer(
-        name=name,
-        kind=type(module).__name__ if is_leaf else FUNCTIONAL,
-        forward_flops=flops / n,
-        n_outputs=values.numel() / n,
-        n_parameters=sum(p.numel() for p in module.parameters(recurse=not is_leaf and False) if p.requires_grad),
-        n_steps=_n_steps(module, inputs[0]),
-    )
+def _n_steps(module: nn.Module, output: Any) -> int:
+    """Time steps one after the other: those of the sequence, for every layer and direction."""
+    if isinstance(module, nn.RNNCellBase):
+        return 1
+    if not isinstance(module, nn.RNNBase):
+        return 0
+    states = output[0]
+    if isinstance(states, PackedSequence):
+        length = len(states.batch_sizes)
+    else:
+        length = states.shape[1 if module.batch_first and states.dim() == 3 else 0]
+    return int(length) * module.num_layers * (2 if module.bidirectional else 1)
+
+
+def _recurrent_flops(x: Sequence[int], w_ih: Sequence[int], w_hh: Sequence[int], *_: Any, **__: Any) -> int:
+    """One recurrent layer in one direction over ``x`` [length, n, in]: 2 · gates · h · (in + h) a step and sequence.
+
+    The weights [gates · h, in] and [gates · h, h] tell the gates: 4 in an LSTM, 3 in a GRU, 1 in a plain RNN.
+    """
+    return 2 * math.prod(x[:2]) * (math.prod(w_ih) + math.prod(w_hh))
+
+
+def _recurrent_backward_flops(x: Sequence[int], w_ih: Sequence[int], w_hh: Sequence[int], *_: Any, **__: Any) -> int:
+    """Twice the forward pass: gradients of the weights, and of inputs and states."""
+    return 2 * _recurrent_flops(x, w_ih, w_hh)
+
+
+# The fused layer that an LSTM is on a CPU. Other recurrent modules, and an LSTM where the fused layer is missing,
+# fall apart into matrix products, which torch counts itself.
+_RULES = {
+    _aten.mkldnn_rnn_layer: _recurrent_flops,
+    _aten.mkldnn_rnn_layer_backward: _recurrent_backward_flops,
+}
+_LOOKUPS = (_aten.embedding, _aten._embedding_bag, _aten._embedding_bag_forward_only)

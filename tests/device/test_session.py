@@ -292,7 +292,8 @@ def test_nothing_is_booked_twice_or_lost(mode: str, data: st.DataObject) -> None
     assert (booked.upload_bytes[whole] == scene.work.upload_bytes).all()
     assert booked.compute_s[whole] == pytest.approx(rows["train_s"][whole], abs=1e-6)
     assert booked.compute_j == pytest.approx(3.0 * booked.compute_s)
-    assert booked.radio_j == pytest.approx(0.5 * booked.download_s + 1.25 * booked.upload_s)
+    assert booked.download_j == pytest.approx(0.5 * booked.download_s)
+    assert booked.upload_j == pytest.approx(1.25 * booked.upload_s)
 
 
 # ---------------------------------------------------------------------------------------- golden trips
@@ -417,7 +418,8 @@ def test_cut_phases_are_booked_in_part(
     names = ("download_s", "compute_s", "upload_s", "download_bytes", "upload_bytes")
     assert [booked[name] for name in names] == pytest.approx(list(wanted), abs=1e-6)
     assert booked["compute_j"] == pytest.approx(3.0 * wanted[1])
-    assert booked["radio_j"] == pytest.approx(0.5 * wanted[0] + 1.25 * wanted[2])
+    assert booked["download_j"] == pytest.approx(0.5 * wanted[0])
+    assert booked["upload_j"] == pytest.approx(1.25 * wanted[2])
 
 
 def test_a_session_that_is_told_before_its_upload_sends_nothing() -> None:

@@ -135,7 +135,7 @@ def test_one_rule_has_no_joint_and_none_left_has_no_sessions() -> None:
 def test_a_relative_set_marks_its_hours_unknown() -> None:
     table = stats.criteria_table(two_phones(is_local=False), [Rule.parse("charging")], unknown="ineligible")
     assert table["rules"][0]["by_hour"] is None
-    assert "unknown: the clock of this set is relative" in text_of(render_criteria(table))
+    assert "unknown: the set has relative clocks" in text_of(render_criteria(table))
 
 
 def test_overview_of_hand_made_phones() -> None:

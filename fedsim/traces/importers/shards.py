@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
@@ -185,9 +184,11 @@ def _add_up(counted: Sequence[Mapping[str, Any]]) -> Totals:
 
 def _sorted(rows: pa.Table) -> pa.Table:
     """By device and instant; rows of one instant keep the order of the source."""
-    place = pa.array(np.arange(rows.num_rows))
-    keys = [("device", "ascending"), ("at_ms", "ascending"), ("place", "ascending")]
-    return rows.take(pc.sort_indices(rows.append_column("place", place), sort_keys=keys))
+    encoded = rows.column("device").combine_chunks().dictionary_encode()
+    names = encoded.dictionary.to_numpy(zero_copy_only=False)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[np.argsort(names)] = np.arange(len(names))
+    return rows.take(np.lexsort((rows.column("at_ms").to_numpy(), rank[encoded.indices.to_numpy()])))
 
 
 def _join(parts: Sequence[Path], dst: Path, provenance: dict[str, Any]) -> None:

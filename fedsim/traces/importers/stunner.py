@@ -105,7 +105,9 @@ def _trace_set(lines: list[tuple[list[str], str]], midnight_ms: int, counts: Cou
     counts["n_lines"] += len(lines)
     counts["n_lines_without_whole_days"] += int(np.count_nonzero(np.isnan(value)))
     return TraceSet(
-        device_id=np.array([_name(words[0], start) for (words, _), (_, start, _) in zip(lines, heads, strict=True)], object),
+        device_id=np.array(
+            [_name(words[0], start) for (words, _), (_, start, _) in zip(lines, heads, strict=True)], object
+        ),
         start_ms=start_ms + zone_ms - midnight_ms,
         period_ms=period_ms,
         is_local=np.ones(len(lines), dtype=bool),
