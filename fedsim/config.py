@@ -14,22 +14,28 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import hydra.utils
+import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedsim.data.clients import ClientData
+from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device, Work
 from fedsim.errors import InputError
 from fedsim.files import shipped
+from fedsim.fleet.admission import Gate, Requirement, Rollout
 from fedsim.fleet.fleet import Fleet, Region
+from fedsim.fleet.hardware import Hardware, Match
 from fedsim.server.job import Evaluation, Stop
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import TraceSet
+from fedsim.traces.merge import merge
 from fedsim.traces.rule import Rule
 from fedsim.training.local import LocalSgd
 from fedsim.training.trainer import NullTrainer, Trainer
+from fedsim.units import DAY_S, FloatArray
 
 _TRAINERS = {"cohort": "fedsim.training.cohort.CohortTrainer", "loop": "fedsim.training.loop.LoopTrainer"}
 
@@ -125,22 +131,66 @@ def _part(values: dict[str, Any], name: str) -> dict[str, Any]:
     return part
 
 
-def build_fleet(values: dict[str, Any], traces: TraceSet, seed: int) -> Fleet:
+def load_traces(values: dict[str, Any]) -> tuple[TraceSet, FloatArray | None]:
+    """The trace set, or a mixture of sets given as folder → share, and the weights of its traces."""
+    mixture = values.get("mixture")
+    if not mixture:
+        return TraceSet.load(values["folder"]), None
+    if not _fits(mixture, Mapping[str, float]):
+        raise InputError("traces.mixture must give a share for each folder", value=mixture)
+    sets = [TraceSet.load(folder) for folder in mixture]
+    weights = [np.full(s.n, share / s.n) for s, share in zip(sets, mixture.values(), strict=True)]
+    return merge(sets), np.concatenate(weights)
+
+
+def build_fleet(values: dict[str, Any], traces: TraceSet, weight: FloatArray | None, seed: int) -> Fleet:
     """The fleet over a trace set; regions without a share are left out."""
     regions = {
         name: build(region, f"fleet.regions.{name}", target=Region) for name, region in _part(values, "regions").items()
     }
     regions = {name: region for name, region in regions.items() if region.share != 0}
-    return typing.cast(Fleet, build(values, "fleet", target=Fleet, traces=traces, seed=seed, regions=regions))
+    return typing.cast(
+        Fleet, build(values, "fleet", target=Fleet, traces=traces, seed=seed, regions=regions, trace_weight=weight)
+    )
 
 
-def build_device(values: dict[str, Any], seed: int) -> Device:
+def build_hardware(values: dict[str, Any], fleet: Fleet) -> Hardware | None:
+    """The fleet's hardware table, None if it has none; ``trace_set`` stands for the table of the trace set."""
+    if values["table"] is None:
+        return None
+    table = fleet.traces.hardware if values["table"] == "trace_set" else values["table"]
+    if table is None:
+        raise InputError("fleet.hardware.table: the trace set has no hardware table", value="trace_set")
+    return typing.cast(Hardware, build({"match": values["match"]}, "fleet.hardware", target=_hardware(fleet, table)))
+
+
+def _hardware(fleet: Fleet, table: Any) -> Callable[..., Hardware]:
+    def named(*, match: Match) -> Hardware:
+        return Hardware(fleet, table, match=match)
+
+    return named
+
+
+def build_gates(
+    requires: str | None, rollout: dict[str, Any] | None, hardware: Hardware | None, seed: int
+) -> list[Gate]:
+    """What devices must be besides eligible."""
+    gates: list[Gate] = []
+    if requires is not None:
+        if hardware is None:
+            raise InputError("fleet.hardware.requires needs a hardware table", value=requires)
+        gates.append(Requirement(hardware, Rule.parse(requires)))
+    if rollout is not None:
+        gates.append(build(rollout, "fleet.rollout", target=Rollout, seed=seed))
+    return gates
+
+
+def build_device(values: dict[str, Any], hardware: Hardware | None, seed: int) -> Device:
     """The device model: compute, network, energy and what interrupts them."""
-    compute = _part(values, "compute")
     parts = {
-        "compute": build(compute, "device.compute", seed=seed),
+        "compute": build(_part(values, "compute"), "device.compute", seed=seed, hardware=hardware),
         "network": build(_part(values, "network"), "device.network", seed=seed),
-        "energy": build(_part(values, "energy"), "device.energy"),
+        "energy": build(_part(values, "energy"), "device.energy", hardware=hardware),
     }
     return typing.cast(Device, build(values, "device", target=Device, seed=seed, **parts))
 
@@ -151,15 +201,20 @@ def _model_work(values: Mapping[str, Any], local: LocalSgd) -> Work:
     if bad:
         raise InputError("model: sizes must be numbers that are not negative", value=bad)
     n = values["n_parameters"]
+    refresh_days = values["assets_refresh_days"]
     return Work(
-        download_bytes=round(n * values["download_bytes_per_parameter"] + values["plan_bytes"]),
+        download_bytes=round(n * values["download_bytes_per_parameter"]),
+        plan_bytes=round(values["plan_bytes"]),
+        assets_bytes=round(values["assets_bytes"]),
+        assets_refresh_s=None if refresh_days is None else refresh_days * DAY_S,
+        caches_model=bool(values["caches_model"]),
         upload_bytes=round(n * values["upload_bytes_per_parameter"]),
         epochs=local.epochs,
         batch_size=local.batch_size,
     )
 
 
-_SIZES = ("n_parameters", "download_bytes_per_parameter", "upload_bytes_per_parameter", "plan_bytes")
+_SIZES = ("n_parameters", "download_bytes_per_parameter", "upload_bytes_per_parameter", "plan_bytes", "assets_bytes")
 
 
 def _module(values: dict[str, Any]) -> Any:
@@ -227,10 +282,15 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     seed = values["seed"]
     if not _fits(seed, int) or seed < 0:
         raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
-    traces = TraceSet.load(values["traces"]["folder"])
+    traces, weight = load_traces(values["traces"])
     fleet_values, server = dict(values["fleet"]), dict(values["server"])
     rule, unknown = Rule.parse(fleet_values.pop("rule")), fleet_values.pop("unknown")
-    fleet = build_fleet(fleet_values, traces, seed)
+    hardware_values, rollout = _part(fleet_values, "hardware"), fleet_values.pop("rollout")
+    fleet = build_fleet(fleet_values, traces, weight, seed)
+    hardware = build_hardware(hardware_values, fleet)
+    device_values = dict(values["device"])
+    battery = device_values.pop("battery")
+    device = build_device(device_values, hardware, seed)
     selector = build(_part(server, "selector"), "server.selector", seed=seed)
     aggregator = build(_part(server, "aggregator"), "server.aggregator", seed=seed)
     coordinator = build(server, "server", aggregator=aggregator)
@@ -240,7 +300,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         fleet=fleet,
         rule=rule,
         unknown=unknown,
-        device=build_device(dict(values["device"]), seed),
+        device=device,
         selector=selector,
         coordinator=coordinator,
         clients=data,
@@ -257,4 +317,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
         gauge_interval_s=values["gauge_interval_s"],
         seed=seed,
+        holders=build(values["holders"], "holders", clients=data, compute=device.compute, fleet=fleet, seed=seed),
+        gates=build_gates(hardware_values["requires"], rollout, hardware, seed),
+        battery=build(battery, "device.battery", target=BatteryLimits) if battery["capacity_wh"] else None,
     )

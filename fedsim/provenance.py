@@ -40,7 +40,7 @@ def commit() -> str | None:
 
 
 def describe_run(
-    *, traces: Path, trace_provenance: Any, data_sha256: str, seed: int, overrides: list[str], wall_s: float
+    *, traces: list[Path], trace_provenance: Any, data_sha256: str, seed: int, overrides: list[str], wall_s: float
 ) -> dict[str, Any]:
     """The content of ``provenance.json``."""
     return {
@@ -48,9 +48,9 @@ def describe_run(
         "python": platform.python_version(),
         "versions": package_versions(),
         "traces": {
-            "folder": str(traces),
-            "devices_sha256": sha256(traces / "devices.parquet"),
-            "events_sha256": sha256(traces / "events.parquet"),
+            "folder": ", ".join(map(str, traces)),
+            "devices_sha256": ", ".join(sha256(folder / "devices.parquet") for folder in traces),
+            "events_sha256": ", ".join(sha256(folder / "events.parquet") for folder in traces),
             "provenance": trace_provenance,
         },
         "data_sha256": data_sha256,

@@ -32,7 +32,7 @@ def run(config: DictConfig) -> float:
     with shown() as on_progress:
         result = simulation.run(folder, on_progress=on_progress, central_metrics=central)
     provenance = describe_run(
-        traces=Path(values["traces"]["folder"]),
+        traces=[Path(folder) for folder in values["traces"]["mixture"] or [values["traces"]["folder"]]],
         trace_provenance=simulation.fleet.traces.provenance,
         data_sha256=simulation.clients.sha256(),
         seed=simulation.seed,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from fedsim import rng
 from fedsim.errors import InputError
-from fedsim.files import read_table
-from fedsim.schema import HARDWARE
+from fedsim.fleet.hardware import Hardware
 from fedsim.units import FloatArray, IntArray
 
 BACKWARD_FACTOR = 3.0  # forward + backward pass in units of one inference; FedScale, Lai et al. 2022
@@ -23,6 +21,10 @@ class Compute(Protocol):
 
     def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         """Seconds of device ``ids`` in its session number ``k``: ``n_samples`` seen in ``n_steps`` steps."""
+        ...
+
+    def slowness(self, ids: IntArray) -> FloatArray:
+        """Standard normal rank of each device's slowness in the fleet, for coupling it with data."""
         ...
 
 
@@ -82,15 +84,19 @@ class LognormalCompute(_InferenceCompute):
         """Seconds for one inference of the benchmark's model on each device."""
         return rng.lognormal(self.seed, "compute/device", ids, median=self.median_s, sigma=self.sigma)
 
+    def slowness(self, ids: IntArray) -> FloatArray:
+        """Standard normal rank of each device's latency, ``float64[n]``."""
+        return rng.normal(self.seed, "compute/device", ids)
 
-class TableCompute(_InferenceCompute):
-    """Inference latency from a measured table: a device's row is drawn by the rows' weights."""
+
+class HardwareCompute(_InferenceCompute):
+    """Inference latency of the device's row in the fleet's hardware table."""
 
     def __init__(
         self,
         *,
         seed: int,
-        table: Path | str | pa.Table,
+        hardware: Hardware | None,
         fixed_s_per_step: float = 0.0,
         session_sigma: float = 0.0,
         relative_cost: float = 1.0,
@@ -98,30 +104,29 @@ class TableCompute(_InferenceCompute):
         super().__init__(
             seed=seed, fixed_s_per_step=fixed_s_per_step, session_sigma=session_sigma, relative_cost=relative_cost
         )
-        rows = table if isinstance(table, pa.Table) else read_table(table, HARDWARE)
-        where = "hardware table" if isinstance(table, pa.Table) else table
-        total = np.cumsum(_checked(rows, "weight", where))
-        if not total.size or total[-1] == 0:
-            raise InputError("no row has a weight", where=where)
-        self._edges = total[:-1] / total[-1]
-        self._inference_s: FloatArray = _checked(rows, "inference_ms_per_sample", where) / 1000
-
-    def row_of(self, ids: IntArray) -> IntArray:
-        """The table row of each device."""
-        return np.searchsorted(self._edges, rng.uniform(self.seed, "hardware", ids), side="right")
+        if hardware is None:
+            raise InputError("device/compute=hardware needs a hardware table", value="fleet/hardware=none")
+        self._hardware = hardware
+        self._slowness = _normal_ranks(hardware.inference_s, hardware.share_of_rows())
 
     def inference_s(self, ids: IntArray) -> FloatArray:
         """Seconds for one inference of the benchmark's model on each device."""
-        seconds: FloatArray = self._inference_s[self.row_of(ids)]
+        seconds: FloatArray = self._hardware.inference_s[self._hardware.row_of(ids)]
         return seconds
 
+    def slowness(self, ids: IntArray) -> FloatArray:
+        """Standard normal rank of each device's latency; phones of one row share theirs."""
+        z: FloatArray = self._slowness[self._hardware.row_of(ids)]
+        return z
 
-def _checked(rows: pa.Table, name: str, where: Path | str) -> FloatArray:
-    values: FloatArray = rows.column(name).to_numpy()
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
-    if bad.size:
-        raise InputError(f"{name} is outside its range at row {bad[0]}", value=values[bad[0]].item(), where=where)
-    return values
+
+def _normal_ranks(values: FloatArray, share: FloatArray) -> FloatArray:
+    """Normal scores of values that occur with the given shares: Φ⁻¹ of the middle of each one's rank."""
+    order = np.argsort(values, kind="stable")
+    middle = np.cumsum(share[order]) - share[order] / 2
+    scores = np.empty(len(values))
+    scores[order] = [NormalDist().inv_cdf(min(max(p, 1e-9), 1 - 1e-9)) for p in middle / share.sum()]
+    return scores
 
 
 class FixedCompute:
@@ -135,3 +140,7 @@ class FixedCompute:
     def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         """The configured seconds, whatever the work."""
         return np.full(len(ids), self.seconds)
+
+    def slowness(self, ids: IntArray) -> FloatArray:
+        """Not defined where all phones are alike."""
+        raise InputError("device/compute=fixed knows no slow phones to couple data with")

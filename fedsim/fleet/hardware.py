@@ -33,9 +33,11 @@ class Hardware:
         rows = table if isinstance(table, pa.Table) else read_table(table, HARDWARE)
         if match not in ("share", "trace_model"):
             raise InputError("fleet.hardware.match is unknown", value=match, allowed="share, trace_model")
-        self.weight: FloatArray = rows.column("weight").to_numpy().astype(np.float64)
-        if not len(self.weight) or (self.weight < 0).any() or self.weight.sum() <= 0:
-            raise InputError("weights of the hardware table must be positive", where=table)
+        where = "hardware table" if isinstance(table, pa.Table) else table
+        self.weight = _checked(rows, "weight", where)
+        if not self.weight.sum() > 0:
+            raise InputError("no row has a weight", where=where)
+        self.inference_s = _checked(rows, "inference_ms_per_sample", where) / 1000
         self.rows, self._fleet = rows, fleet
         self._edges: FloatArray = np.cumsum(self.weight)[:-1] / self.weight.sum()
         self._row_of_trace = self._matched() if match == "trace_model" else np.full(fleet.traces.n, -1)
@@ -81,3 +83,11 @@ class Hardware:
 
         is_met: BoolArray = requirement.truth(truth, len(self.weight)) == TRUE
         return is_met
+
+
+def _checked(rows: pa.Table, name: str, where: Path | str) -> FloatArray:
+    values: FloatArray = rows.column(name).to_numpy()
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if bad.size:
+        raise InputError(f"{name} is outside its range at row {bad[0]}", value=values[bad[0]].item(), where=where)
+    return values

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def time_batch(job: Job, batch_size: int) -> list[dict[str, Any]]:
     x = example_batch(model, shape=job.shape, dtype=job.dtype, batch_size=batch_size)
     rows: list[dict[str, Any]] = []
     for kind, step in (("inference", _inference), ("train_step", _train_step)):
-        times = _timed(lambda step=step: step(model, x, job.loss), job.schedule)  # type: ignore[misc]
+        times = _timed(partial(step, model, x, job.loss), job.schedule)
         peak_bytes = _memory_bytes("VmHWM")
         told = {
             "kind": kind,

@@ -10,10 +10,13 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from fedsim.device.compute import FixedCompute, LognormalCompute, TableCompute
+from fedsim.device.compute import FixedCompute, HardwareCompute, LognormalCompute
 from fedsim.errors import InputError
 from fedsim.files import write_table
+from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.hardware import Hardware
 from fedsim.schema import HARDWARE
+from fedsim.traces.canonical import Events, TraceSet
 
 N = 60_000
 IDS = np.arange(N)
@@ -34,6 +37,11 @@ def hardware(weights: Sequence[float], latencies_ms: Sequence[float]) -> pa.Tabl
     known: dict[str, Any] = {"weight": weights, "inference_ms_per_sample": latencies_ms}
     columns = {c.name: pa.array(known.get(c.name, [None] * n), c.type) for c in HARDWARE.columns}
     return pa.table(columns)
+
+
+def table_compute(*, seed: int, table: pa.Table | Path, **values: float) -> HardwareCompute:
+    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=86_400)
+    return HardwareCompute(seed=seed, hardware=Hardware(Fleet(traces, n_devices=10, seed=seed), table), **values)
 
 
 def train_s(compute: Any, n_samples: int, n_steps: int, ids: list[int] | None = None, k: int = 0) -> list[float]:
@@ -66,7 +74,7 @@ def test_relative_cost_scales_the_samples_and_not_the_steps() -> None:
 
 
 def test_table_rows_are_milliseconds_per_inference() -> None:
-    compute = TableCompute(seed=1, table=hardware([1.0], [50.0]), fixed_s_per_step=0.1, relative_cost=2.0)
+    compute = table_compute(seed=1, table=hardware([1.0], [50.0]), fixed_s_per_step=0.1, relative_cost=2.0)
     assert train_s(compute, 100, 4) == pytest.approx([3 * 0.05 * 2 * 100 + 0.4])
 
 
@@ -107,7 +115,7 @@ def test_sessions_spread_around_the_device_s_own_time(sigma: float) -> None:
 
 def test_table_rows_are_drawn_by_their_weights() -> None:
     weights = [3.0, 0.0, 1.0, 5.0, 0.5]
-    rows = TableCompute(seed=2, table=hardware(weights, [10.0, 20.0, 30.0, 40.0, 50.0])).row_of(IDS)
+    rows = table_compute(seed=2, table=hardware(weights, [10.0, 20.0, 30.0, 40.0, 50.0]))._hardware.row_of(IDS)
     counts = np.bincount(rows, minlength=5)
     assert counts[1] == 0
     some = [0, 2, 3, 4]
@@ -117,25 +125,25 @@ def test_table_rows_are_drawn_by_their_weights() -> None:
 
 def test_weights_are_relative() -> None:
     latencies = [10.0, 20.0, 30.0]
-    one, many = (TableCompute(seed=2, table=hardware(w, latencies)) for w in ([1.0, 2.0, 1.0], [250.0, 500.0, 250.0]))
-    assert (one.row_of(IDS) == many.row_of(IDS)).all()
-    assert (one.inference_s(IDS) == (one.row_of(IDS) + 1) / 100).all()
+    one, many = (table_compute(seed=2, table=hardware(w, latencies)) for w in ([1.0, 2.0, 1.0], [250.0, 500.0, 250.0]))
+    assert (one._hardware.row_of(IDS) == many._hardware.row_of(IDS)).all()
+    assert (one.inference_s(IDS) == (one._hardware.row_of(IDS) + 1) / 100).all()
 
 
 def test_a_row_depends_on_seed_and_id_alone() -> None:
     table = hardware([1.0] * 50, [float(i) for i in range(50)])
-    compute = TableCompute(seed=2, table=table)
-    rows = compute.row_of(IDS[:100])
+    compute = table_compute(seed=2, table=table)
+    rows = compute._hardware.row_of(IDS[:100])
     order = np.random.default_rng(0).permutation(100)
-    assert (compute.row_of(order) == rows[order]).all()
-    assert (TableCompute(seed=3, table=table).row_of(IDS[:100]) != rows).mean() > 0.9
+    assert (compute._hardware.row_of(order) == rows[order]).all()
+    assert (table_compute(seed=3, table=table)._hardware.row_of(IDS[:100]) != rows).mean() > 0.9
 
 
 def test_a_table_is_read_from_its_file(tmp_path: Path) -> None:
     write_table(tmp_path / "hardware.parquet", hardware([1.0], [50.0]), HARDWARE)
-    assert train_s(TableCompute(seed=1, table=tmp_path / "hardware.parquet"), 10, 1) == pytest.approx([1.5])
+    assert train_s(table_compute(seed=1, table=tmp_path / "hardware.parquet"), 10, 1) == pytest.approx([1.5])
     with pytest.raises(InputError, match="'hardware' not found"):
-        TableCompute(seed=1, table=tmp_path / "absent.parquet")
+        table_compute(seed=1, table=tmp_path / "absent.parquet")
 
 
 # ---------------------------------------------------------------------------------------------- bad input
@@ -155,7 +163,7 @@ def test_a_table_is_read_from_its_file(tmp_path: Path) -> None:
 )
 def test_a_bad_table_is_refused(weights: list[float], latencies: list[float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        TableCompute(seed=1, table=hardware(weights, latencies))
+        table_compute(seed=1, table=hardware(weights, latencies))
 
 
 @pytest.mark.parametrize("name", ["median_inference_ms", "sigma", "fixed_s_per_step", "session_sigma", "relative_cost"])

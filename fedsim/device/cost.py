@@ -1,0 +1,263 @@
+"""What a task costs on every kind of phone: seconds, memory, bytes, joules, battery, and whether that is allowed.
+
+Numbers in, a table out. What the model computes is counted elsewhere (:mod:`fedsim.training.flops`), how fast a
+phone computes it is said by a law (:mod:`fedsim.device.laws`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy.special import ndtri
+
+from fedsim.device.energy import Energy
+from fedsim.errors import InputError
+from fedsim.schema import Column, Table
+from fedsim.units import HOUR_S, BoolArray, FloatArray
+
+_GB = 1e9
+_F64, _I64, _STR = pa.float64(), pa.int64(), pa.string()
+
+VERDICTS = ("yes", "no", "unknown")
+LIMITS = ("ram", "time", "battery")
+DEVICE_COSTS = Table(
+    "device costs",
+    "one participation per device class, the first of a phone (assets are downloaded with it)",
+    (
+        Column("model", _STR, "device class", True),
+        Column("share", _F64, "share of the population"),
+        Column("inference_ms_per_sample", _F64, "inference latency of the benchmark model", True),
+        Column("latency_source", _STR, "how the latency is known", True),
+        Column("ram_gb", _F64, "memory", True),
+        Column("n_examples", _I64, "examples of one local epoch"),
+        Column("epoch_flops", _F64, "forward and backward FLOPs of one local epoch"),
+        Column("epoch_s", _F64, "duration of one local epoch", True),
+        Column("train_s", _F64, "duration of local training", True),
+        Column("download_s", _F64, "duration of the download of model, plan and shipped features"),
+        Column("assets_s", _F64, "duration of the download of assets"),
+        Column("upload_s", _F64, "duration of the upload"),
+        Column("session_s", _F64, "duration of all of these and of connecting", True),
+        Column("memory_bytes", _I64, "peak memory"),
+        Column("ram_fraction", _F64, "peak memory ÷ memory", True),
+        Column("download_bytes", _I64, "model, plan and shipped features"),
+        Column("assets_bytes", _I64, "static assets, downloaded once"),
+        Column("upload_bytes", _I64, "the update"),
+        Column("storage_bytes", _I64, "model, assets and examples on the phone"),
+        Column("compute_j", _F64, "energy of training", True),
+        Column("radio_j", _F64, "energy of the transfers"),
+        Column("battery_percent", _F64, "share of a full battery", True),
+        Column("is_feasible", _STR, "yes, no, or unknown: what is known is allowed"),
+        Column("exceeds", _STR, "limits that are exceeded, of " + " ".join(LIMITS)),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """One layer of the model that is trained. FLOPs (forward) and outputs are per example.
+
+    ``kind`` is the class of the module. ``n_steps`` are time steps one after the other, 0 if there are none.
+    """
+
+    kind: str
+    forward_flops: float
+    n_outputs: float
+    n_parameters: int
+    n_steps: int
+
+
+@dataclass(frozen=True)
+class TaskWork:
+    """What one participation computes, moves and keeps; FLOPs and ``lookup_bytes`` are per example.
+
+    ``model`` is the model's name in a table of profiles. ``memory_bytes`` is the peak of training.
+    """
+
+    model: str
+    n_examples: int
+    epochs: int
+    batch_size: int
+    forward_flops: float
+    training_flops: float
+    lookup_bytes: float
+    trained_bytes: int
+    layers: Sequence[LayerWork]
+    memory_bytes: int
+    download_bytes: int
+    upload_bytes: int
+    assets_bytes: int
+    storage_bytes: int
+
+    @property
+    def n_visits(self) -> int:
+        """Examples seen, an example once per epoch."""
+        return self.n_examples * self.epochs
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps: epochs × ⌈examples ÷ batch size⌉."""
+        return self.epochs * -(-self.n_examples // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Phones:
+    """Device classes as columns of length n; NaN (or None) where a figure is unknown. Shares add up to 1."""
+
+    model: npt.NDArray[np.object_]
+    share: FloatArray
+    inference_ms: FloatArray
+    ram_gb: FloatArray
+    bytes_per_s: FloatArray
+    latency_source: npt.NDArray[np.object_]
+
+    @classmethod
+    def of(cls, hardware: pa.Table) -> Phones:
+        """The rows of a table of :data:`fedsim.schema.HARDWARE` that anyone has."""
+        rows = hardware.filter(np.asarray(hardware.column("weight")) > 0)
+        weight = _floats(rows, "weight")
+        return cls(
+            model=_objects(rows, "model"),
+            share=weight / weight.sum(),
+            inference_ms=_floats(rows, "inference_ms_per_sample"),
+            ram_gb=_floats(rows, "ram_gb"),
+            bytes_per_s=_floats(rows, "bytes_per_s"),
+            latency_source=_objects(rows, "latency_source"),
+        )
+
+    @classmethod
+    def named(cls, names: Sequence[str], inference_ms: npt.ArrayLike) -> Phones:
+        """Classes of equal share of which nothing else is known."""
+        n = len(names)
+        unknown = np.full(n, np.nan)
+        return cls(
+            model=np.array(names, dtype=object),
+            share=np.full(n, 1 / n),
+            inference_ms=np.asarray(inference_ms, dtype=np.float64),
+            ram_gb=unknown,
+            bytes_per_s=unknown,
+            latency_source=np.full(n, None, dtype=object),
+        )
+
+    @classmethod
+    def lognormal(cls, *, median_ms: float, sigma: float, n: int) -> Phones:
+        """Classes of equal share at the middle of each n-th part of a lognormal latency; the law has no models."""
+        middles = (np.arange(n) + 0.5) / n
+        return cls.named([f"p{100 * middle:04.1f}" for middle in middles], median_ms * np.exp(sigma * ndtri(middles)))
+
+
+class CostLaw(Protocol):
+    """A law of training time."""
+
+    def train_s(self, task: TaskWork, phones: Phones) -> FloatArray:
+        """Seconds of all epochs on each class, ``float64[n]``; NaN where the law cannot tell."""
+        ...
+
+
+@dataclass(frozen=True)
+class Link:
+    """The network of a participation; a class's own ``bytes_per_s`` goes before these rates, both ways."""
+
+    down_bytes_per_s: float
+    up_bytes_per_s: float
+    connect_s: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a participation may take of a phone."""
+
+    max_ram_fraction: float
+    max_session_s: float
+    max_battery_percent: float
+
+    def __post_init__(self) -> None:
+        for name in ("max_ram_fraction", "max_session_s", "max_battery_percent"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"cost.limits.{name}", value=getattr(self, name), allowed="> 0")
+
+
+def device_costs(
+    task: TaskWork,
+    phones: Phones,
+    law: CostLaw,
+    *,
+    link: Link,
+    energy: Energy,
+    battery_capacity_wh: float,
+    limits: Limits,
+) -> pa.Table:
+    """One row per device class (:data:`DEVICE_COSTS`), from the quickest to the slowest session, unknown ones last."""
+    if not battery_capacity_wh > 0:
+        raise InputError("cost.battery_capacity_wh", value=battery_capacity_wh, allowed="> 0")
+    n = len(phones.share)
+    train_s = law.train_s(task, phones)
+    down = np.where(np.isnan(phones.bytes_per_s), link.down_bytes_per_s, phones.bytes_per_s)
+    up = np.where(np.isnan(phones.bytes_per_s), link.up_bytes_per_s, phones.bytes_per_s)
+    download_s, assets_s, upload_s = task.download_bytes / down, task.assets_bytes / down, task.upload_bytes / up
+    session_s = link.connect_s + download_s + assets_s + train_s + upload_s
+    compute_j = train_s * energy.compute_w
+    radio_j = (link.connect_s + download_s + assets_s) * energy.receive_w + upload_s * energy.send_w
+    ram_fraction = task.memory_bytes / (phones.ram_gb * _GB)
+    battery_percent = 100 * (compute_j + radio_j) / (battery_capacity_wh * HOUR_S)
+    is_feasible, exceeds = _verdicts(ram_fraction, session_s, battery_percent, limits)
+    columns: dict[str, Any] = {
+        "model": phones.model,
+        "share": phones.share,
+        "inference_ms_per_sample": phones.inference_ms,
+        "latency_source": phones.latency_source,
+        "ram_gb": phones.ram_gb,
+        "n_examples": np.full(n, task.n_examples),
+        "epoch_flops": np.full(n, task.training_flops * task.n_examples),
+        "epoch_s": train_s / task.epochs,
+        "train_s": train_s,
+        "download_s": download_s,
+        "assets_s": assets_s,
+        "upload_s": upload_s,
+        "session_s": session_s,
+        "memory_bytes": np.full(n, task.memory_bytes),
+        "ram_fraction": ram_fraction,
+        "download_bytes": np.full(n, task.download_bytes),
+        "assets_bytes": np.full(n, task.assets_bytes),
+        "upload_bytes": np.full(n, task.upload_bytes),
+        "storage_bytes": np.full(n, task.storage_bytes),
+        "compute_j": compute_j,
+        "radio_j": radio_j,
+        "battery_percent": battery_percent,
+        "is_feasible": is_feasible,
+        "exceeds": exceeds,
+    }
+    order = np.argsort(session_s, kind="stable")
+    arrays = [pa.array(columns[c.name][order], c.type, from_pandas=True) for c in DEVICE_COSTS.columns]
+    return DEVICE_COSTS.check(pa.table(arrays, names=list(columns)), where="device costs")
+
+
+def _verdicts(
+    ram_fraction: FloatArray, session_s: FloatArray, battery_percent: FloatArray, limits: Limits
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+    """Feasible or not, and the limits that are exceeded; an unknown figure exceeds nothing and assures nothing."""
+    figures = (
+        (ram_fraction, limits.max_ram_fraction),
+        (session_s, limits.max_session_s),
+        (battery_percent, limits.max_battery_percent),
+    )
+    is_over: list[BoolArray] = [figure > most for figure, most in figures]
+    is_unknown = np.any([np.isnan(figure) for figure, _ in figures], axis=0)
+    exceeds = np.full(len(session_s), "", dtype=object)
+    for name, over in zip(LIMITS, is_over, strict=True):
+        exceeds[over] = [f"{text} {name}".strip() for text in exceeds[over]]
+    verdict = np.where(np.any(is_over, axis=0), "no", np.where(is_unknown, "unknown", "yes")).astype(object)
+    return verdict, exceeds
+
+
+def _floats(table: pa.Table, name: str) -> FloatArray:
+    """A column as float64, NaN where null."""
+    return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
+
+
+def _objects(table: pa.Table, name: str) -> npt.NDArray[np.object_]:
+    return np.asarray(table.column(name).to_pylist(), dtype=object)
