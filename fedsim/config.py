@@ -44,8 +44,12 @@ OmegaConf.register_new_resolver("shipped", lambda name: str(shipped(name)), repl
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """Plain values of the shipped configuration with Hydra overrides; for code that is not Hydra's application."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
-        return plain(compose("config", overrides=list(overrides)))
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
+            config = compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(" ".join(str(error).split("\nSee https")[0].split())) from error
+    return plain(config)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def _model_work(values: Mapping[str, Any], local: LocalSgd) -> Work:
 _SIZES = ("n_parameters", "download_bytes_per_parameter", "upload_bytes_per_parameter", "plan_bytes", "assets_bytes")
 
 
-def _module(values: dict[str, Any]) -> Any:
+def build_module(values: dict[str, Any]) -> Any:
     """Any ``torch.nn.Module`` named by the configuration, nested ones included."""
     try:
         return hydra.utils.instantiate(values, _convert_="all")
@@ -239,7 +243,7 @@ def trainer_of(
         {key: value for key, value in values.items() if key not in _NOT_FOR_TRAINER},
         "training",
         target=_named(_TRAINERS[name], "training"),
-        model=lambda: _module(model["module"]),
+        model=lambda: build_module(model["module"]),
         data=data,
         local=local,
         server_optimizer=build(values["server_optimizer"], "training.server_optimizer"),

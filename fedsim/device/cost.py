@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.special import ndtri
 
-from fedsim.device.energy import Energy
 from fedsim.errors import InputError
 from fedsim.schema import Column, Table
 from fedsim.units import HOUR_S, BoolArray, FloatArray
@@ -113,6 +112,7 @@ class Phones:
     inference_ms: FloatArray
     ram_gb: FloatArray
     bytes_per_s: FloatArray
+    compute_w: FloatArray
     latency_source: npt.NDArray[np.object_]
 
     @classmethod
@@ -126,6 +126,7 @@ class Phones:
             inference_ms=_floats(rows, "inference_ms_per_sample"),
             ram_gb=_floats(rows, "ram_gb"),
             bytes_per_s=_floats(rows, "bytes_per_s"),
+            compute_w=_floats(rows, "compute_w"),
             latency_source=_objects(rows, "latency_source"),
         )
 
@@ -140,6 +141,7 @@ class Phones:
             inference_ms=np.asarray(inference_ms, dtype=np.float64),
             ram_gb=unknown,
             bytes_per_s=unknown,
+            compute_w=unknown,
             latency_source=np.full(n, None, dtype=object),
         )
 
@@ -159,12 +161,25 @@ class CostLaw(Protocol):
 
 
 @dataclass(frozen=True)
-class Link:
-    """The network of a participation; a class's own ``bytes_per_s`` goes before these rates, both ways."""
+class Conditions:
+    """What holds on every phone, unless its class has a ``bytes_per_s`` (then both ways) or ``compute_w`` of its own.
+
+    Training beyond ``thermal_after_s`` takes ``thermal_slowdown`` times as long.
+    """
 
     down_bytes_per_s: float
     up_bytes_per_s: float
     connect_s: float
+    compute_w: float
+    receive_w: float
+    send_w: float
+    battery_capacity_wh: float
+    thermal_after_s: float
+    thermal_slowdown: float
+
+    def __post_init__(self) -> None:
+        if not self.battery_capacity_wh > 0:
+            raise InputError("cost.battery_capacity_wh", value=self.battery_capacity_wh, allowed="> 0")
 
 
 @dataclass(frozen=True)
@@ -181,29 +196,20 @@ class Limits:
                 raise InputError(f"cost.limits.{name}", value=getattr(self, name), allowed="> 0")
 
 
-def device_costs(
-    task: TaskWork,
-    phones: Phones,
-    law: CostLaw,
-    *,
-    link: Link,
-    energy: Energy,
-    battery_capacity_wh: float,
-    limits: Limits,
-) -> pa.Table:
+def device_costs(task: TaskWork, phones: Phones, law: CostLaw, *, conditions: Conditions, limits: Limits) -> pa.Table:
     """One row per device class (:data:`DEVICE_COSTS`), from the quickest to the slowest session, unknown ones last."""
-    if not battery_capacity_wh > 0:
-        raise InputError("cost.battery_capacity_wh", value=battery_capacity_wh, allowed="> 0")
     n = len(phones.share)
     train_s = law.train_s(task, phones)
-    down = np.where(np.isnan(phones.bytes_per_s), link.down_bytes_per_s, phones.bytes_per_s)
-    up = np.where(np.isnan(phones.bytes_per_s), link.up_bytes_per_s, phones.bytes_per_s)
+    train_s = train_s + np.maximum(train_s - conditions.thermal_after_s, 0.0) * (conditions.thermal_slowdown - 1.0)
+    down = np.where(np.isnan(phones.bytes_per_s), conditions.down_bytes_per_s, phones.bytes_per_s)
+    up = np.where(np.isnan(phones.bytes_per_s), conditions.up_bytes_per_s, phones.bytes_per_s)
     download_s, assets_s, upload_s = task.download_bytes / down, task.assets_bytes / down, task.upload_bytes / up
-    session_s = link.connect_s + download_s + assets_s + train_s + upload_s
-    compute_j = train_s * energy.compute_w
-    radio_j = (link.connect_s + download_s + assets_s) * energy.receive_w + upload_s * energy.send_w
+    receive_s = conditions.connect_s + download_s + assets_s
+    session_s = receive_s + train_s + upload_s
+    compute_j = train_s * np.where(np.isnan(phones.compute_w), conditions.compute_w, phones.compute_w)
+    radio_j = receive_s * conditions.receive_w + upload_s * conditions.send_w
     ram_fraction = task.memory_bytes / (phones.ram_gb * _GB)
-    battery_percent = 100 * (compute_j + radio_j) / (battery_capacity_wh * HOUR_S)
+    battery_percent = 100 * (compute_j + radio_j) / (conditions.battery_capacity_wh * HOUR_S)
     is_feasible, exceeds = _verdicts(ram_fraction, session_s, battery_percent, limits)
     columns: dict[str, Any] = {
         "model": phones.model,

@@ -57,7 +57,7 @@ class SpeedCoupledHolders:
         """Client ids, ``int64[n]``."""
         own = np.sqrt(1.0 - self._correlation**2)
         z = self._correlation * self._compute.slowness(ids) + own * rng.normal(self._seed, "holders", ids)
-        rank = (_normal_cdf(z) * len(self._by_size)).astype(np.int64)
+        rank = (normal_cdf(z) * len(self._by_size)).astype(np.int64)
         clients: IntArray = self._by_size[np.minimum(rank, len(self._by_size) - 1)]
         return clients
 
@@ -86,7 +86,7 @@ class OwnDataHolders:
         return clients
 
 
-def _normal_cdf(z: FloatArray) -> FloatArray:
+def normal_cdf(z: FloatArray) -> FloatArray:
     """Φ(z) by the logistic approximation of Page (1977), error below 3e-4: ample for ranks."""
     share: FloatArray = 1.0 / (1.0 + np.exp(-1.5976 * z * (1.0 + 0.04471492 * z * z)))
     return share

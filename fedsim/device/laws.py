@@ -28,7 +28,8 @@ _UPDATE_PASSES = 3  # a step reads the gradient, reads and writes the parameter
 class InferenceLaw:
     """3 × inference latency × examples × epochs, scaled by FLOPs, and a fixed cost per step.
 
-    The convention of FedScale (Lai et al. 2022), there without a scale and a fixed cost. The scale is the task model's forward FLOPs per example ÷ ``benchmark_flops`` of the model behind the latency.
+    The convention of FedScale (Lai et al. 2022), there without a scale and a fixed cost. The scale is the task model's
+    forward FLOPs per example ÷ ``benchmark_flops`` of the model behind the latency.
     """
 
     def __init__(self, *, benchmark_flops: float, fixed_s_per_step: float) -> None:

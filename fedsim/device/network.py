@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ _MAX_NETWORK_CHANGES = 10_000  # a transfer that outlives so many changes will n
 class Network:
     """Transfer times from a median rate per network type.
 
+    Before its first byte a transfer takes ``n_round_trips`` × ``rtt_s`` of the network it begins on,
+    the download ``connect_s`` besides. On the types of ``waits_on`` (metered ones, say) bytes wait.
+
     The rate of a transfer is median(type, direction) × device level × session variation, the last
     two lognormal with median 1. Bytes flow at the rate of the network the device is on at each
     moment of its trace; on no network they wait. ``assumed_type`` is used where the trace does not
@@ -40,6 +43,9 @@ class Network:
         session_sigma: float,
         connect_s: float,
         assumed_type: str,
+        rtt_s: Mapping[str, float] | None = None,
+        n_round_trips: int = 0,
+        waits_on: Sequence[str] = (),
     ) -> None:
         if assumed_type not in NETWORKS[1:]:
             raise InputError("network.assumed_type is unknown", value=assumed_type, allowed=", ".join(NETWORKS[1:]))
@@ -47,9 +53,16 @@ class Network:
             if not value >= 0:
                 raise InputError(f"network.{name} must not be negative", value=value)
         self.seed, self.device_sigma, self.session_sigma = seed, device_sigma, session_sigma
+        unknown = set(waits_on) - set(NETWORKS[1:])
+        if unknown:
+            raise InputError("network.waits_on", value=sorted(unknown), allowed=", ".join(NETWORKS[1:]))
+        if n_round_trips < 0:
+            raise InputError("network.n_round_trips must not be negative", value=n_round_trips)
         self.connect_s, self.assumed_code = connect_s, NETWORK_CODE[assumed_type]
-        self._down = _rates(down_bytes_per_s, "down_bytes_per_s")
-        self._up = _rates(up_bytes_per_s, "up_bytes_per_s")
+        self._trips_s = n_round_trips * _rates(rtt_s, "rtt_s") if rtt_s is not None else np.zeros(len(NETWORKS))
+        is_used = np.array([kind not in waits_on for kind in NETWORKS])
+        self._down = _rates(down_bytes_per_s, "down_bytes_per_s") * is_used
+        self._up = _rates(up_bytes_per_s, "up_bytes_per_s") * is_used
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """Factor of each session on the median rates."""
@@ -61,6 +74,11 @@ class Network:
     def known(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
         """Network codes with the unknown ones replaced by the assumed type."""
         return np.where(np.isnan(codes), self.assumed_code, codes).astype(np.int8)
+
+    def _rate(self, rates: FloatArray, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
+        """Bytes per second on each network at each session's level; 0 where transfers wait."""
+        rate: FloatArray = rates[codes] * level
+        return rate
 
     def download(
         self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray
@@ -79,14 +97,17 @@ class Network:
     ) -> Transfer:
         if track is None:
             codes = np.full(len(cells), self.assumed_code, dtype=np.int8)
-            return _end_at(start, size, rates[codes] * level), codes
+            return _end_at(start + self._trips_s[codes], size, self._rate(rates, codes, level)), codes
         found, until = track.at_cells(cells, np.minimum(start, _FAR))
         codes = self.known(found)
-        rate = rates[codes] * level
+        start = start + self._trips_s[codes]
+        rate = self._rate(rates, codes, level)
         end = _end_at(start, size, rate)
         crossing = np.flatnonzero((end > until + SAME_S) & np.isfinite(start))
         if crossing.size:
-            left = np.broadcast_to(size, start.shape)[crossing] - rate[crossing] * (until[crossing] - start[crossing])
+            moved = rate[crossing] * np.maximum(until[crossing] - start[crossing], 0.0)
+            left = np.broadcast_to(size, start.shape)[crossing] - moved
+            until[crossing] = np.maximum(until[crossing], start[crossing])
             end[crossing] = self._cross(track, cells[crossing], until[crossing], left, level[crossing], rates)
         return end, codes
 
@@ -100,7 +121,7 @@ class Network:
             if not rows.size:
                 break
             codes, until = track.at_cells(cells[rows], now[rows])
-            rate = rates[self.known(codes)] * level[rows]
+            rate = self._rate(rates, self.known(codes), level[rows])
             ends = _end_at(now[rows], left[rows], rate)
             is_done = ends <= until + SAME_S
             end[rows[is_done]] = ends[is_done]

@@ -209,7 +209,7 @@ def _sharing(run: Run) -> str:
         return "Each device replays a trace of its own as it was recorded."
     per_trace = large(run.summary["n_devices"] / run.summary["n_base_traces"])
     return (
-        f"{per_trace} devices share a trace, shifted by whole days and time zones: "
+        f"{per_trace} devices share a trace, each at its own shift in time: "
         "a behaviour that no trace shows cannot occur."
     )
 

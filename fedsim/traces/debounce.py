@@ -28,7 +28,7 @@ def debounce(traces: TraceSet, *, gap_s: float, channel: str = "available") -> T
     is_behaviour = ~events.is_sentinel & (events.at_ms < traces.period_ms[of_event])  # at the very end nothing holds
     row = np.flatnonzero((events.channel == CHANNEL_CODE[channel]) & is_behaviour)
     if not row.size:
-        allowed = ", ".join(name for name in ON_OFF if name in traces.channels()) or "none"
+        allowed = ", ".join(name for name in ON_OFF if name in traces.channels() and name != channel) or "none"
         raise InputError("the trace set has no event of channel", value=channel, allowed=allowed)
     device, at_ms = of_event[row], events.at_ms[row]
     instant = _number((device[1:] != device[:-1]) | (at_ms[1:] != at_ms[:-1]))

@@ -141,13 +141,13 @@ HAND_SESSIONS = [
     session(
         session_id=0, device_id=7, assigned_at=0.0, download_end_at=600.0, train_end_at=1500.0, upload_end_at=1800.0,
         end_at=1800.0, outcome="AGGREGATED", staleness=0, weight=0.5, compute_s=900.0, download_bytes=6000,
-        upload_bytes=3000, compute_j=90.0, download_j=10.0,
+        upload_bytes=3000, compute_j=90.0, download_j=6.0, upload_j=4.0,
     ),
     # an hour across two hours, useful, stale by 1; waits 10 min for the server
     session(
         session_id=1, device_id=8, base_trace=1, assigned_at=1800.0, download_end_at=2400.0, train_end_at=4200.0,
         upload_end_at=4800.0, end_at=5400.0, outcome="AGGREGATED", staleness=1, weight=0.5, compute_s=1800.0,
-        download_bytes=6000, upload_bytes=3000, compute_j=180.0, download_j=20.0,
+        download_bytes=6000, upload_bytes=3000, compute_j=180.0, download_j=12.0, upload_j=8.0,
     ),
     # the first device again, interrupted in training, 15 min
     session(
@@ -162,7 +162,7 @@ HAND_SESSIONS = [
     # refused as stale, 60 min; nothing else in the last hour
     session(
         session_id=4, device_id=7, participation=2, assigned_at=10800.0, download_end_at=10800.0, train_end_at=10800.0,
-        upload_end_at=14400.0, end_at=14400.0, outcome="STALE", staleness=4, upload_bytes=3600, download_j=30.0,
+        upload_end_at=14400.0, end_at=14400.0, outcome="STALE", staleness=4, upload_bytes=3600, upload_j=30.0,
     ),
 ]  # fmt: skip
 HAND_STEPS = [
@@ -200,7 +200,7 @@ def hand_made(folder: Path, *, n_files: int = 1, **summary_values: Any) -> Path:
 
 def without_training(folder: Path, **summary_values: Any) -> Path:
     """The hand-made sessions of a run that trained nothing, evaluated nothing and knew no energy."""
-    free = {"compute_j": 0.0, "download_j": 0.0}
+    free = {"compute_j": 0.0, "download_j": 0.0, "upload_j": 0.0}
     sessions = table(SESSIONS, [{**row, **free} for row in HAND_SESSIONS])
     return write_run(
         folder,
@@ -308,6 +308,9 @@ def _random_sessions(
         "upload_bytes": np.rint(size * np.clip((end - train_end) / (upload_end - train_end), 0, 1)),
         "compute_j": 2.5 * np.clip(end - download_end, 0, train_end - download_end),
         "download_j": 0.8 * np.clip(end - assigned, 0, download_end - assigned),
+        "upload_j": 1.2 * np.clip(end - train_end, 0, upload_end - train_end),
+        "battery_start_percent": pa.nulls(n),
+        "battery_used_percent": pa.nulls(n),
     }
 
 

@@ -104,6 +104,7 @@ rows_of_device = st.lists(
 
 @given(st.lists(rows_of_device, min_size=1, max_size=3), st.integers(0, 30))
 def test_windows_equal_closing_gaps_one_by_one(devices: list[list[tuple[int, Any]]], gap: int) -> None:
+    devices = [*devices, [(50, 1)]]  # so that the channel is there
     logs = [Events.of([(at, "screen", value) for at, value in rows]) for rows in devices]
     traces = TraceSet.of(logs, period_s=PERIOD_S, is_local=False)
     closed = debounce(traces, gap_s=gap, channel="screen")

@@ -276,8 +276,9 @@ def test_the_terminal_shows_shares_steps_and_hours() -> None:
     assert max(map(len, shown.splitlines())) <= 80
     shown = text_of(render_criteria(table_of(three_phones(), "charging", base="screen")))
     assert "(each a spell of screen)" in shown
-    assert "     –" in shown  # nobody's screen is on in that hour
     assert "one after the other" not in shown
+    night = TraceSet.of([Events.of([(0, "screen", 1), (HOUR, "screen", 0)])], period_s=24 * HOUR)
+    assert "00–11  1.000     –     –" in text_of(render_criteria(table_of(night, "screen", base="screen")))
 
 
 def test_combinations_stand_in_for_all_together() -> None:
