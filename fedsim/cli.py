@@ -1,4 +1,4 @@
-"""The command ``fedsim``: run, traces, report, tables, bench, completion.
+"""The command ``fedsim``: run, traces, cost, report, tables, bench, completion.
 
 Modules that are slow to import are imported where a sub-command needs them (the documented lazy
 doors), so that ``fedsim --help`` answers at once.
@@ -30,8 +30,31 @@ Overrides are Hydra's: `group=option` chooses a file of configs/, `key=value` se
 Results go to runs/<date>/<time>/ (a sweep: multirun/); choose with hydra.run.dir=DIR."""
 
 
+COST_HELP = """\
+Reckon what a task costs every kind of phone: seconds, memory, bytes, joules, battery, feasible or not.
+
+  fedsim cost                                  the default task on phones of the default latency
+  fedsim cost model=cnn_digits training.local.epochs=3 --hardware traces/local/flash_tables
+  fedsim cost cost=measured --hardware TABLE   another law of training time: inference, measured, flops
+  fedsim cost model=clicks data=clicks training.loss=binary_cross_entropy features=clicks
+  fedsim cost cost.n_examples=100 cost.limits.max_session_s=600
+  fedsim cost model=cnn_digits --measure DIR   time the model on this machine, for cost.law.profiles=DIR
+
+Overrides are those of `fedsim run`; they stand before the options."""
+
+
 def _report(arguments: argparse.Namespace) -> None:
     print(door("fedsim.report.html").write_report(arguments.folder))
+
+
+def _cost(arguments: argparse.Namespace) -> None:
+    door("fedsim.cost").main(
+        arguments.overrides,
+        hardware=arguments.hardware,
+        json_file=arguments.json,
+        csv_file=arguments.csv,
+        measure_folder=arguments.measure,
+    )
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -62,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     add_traces(commands)
+    _add_cost(commands)
     report = add_command(commands, "report", "write report.html from a run's tables", _report)
     report.add_argument("folder", type=Path, metavar="RUN_DIR", help="a finished run")
     add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
@@ -82,6 +106,23 @@ def _add_run(commands: Any) -> None:
     )
     run.add_argument("overrides", nargs=argparse.REMAINDER, metavar="OVERRIDE", help="Hydra overrides and flags")
     run.set_defaults(action=_run)
+
+
+def _add_cost(commands: Any) -> None:
+    cost = commands.add_parser(
+        "cost",
+        help="what a task costs every kind of phone, and which can do it",
+        description=COST_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cost.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="Hydra overrides")
+    cost.add_argument(
+        "--hardware", type=Path, metavar="TABLE", help="hardware table: a Parquet file, or a folder of one"
+    )
+    cost.add_argument("--json", type=Path, metavar="FILE", help="also write task, summary and every class as JSON")
+    cost.add_argument("--csv", type=Path, metavar="FILE", help="also write every class as CSV")
+    cost.add_argument("--measure", type=Path, metavar="DIR", help="time the model here and write its profile instead")
+    cost.set_defaults(action=_cost)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

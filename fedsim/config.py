@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import BatteryLimits
+from fedsim.device.holders import OwnDataHolders
 from fedsim.device.session import Device, Work
 from fedsim.errors import InputError
 from fedsim.files import shipped
@@ -300,6 +301,10 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     coordinator = build(server, "server", aggregator=aggregator)
     data = build(values["data"], "data")
     local = build(values["training"]["local"], "training.local")
+    holders = build(values["holders"], "holders", clients=data, compute=device.compute, fleet=fleet, seed=seed)
+    gates = build_gates(hardware_values["requires"], rollout, hardware, seed)
+    if isinstance(holders, OwnDataHolders):
+        gates.append(holders)
     return Simulation(
         fleet=fleet,
         rule=rule,
@@ -321,7 +326,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
         gauge_interval_s=values["gauge_interval_s"],
         seed=seed,
-        holders=build(values["holders"], "holders", clients=data, compute=device.compute, fleet=fleet, seed=seed),
-        gates=build_gates(hardware_values["requires"], rollout, hardware, seed),
+        holders=holders,
+        gates=gates,
         battery=build(battery, "device.battery", target=BatteryLimits) if battery["capacity_wh"] else None,
     )

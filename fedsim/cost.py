@@ -6,114 +6,146 @@ of :mod:`fedsim.device.laws` the time. With ``--measure`` the model is timed on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
-from torch import nn
 
-from fedsim.config import build, build_module, composed
-from fedsim.cost_summary import summarise
-from fedsim.data.clients import ClientData
-from fedsim.data.features import (
-    Catalogue,
-    assets_bytes,
-    embedding_rows,
-    shipped_bytes_per_example,
-    stored_bytes_per_example,
-)
-from fedsim.device.cost import Conditions, CostLaw, LayerWork, Limits, Phones, TaskWork, device_costs
+from fedsim.config import build
+from fedsim.cost_task import Task
+from fedsim.device.cost import Conditions, CostLaw, Limits, Phones, device_costs
+from fedsim.device.cost_summary import summarise
 from fedsim.device.laws import MeasuredLaw
 from fedsim.errors import InputError
-from fedsim.files import existing, read_table, whole_file, write_json
+from fedsim.files import existing, read_table, sha256, whole_file, write_json
 from fedsim.provenance import package_versions
 from fedsim.report.costs import render_costs, render_profiles
 from fedsim.schema import HARDWARE, NETWORKS, PROFILES
 from fedsim.traces.measurements import MeasurementWriter
-from fedsim.training.flat import build_model
-from fedsim.training.flops import StepCount, count_step, example_batch
-from fedsim.training.local import LocalSgd
 from fedsim.training.measure import Schedule, cpu_name, measure
 
-_FLOAT_BYTES = 4
-_MANY_CLIENTS = 100_000
+
+def main(
+    overrides: Sequence[str],
+    *,
+    hardware: Path | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    measure_folder: Path | None,
+) -> None:
+    """Print the summary and write the files that are asked for; with ``measure_folder`` time the model instead."""
+    task = Task.compose(overrides)
+    if measure_folder is not None:
+        _measure(task, measure_folder)
+        return
+    costs, told = cost(task, hardware)
+    told["provenance"] = _provenance(overrides, hardware)
+    Console().print(render_costs(told))
+    if json_file is not None:
+        write_json(json_file, told | {"classes": costs.to_pylist()})
+    if csv_file is not None:
+        with whole_file(csv_file) as temporary:
+            pyarrow.csv.write_csv(costs, temporary)
 
 
-@dataclass(frozen=True)
-class Task:
-    """A model to be trained, what its examples look like, and how many a phone has."""
+def cost(task: Task, hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
+    """The table of :data:`fedsim.device.cost.DEVICE_COSTS` and a JSON-serialisable summary of it and of the task."""
+    law = cast(CostLaw, build(task.values["cost"]["law"], "cost.law"))
+    phones, origin = _phones(task.values, law, hardware)
+    limits = cast(Limits, build(task.values["cost"]["limits"], "cost.limits", target=Limits))
+    costs = device_costs(task.work, phones, law, conditions=_conditions(task.values), limits=limits)
+    told = {
+        "task": task.describe(),
+        "law": {name: value for name, value in task.values["cost"]["law"].items() if name != "layer_ops"},
+        "phones": origin,
+        "limits": task.values["cost"]["limits"],
+        "summary": summarise(costs),
+    }
+    return costs, told
 
-    values: Mapping[str, Any]
-    model: nn.Module
-    local: LocalSgd
-    catalogue: Catalogue
-    shape: tuple[int, ...]
-    dtype: str
-    n_examples: int
 
-    @classmethod
-    def compose(cls, overrides: Sequence[str]) -> Task:
-        """The task that the configuration with these overrides describes."""
-        values, catalogue = _with_features(overrides)
-        local = build(values["training"]["local"], "training.local")
-        model = build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"])
-        shape, dtype, n_examples = _examples(values)
-        return cls(values, model, local, catalogue, shape, dtype, n_examples)
+def _phones(values: dict[str, Any], law: CostLaw, hardware: Path | None) -> tuple[Phones, str]:
+    """The device classes and where they are from, the first of: ``--hardware``, the fleet's, the law's, the default."""
+    of_fleet, compute = values["fleet"]["hardware"]["table"], values["device"]["compute"]
+    if hardware is not None:
+        return _of_table(hardware), "the hardware table given"
+    if of_fleet is not None:
+        table = values["traces"]["folder"] if of_fleet == "trace_set" else of_fleet
+        return _of_table(Path(table)), "the fleet's hardware table"
+    if isinstance(law, MeasuredLaw):
+        return law.phones(), "the phones that were timed"
+    if "median_inference_ms" in compute:
+        n = values["cost"]["n_classes"]
+        classes = Phones.lognormal(median_ms=compute["median_inference_ms"], sigma=compute["sigma"], n=n)
+        return classes, f"{n} classes of the lognormal latency of device.compute (no hardware table given)"
+    allowed = "--hardware FILE, fleet/hardware=table or device/compute=lognormal"
+    raise InputError("no phones to reckon with: a hardware table is needed", allowed=allowed)
 
-    @property
-    def name(self) -> str:
-        """The model's class and size, under which its measured steps are found again."""
-        return f"{type(self.model).__name__}-{sum(p.numel() for p in self.model.parameters())}"
 
-    def count(self) -> StepCount:
-        """One training step, counted."""
-        batch_size = min(self.local.batch_size, self.n_examples)
-        batch = example_batch(self.model, shape=self.shape, dtype=self.dtype, batch_size=batch_size)
-        return count_step(self.model, batch, loss=self.values["training"]["loss"])
+def _of_table(path: Path) -> Phones:
+    """Device classes of a Parquet file, or of the ``hardware.parquet`` of a trace set or measurement folder."""
+    existing(path, "hardware table")
+    return Phones.of(read_table(path / "hardware.parquet" if path.is_dir() else path, HARDWARE))
 
-    def work(self, step: StepCount) -> TaskWork:
-        """What one participation computes, moves and keeps."""
-        model = self.values["model"]
-        example_bytes = stored_bytes_per_example(self.catalogue) or step.input_bytes / step.batch_size
-        shipped_bytes = shipped_bytes_per_example(self.catalogue) * self.n_examples
-        assets = assets_bytes(self.catalogue) + model["assets_bytes"]
-        return TaskWork(
-            model=self.name,
-            n_examples=self.n_examples,
-            epochs=self.local.epochs,
-            batch_size=self.local.batch_size,
-            forward_flops=step.forward_flops,
-            training_flops=step.training_flops,
-            lookup_bytes=step.lookup_bytes,
-            trained_bytes=_FLOAT_BYTES * step.n_trained,
-            layers=[LayerWork(**{k: v for k, v in asdict(layer).items() if k != "name"}) for layer in step.layers],
-            memory_bytes=sum(self.memory(step).values()),
-            download_bytes=round(
-                step.n_parameters * model["download_bytes_per_parameter"] + model["plan_bytes"] + shipped_bytes
-            ),
-            upload_bytes=round(step.n_trained * model["upload_bytes_per_parameter"]),
-            assets_bytes=round(assets),
-            storage_bytes=round(step.parameter_bytes + assets + self.n_examples * example_bytes),
+
+def _conditions(values: dict[str, Any]) -> Conditions:
+    device, assumed = values["device"], values["cost"]
+    network, kind = device["network"], assumed["network"]
+    if kind not in network["down_bytes_per_s"]:
+        raise InputError("cost.network is unknown", value=kind, allowed=", ".join(network["down_bytes_per_s"]))
+    energy = build(device["energy"], "device.energy")
+    return Conditions(
+        down_bytes_per_s=network["down_bytes_per_s"][kind],
+        up_bytes_per_s=network["up_bytes_per_s"][kind],
+        connect_s=network["connect_s"],
+        compute_w=energy.compute_w,
+        receive_w=energy.receive_w[NETWORKS.index(kind)],
+        send_w=energy.send_w[NETWORKS.index(kind)],
+        battery_capacity_wh=device["battery"]["capacity_wh"] or assumed["battery_capacity_wh"],
+        thermal_after_s=device["thermal_after_s"],
+        thermal_slowdown=device["thermal_slowdown"],
+    )
+
+
+def _provenance(overrides: Sequence[str], hardware: Path | None) -> dict[str, Any]:
+    """What the figures rest on."""
+    table = None if hardware is None else (hardware / "hardware.parquet" if hardware.is_dir() else hardware)
+    return {
+        "overrides": list(overrides),
+        "hardware_sha256": None if table is None else sha256(table),
+        "versions": package_versions(),
+    }
+
+
+def _measure(task: Task, folder: Path) -> None:
+    """Time the model here and write the folder that ``cost.law.profiles`` reads."""
+    schedule = cast(Schedule, build(task.values["cost"]["measure"], "cost.measure", target=Schedule))
+    with MeasurementWriter(folder) as writer:
+        profiles = measure(
+            task.model,
+            op=task.name,
+            loss=task.values["training"]["loss"],
+            shape=task.shape,
+            dtype=task.dtype,
+            schedule=schedule,
         )
-
-    def memory(self, step: StepCount) -> dict[str, int]:
-        """Peak memory of training by what holds it, an estimate.
-
-        Parameters, their gradients, what the optimiser keeps, and twice the activations kept for the backward pass
-        (they and their gradients). Work space of convolutions and fragmentation are left out: against torch's own
-        allocations the sum lies between 0.6 (convolutions) and 1.6 (a large last layer) of the peak.
-        """
-        cost = self.values["cost"]
-        return {
-            "runtime": round(cost["runtime_bytes"]),
-            "parameters": step.parameter_bytes,
-            "gradients": _FLOAT_BYTES * step.n_trained,
-            "optimiser": round(_FLOAT_BYTES * step.n_trained * cost["optimizer_floats_per_parameter"]),
-            "activations": 2 * step.activation_bytes,
-            "inputs": step.input_bytes,
+        writer.add(PROFILES, profiles)
+        writer.provenance = {
+            "source": "measured by fedsim cost --measure",
+            "licence": "the user's own",
+            "importer": "fedsim cost --measure",
+            "cpu": cpu_name(),
+            "model": task.name,
+            "shape": list(task.shape),
+            "dtype": task.dtype,
+            "warm_up": schedule.warm_up,
+            "repeats": schedule.repeats,
+            "n_threads": schedule.n_threads,
+            "versions": package_versions(),
+            "transforms": ["one row per timed step"],
         }
+    Console().print(render_profiles(profiles.to_pylist()))
+    print(f"cost=measured cost.law.profiles={folder}")

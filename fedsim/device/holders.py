@@ -11,7 +11,7 @@ from fedsim.data.clients import ClientData, client_of
 from fedsim.device.compute import Compute
 from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
-from fedsim.units import FloatArray, IntArray
+from fedsim.units import BoolArray, FloatArray, IntArray
 
 _MAX_RANKED_CLIENTS = 20_000_000
 
@@ -65,8 +65,8 @@ class SpeedCoupledHolders:
 class OwnDataHolders:
     """A device holds the data of the user whose trace it follows: behaviour and data belong together.
 
-    The trace set's ``device_id`` must be the data's natural id for every client; traces without data
-    are refused.
+    The trace set's ``device_id`` is compared with the data's natural ids. It is also a gate: devices
+    whose user has no data are never assigned.
     """
 
     def __init__(self, clients: ClientData, fleet: Fleet) -> None:
@@ -75,15 +75,29 @@ class OwnDataHolders:
             raise InputError("holders: this data set has no natural ids", value=type(clients).__name__)
         client = {str(key): i for i, key in enumerate(keys)}
         found = [client.get(str(device), -1) for device in fleet.traces.device_id]
-        without = [str(d) for d, i in zip(fleet.traces.device_id, found, strict=True) if i < 0]
-        if without:
-            raise InputError("holders: a trace's device_id is no client of the data", value=without[0])
         self._client_of_trace, self._fleet = np.array(found, dtype=np.int64), fleet
+        has_data = self._client_of_trace >= 0
+        if not has_data.any():
+            raise InputError(
+                "holders: no device_id of the traces is a client of the data",
+                value=str(fleet.traces.device_id[0]),
+                allowed=f"{keys[0]}, …",
+            )
+        self._share = float(has_data.mean())
 
     def client_of(self, ids: IntArray) -> IntArray:
         """Client ids, ``int64[n]``."""
         clients: IntArray = self._client_of_trace[self._fleet.trace_of(ids)]
         return clients
+
+    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+        """Which devices' users have data."""
+        has_data: BoolArray = self._client_of_trace[self._fleet.cell_trace[cells]] >= 0
+        return has_data
+
+    def share(self, now: float) -> float:
+        """Share of the base traces whose user has data."""
+        return self._share
 
 
 def normal_cdf(z: FloatArray) -> FloatArray:

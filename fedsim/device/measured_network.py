@@ -79,7 +79,7 @@ class MeasuredNetwork(Network):
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """Normal score of each session's rate."""
-        score = np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids)
+        score: FloatArray = np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids)
         if self._share < 1:
             score += np.sqrt(1.0 - self._share) * rng.normal(self.seed, "network/session", ids, k)
         return score

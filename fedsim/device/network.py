@@ -15,7 +15,7 @@ from fedsim.traces.canonical import NETWORK_CODE
 from fedsim.units import SAME_S, FloatArray, IntArray
 
 Size = int | IntArray  # bytes, one for all or one each
-Transfer = tuple[FloatArray, npt.NDArray[np.int8]]
+Transfer = tuple[FloatArray, npt.NDArray[np.int8], FloatArray]  # end, network it began on, seconds of waiting
 
 _FAR = 1e12  # s; where the network is looked up for a transfer that never begins
 _MAX_NETWORK_CHANGES = 10_000  # a transfer that outlives so many changes will not end
@@ -83,7 +83,7 @@ class Network:
     def download(
         self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray
     ) -> Transfer:
-        """Instants at which downloads of ``size`` bytes end (inf: never), and the network they begin on."""
+        """Instants at which downloads of ``size`` bytes end (inf: never), their first network, and how long they wait."""
         return self._transfer(track, cells, start, size, level, self._down)
 
     def upload(
@@ -97,25 +97,29 @@ class Network:
     ) -> Transfer:
         if track is None:
             codes = np.full(len(cells), self.assumed_code, dtype=np.int8)
-            return _end_at(start + self._trips_s[codes], size, self._rate(rates, codes, level)), codes
+            rate = self._rate(rates, codes, level)
+            return _end_at(start + self._trips_s[codes], size, rate), codes, np.zeros(len(cells))
         found, until = track.at_cells(cells, np.minimum(start, _FAR))
         codes = self.known(found)
         start = start + self._trips_s[codes]
         rate = self._rate(rates, codes, level)
         end = _end_at(start, size, rate)
+        waited_s = np.zeros(len(cells))
         crossing = np.flatnonzero((end > until + SAME_S) & np.isfinite(start))
         if crossing.size:
-            moved = rate[crossing] * np.maximum(until[crossing] - start[crossing], 0.0)
+            first_s = np.maximum(until[crossing] - start[crossing], 0.0)
+            moved = rate[crossing] * first_s
             left = np.broadcast_to(size, start.shape)[crossing] - moved
             until[crossing] = np.maximum(until[crossing], start[crossing])
-            end[crossing] = self._cross(track, cells[crossing], until[crossing], left, level[crossing], rates)
-        return end, codes
+            end[crossing], more_s = self._cross(track, cells[crossing], until[crossing], left, level[crossing], rates)
+            waited_s[crossing] = more_s + first_s * (rate[crossing] == 0)
+        return end, codes, waited_s
 
     def _cross(
         self, track: Track, cells: IntArray, now: FloatArray, left: FloatArray, level: FloatArray, rates: FloatArray
-    ) -> FloatArray:
-        """End of transfers that outlive the network they began on: walk on from change to change."""
-        end = np.full(len(cells), np.inf)
+    ) -> tuple[FloatArray, FloatArray]:
+        """End of transfers that outlive the network they began on, and their waiting: walk on from change to change."""
+        end, waited_s = np.full(len(cells), np.inf), np.zeros(len(cells))
         rows = np.arange(len(cells))
         for _ in range(_MAX_NETWORK_CHANGES):
             if not rows.size:
@@ -126,9 +130,10 @@ class Network:
             is_done = ends <= until + SAME_S
             end[rows[is_done]] = ends[is_done]
             left[rows] -= rate * (until - now[rows])
+            waited_s[rows[~is_done]] += ((rate == 0) * (until - now[rows]))[~is_done]
             now[rows] = until
             rows = rows[~is_done]
-        return end
+        return end, waited_s
 
 
 def _end_at(start: FloatArray, size: Size | FloatArray, rate: FloatArray) -> FloatArray:

@@ -44,6 +44,8 @@ SESSION = np.dtype(
         ("end_at", np.float64),
         ("train_s", np.float64),  # seconds of training the work takes
         ("download_bytes", np.int64),  # planned
+        ("download_wait_s", np.float32),  # planned time without a usable network, at which no radio works
+        ("upload_wait_s", np.float32),
         ("battery_percent", np.float32),  # at assignment, NaN without a battery model
         ("staleness", np.int64),  # −1: not judged
         ("weight", np.float64),
@@ -182,13 +184,14 @@ class Device:
         ids, cells, k = rows["device_id"], rows["cell"], rows["participation"]
         level = self.network.level(ids, k)
         connected = rows["assigned_at"] + self.network.connect_s
-        end, rows["network"] = self.network.download(track, cells, connected, rows["download_bytes"], level)
+        size = rows["download_bytes"]
+        end, rows["network"], rows["download_wait_s"] = self.network.download(track, cells, connected, size, level)
         rows["download_end_at"] = end = self._paused(availability, cells, rows["assigned_at"], end)
         n_examples = rows["n_examples"]
         train_s = self.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples))
         rows["train_s"] = self._throttled(train_s)
         rows["train_end_at"] = start = self._paused(availability, cells, end, end + rows["train_s"])
-        end, _ = self.network.upload(track, cells, start, work.upload_bytes, level)
+        end, _, rows["upload_wait_s"] = self.network.upload(track, cells, start, work.upload_bytes, level)
         rows["upload_end_at"] = self._paused(availability, cells, start, end)
 
     def _throttled(self, train_s: FloatArray) -> FloatArray:
@@ -215,7 +218,7 @@ class Device:
         for at, cause in (
             (self._departure(rows, availability), INTERRUPTED),
             (self._crash(rows), FAILED),
-            (self._at_floor(rows, battery), FAILED),
+            (self._at_floor(rows, availability, battery), FAILED),
             (rows["assigned_at"] + self.session_timeout_s, TIMEOUT),
         ):
             is_first = at < end - SAME_S
@@ -234,7 +237,7 @@ class Device:
         departure: FloatArray = until[rows["cell"]]
         return departure
 
-    def _at_floor(self, rows: Sessions, battery: Battery | None) -> FloatArray:
+    def _at_floor(self, rows: Sessions, availability: Availability, battery: Battery | None) -> FloatArray:
         """Instant at which our own work takes the battery down to its floor (inf: it does not).
 
         Simplifications: a phone that charges at assignment does not run down, and the work itself is
@@ -253,10 +256,21 @@ class Device:
             (some["train_end_at"], some["upload_end_at"], self.energy.send_j(some["network"], one)),
         ):
             lasts_s = np.divide(left_j, watts, out=np.full(len(some), np.inf), where=watts > 0)
-            is_empty = (lasts_s < stop - start) & np.isinf(reached[draining])
-            reached[draining[is_empty]] = start[is_empty] + lasts_s[is_empty]
-            left_j = left_j - watts * np.where(np.isfinite(stop), stop - start, 0.0)
+            runs_s = self._active_s(availability, some["cell"], start, stop)
+            empty = np.flatnonzero((lasts_s < runs_s) & np.isinf(reached[draining]))
+            at = start[empty] + lasts_s[empty]
+            reached[draining[empty]] = self._paused(availability, some["cell"][empty], start[empty], at)
+            left_j = left_j - watts * np.where(np.isfinite(runs_s), runs_s, 0.0)
         return reached
+
+    def _active_s(self, availability: Availability, cells: IntArray, start: FloatArray, stop: FloatArray) -> FloatArray:
+        """Seconds of work in phases (inf: the phase never ends, 0: it never begins)."""
+        active_s = np.where(np.isfinite(start), np.inf, 0.0)
+        rows = np.flatnonzero(np.isfinite(stop))
+        is_paused = self.interruption == "pause"
+        begin, end = start[rows], stop[rows]
+        active_s[rows] = availability.open_s(cells[rows], begin, end) if is_paused else end - begin
+        return active_s
 
     def _crash(self, rows: Sessions) -> FloatArray:
         if self.crash_fraction == 0.0:
@@ -291,7 +305,8 @@ def spent(
 ) -> Spent:
     """Seconds, bytes and joules of ended sessions, phases that were cut off booked in part.
 
-    Simplification: bytes of a cut transfer are in proportion to its time.
+    Simplification: bytes of a cut transfer are in proportion to its time; the radio of a transfer that
+    had to wait for a network is taken to wait first.
     """
     end, is_paused = rows["end_at"], device.interruption == "pause"
 
@@ -312,9 +327,9 @@ def spent(
     upload_s = until_end_s(rows["train_end_at"], rows["upload_end_at"])
     down = share(rows["assigned_at"], rows["download_end_at"], download_s)
     up = share(rows["train_end_at"], rows["upload_end_at"], upload_s)
-    download_j = device.energy.receive_j(rows["network"], download_s)
+    download_j = device.energy.receive_j(rows["network"], np.maximum(download_s - rows["download_wait_s"], 0.0))
     compute_j = device.energy.compute_j(rows["device_id"], compute_s)
-    upload_j = device.energy.send_j(rows["network"], upload_s)
+    upload_j = device.energy.send_j(rows["network"], np.maximum(upload_s - rows["upload_wait_s"], 0.0))
     joules = download_j + compute_j + upload_j
     return Spent(
         download_s=download_s,

@@ -1,19 +1,35 @@
-"""Synthetic trace sets: a seeded semi-Markov model of charger, network, screen, keyguard and battery together."""
+"""Synthetic trace sets: a seeded semi-Markov model of charger, network, screen, keyguard and battery together.
+
+The parameters of the reference set stand in ``reference.json`` beside this file, each with its source.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
+from fedsim.errors import InputError
 from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet
 from fedsim.traces.parameters import CELLULAR as RADIOS
 from fedsim.traces.parameters import SynthesisParameters
-from fedsim.traces.walk import CELLULAR, CHARGING, SCREEN, WIFI, Path, Phones, walk
+from fedsim.traces.walk import CELLULAR, CHARGING, SCREEN, WIFI, Phones, Track, walk
 from fedsim.units import DAY_MS, DAY_S, BoolArray, FloatArray, IntArray
+
+REFERENCE = Path(__file__).with_name("reference.json")
+REFERENCE_SEED = 0
+
+
+def write_reference(folder: Path | str, *, n_devices: int = 200, n_days: int = 7, seed: int = REFERENCE_SEED) -> None:
+    """Write a trace set made with the reference parameters; with the defaults, the one that travels with fedsim."""
+    synthesize(SynthesisParameters.load(REFERENCE), n_devices=n_devices, n_days=n_days, seed=seed).save(folder)
 
 
 def synthesize(parameters: SynthesisParameters, *, n_devices: int, n_days: int, seed: int) -> TraceSet:
@@ -23,14 +39,18 @@ def synthesize(parameters: SynthesisParameters, *, n_devices: int, n_days: int, 
     of every channel is known, unlike in recorded logs. Simplifications: days of the week are alike, phones
     are independent of each other given the hour, hardware is independent of behaviour.
     """
+    if n_devices < 1:
+        raise InputError("n_devices", value=n_devices, allowed="at least 1")
+    if n_days < 1:
+        raise InputError("n_days", value=n_days, allowed="at least 1")
     phones = Phones.draw(parameters, np.arange(n_devices), seed)
-    path = walk(parameters, phones, end_s=float(n_days * DAY_S), seed=seed)
+    track = walk(parameters, phones, end_s=float(n_days * DAY_S), seed=seed)
     changes = [
-        _levels(path, "network", _network(parameters, phones, path, seed)),
-        _levels(path, "charging", path.has(CHARGING)),
-        _levels(path, "screen", path.has(SCREEN)),
-        _keyguard(parameters, phones, path, seed),
-        _battery(parameters, path),
+        _Changes.of("network", track.phone, track.at_s, _network(parameters, phones, track, seed)),
+        _Changes.of("charging", track.phone, track.at_s, track.has(CHARGING)),
+        _Changes.of("screen", track.phone, track.at_s, track.has(SCREEN)),
+        _keyguard(parameters, phones, track, seed),
+        _battery(parameters, track),
     ]
     phone, events = _log(changes, end_ms=n_days * DAY_MS)
     return TraceSet(
@@ -41,8 +61,22 @@ def synthesize(parameters: SynthesisParameters, *, n_devices: int, n_days: int, 
         facts=_facts(parameters, phones.ids, seed),
         offsets=np.searchsorted(phone, np.arange(n_devices + 1)).astype(np.int64),
         events=events,
-        provenance={"source": "synthetic", "seed": seed, "n_devices": n_devices, "n_days": n_days},
+        provenance=_provenance(parameters, n_devices=n_devices, n_days=n_days, seed=seed),
     )
+
+
+def _provenance(parameters: SynthesisParameters, *, n_devices: int, n_days: int, seed: int) -> dict[str, Any]:
+    """All that is needed to make the set again."""
+    text = json.dumps(parameters.as_json(), sort_keys=True)
+    return {
+        "source": "synthetic: fedsim.traces.synthesis",
+        "licence": "Apache-2.0",
+        "n_devices": n_devices,
+        "n_days": n_days,
+        "seed": seed,
+        "parameters_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "transforms": [],
+    }
 
 
 @dataclass(frozen=True)
@@ -81,35 +115,30 @@ def _log(changes: Sequence[_Changes], *, end_ms: int) -> tuple[IntArray, Events]
     )
 
 
-def _levels(path: Path, channel: str, value: npt.NDArray[np.generic]) -> _Changes:
-    """The channel's value at the first midnight and wherever it changes."""
-    return _Changes.of(channel, path.phone, path.at_s, value)
-
-
-def _number_in_phone(is_counted: BoolArray, path: Path) -> IntArray:
+def _number_in_phone(is_counted: BoolArray, track: Track) -> IntArray:
     """How many counted knots the phone has had before and at each knot."""
     total = np.cumsum(is_counted)
-    first = np.flatnonzero(path.is_first)
-    return total - (total - is_counted)[first][path.phone]
+    first = np.flatnonzero(track.is_first)
+    return total - (total - is_counted)[first][track.phone]
 
 
-def _network(parameters: SynthesisParameters, phones: Phones, path: Path, seed: int) -> IntArray:
+def _network(parameters: SynthesisParameters, phones: Phones, track: Track, seed: int) -> IntArray:
     """Network code from each knot on; the radio type is drawn anew for each cellular session."""
-    is_on = path.has(CELLULAR)
-    begins = is_on & (path.is_first | np.append(True, ~is_on[:-1]))
-    u = rng.uniform(seed, "radio", phones.ids[path.phone], _number_in_phone(begins, path))
+    is_on = track.has(CELLULAR)
+    begins = is_on & (track.is_first | np.append(True, ~is_on[:-1]))
+    u = rng.uniform(seed, "radio", phones.ids[track.phone], _number_in_phone(begins, track))
     limits = np.cumsum([parameters.cellular_fractions[name] for name in RADIOS])[:-1]
     radio = np.array([NETWORK_CODE[name] for name in RADIOS])[np.searchsorted(limits, u)]
     without_wifi = np.where(is_on, radio, NETWORK_CODE["none"])
-    return np.where(path.has(WIFI), NETWORK_CODE["wifi"], without_wifi)
+    return np.where(track.has(WIFI), NETWORK_CODE["wifi"], without_wifi)
 
 
-def _keyguard(parameters: SynthesisParameters, phones: Phones, path: Path, seed: int) -> _Changes:
+def _keyguard(parameters: SynthesisParameters, phones: Phones, track: Track, seed: int) -> _Changes:
     """The keyguard closes as the screen goes off, or is found closed as it comes back, and opens a little later.
 
     Each of the three happens by chance; a phone that begins with its screen off is locked.
     """
-    screen = _levels(path, "screen", path.has(SCREEN))
+    screen = _Changes.of("screen", track.phone, track.at_s, track.has(SCREEN))
     is_first = np.append(True, screen.phone[1:] != screen.phone[:-1])
     is_last = np.append(is_first[1:], True)
     stay_s = np.where(is_last, np.inf, np.append(screen.at_s[1:], 0.0) - screen.at_s)
@@ -131,26 +160,26 @@ def _keyguard(parameters: SynthesisParameters, phones: Phones, path: Path, seed:
     return _Changes.of("locked", phone, at_s, value)
 
 
-def _battery(parameters: SynthesisParameters, path: Path) -> _Changes:
+def _battery(parameters: SynthesisParameters, track: Track) -> _Changes:
     """The level at the first midnight, at each multiple of the step, and when the charger comes or goes."""
     step = parameters.battery_step_percent
-    before, after = path.level[:-1], path.level[1:]
+    before, after = track.level[:-1], track.level[1:]
     rises = np.floor(after / step) - np.floor(before / step)
     falls = np.ceil(before / step) - np.ceil(after / step)
-    n = np.where(path.is_first[1:], 0, np.maximum(rises, 0) + np.maximum(falls, 0)).astype(np.int64)
+    n = np.where(track.is_first[1:], 0, np.maximum(rises, 0) + np.maximum(falls, 0)).astype(np.int64)
     knot = np.repeat(np.arange(len(n)), n)
     i = np.arange(len(knot)) - np.repeat(np.cumsum(n) - n, n)
     up, down = np.floor(before[knot] / step) + 1 + i, np.ceil(before[knot] / step) - 1 - i
     crossed = np.where(rises[knot] > 0, up, down) * step
     share = (crossed - before[knot]) / (after[knot] - before[knot])
-    crossed_at_s = path.at_s[knot] + share * (path.at_s[knot + 1] - path.at_s[knot])
-    is_charging = path.has(CHARGING)
-    is_plug = path.is_first | np.append(True, is_charging[1:] != is_charging[:-1])
+    crossed_at_s = track.at_s[knot] + share * (track.at_s[knot + 1] - track.at_s[knot])
+    is_charging = track.has(CHARGING)
+    is_plug = track.is_first | np.append(True, is_charging[1:] != is_charging[:-1])
     return _Changes.of(
         "battery",
-        np.concatenate([path.phone[knot], path.phone[is_plug]]),
-        np.concatenate([crossed_at_s, path.at_s[is_plug]]),
-        np.concatenate([crossed, np.rint(path.level[is_plug])]),
+        np.concatenate([track.phone[knot], track.phone[is_plug]]),
+        np.concatenate([crossed_at_s, track.at_s[is_plug]]),
+        np.concatenate([crossed, np.rint(track.level[is_plug])]),
     )
 
 

@@ -28,6 +28,7 @@ from fedsim.units import DAY_S, HOUR_S, BoolArray, FloatArray, IntArray
 CHARGING, WIFI, CELLULAR, SCREEN = (1 << i for i in range(len(PROCESSES)))  # bits of a state
 _N_STATES = 1 << len(PROCESSES)
 _EDGES = np.array(LEVEL_EDGES)
+_FULL_PERCENT = 100.0
 _BURN_IN_S = 2 * DAY_S  # walked and thrown away: the first midnight kept finds levels and processes in step
 
 
@@ -44,18 +45,15 @@ class Phones:
     @classmethod
     def draw(cls, parameters: SynthesisParameters, ids: IntArray, seed: int) -> Phones:
         """The phones with these ids; a phone's traits depend on seed and id alone."""
-        factor = np.linalg.cholesky(np.array(parameters.trait_correlation))
-        normal = np.stack([rng.normal(seed, f"trait/{name}", ids) for name in TRAITS], axis=1)
-        # summed column by column: a matrix product may round differently with the number of rows
-        z = [sum(normal[:, j] * factor[i, j] for j in range(i + 1)) for i in range(len(TRAITS))]
-        trait = {name: np.interp(z[i], TRAIT_Z, parameters.traits[name].quantiles) for i, name in enumerate(TRAITS)}
+        trait = _traits(parameters, ids, seed)
         charge, idle, active = (
             trait[f"{what}_percent_per_h"] / HOUR_S for what in ("charge", "idle_discharge", "active_discharge")
         )
-        use = trait["charge_margin"] * (idle + trait["screen_fraction"] * (active - idle))
-        trait["charging_fraction"] = use / (use + charge)
-        needed_per_day = DAY_S * (use * charge / (use + charge)) / 100.0
-        trait["charging_sessions_per_day"] = np.maximum(trait["charging_sessions_per_day"], needed_per_day)
+        gain = trait["charge_margin"] * (idle + trait["screen_fraction"] * (active - idle))
+        trait["charging_fraction"] = gain / (gain + charge)
+        # one visit to the charger cannot give more than a full battery
+        least_per_day = trait["charging_fraction"] * charge * DAY_S / _FULL_PERCENT
+        trait["charging_sessions_per_day"] = np.maximum(trait["charging_sessions_per_day"], least_per_day)
         stays = [_mean_stays_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
         return cls(
             ids=ids,
@@ -64,6 +62,19 @@ class Phones:
             lock_fraction=trait["lock_fraction"],
             unlock_fraction=trait["unlock_fraction"],
         )
+
+
+def _traits(parameters: SynthesisParameters, ids: IntArray, seed: int) -> dict[str, FloatArray]:
+    """Correlated traits: normal scores by Cholesky's factor, then each trait's own quantiles."""
+    factor = np.linalg.cholesky(np.array(parameters.trait_correlation))
+    normal = [rng.normal(seed, f"trait/{name}", ids) for name in TRAITS]
+    traits = {}
+    for row, name in zip(factor, TRAITS, strict=True):
+        score = np.zeros(len(ids))
+        for weight, column in zip(row, normal, strict=True):
+            score += weight * column  # a matrix product may round differently with the number of phones
+        traits[name] = np.interp(score, TRAIT_Z, parameters.traits[name].quantiles)
+    return traits
 
 
 def _mean_stays_s(fraction: FloatArray, per_day: FloatArray) -> FloatArray:
@@ -75,7 +86,7 @@ def _mean_stays_s(fraction: FloatArray, per_day: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Path:
+class Track:
     """Knots of all walks, sorted by phone and time: a state holds, and the level is linear, to the next knot.
 
     A phone's first knot is at 0, its last at or just after the end.
@@ -166,7 +177,7 @@ class _Walk:
         return _Walk(*(getattr(self, field.name)[is_kept] for field in fields(self)))
 
 
-def walk(parameters: SynthesisParameters, phones: Phones, *, end_s: float, seed: int) -> Path:
+def walk(parameters: SynthesisParameters, phones: Phones, *, end_s: float, seed: int) -> Track:
     """The knots of all phones from 0 to ``end_s``."""
     laws = _Laws(parameters, seed)
     now = _start(laws, phones, seed)
@@ -182,7 +193,7 @@ def walk(parameters: SynthesisParameters, phones: Phones, *, end_s: float, seed:
     row, at_s, state, level = (np.concatenate(column) for column in zip(*knots, strict=True))
     order = np.argsort(row, kind="stable")
     order = order[at_s[order] >= 0]
-    return Path(row[order], at_s[order], state[order], level[order])
+    return Track(row[order], at_s[order], state[order], level[order])
 
 
 def _start(laws: _Laws, phones: Phones, seed: int) -> _Walk:

@@ -1,13 +1,49 @@
-"""Powers of a device."""
+"""Powers of a device: by activity, by network type, and by phone."""
 
 import math
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from fedsim.device.energy import Energy
 from fedsim.errors import InputError
+from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.hardware import Hardware
+from fedsim.schema import HARDWARE, NETWORKS
+from fedsim.traces.canonical import Events, TraceSet
 
-POWERS = {"compute_w": 2.0, "receive_w": 0.7, "send_w": 1.1}
+POWERS: dict[str, Any] = {"compute_w": 2.0, "receive_w": 0.7, "send_w": 1.1}
+BY_TYPE = {"wifi": 0.5, "2g": 1.0, "3g": 2.0, "4g": 3.0, "5g": 4.0}
+CODES = np.arange(len(NETWORKS), dtype=np.int8)
+
+
+def test_energy_is_power_times_seconds() -> None:
+    energy, seconds = Energy(**POWERS), np.arange(6.0)
+    assert energy.compute_j(np.arange(6), seconds).tolist() == (2.0 * seconds).tolist()
+    assert energy.receive_j(CODES, seconds).tolist() == pytest.approx((0.7 * seconds).tolist())
+    assert energy.send_j(CODES, seconds).tolist() == pytest.approx((1.1 * seconds).tolist())
+
+
+def test_every_network_type_may_have_its_own_power() -> None:
+    """A transfer that begins on no network is booked as on Wi-Fi."""
+    energy, wanted = Energy(compute_w=1.0, receive_w=BY_TYPE, send_w=0.1), [BY_TYPE.get(n, 0.5) for n in NETWORKS]
+    assert energy.receive_j(CODES, np.ones(6)).tolist() == wanted
+    assert energy.send_j(CODES, np.ones(6)).tolist() == [0.1] * 6
+    assert Energy(compute_w=1.0, receive_w=0.1, send_w=BY_TYPE).send_j(CODES, np.ones(6)).tolist() == wanted
+
+
+def test_a_phone_of_known_power_takes_its_own() -> None:
+    known: dict[str, Any] = {
+        "weight": [1.0, 1.0, 1.0], "inference_ms_per_sample": [1.0, 1.0, 1.0], "compute_w": [4.0, None, 0.0],
+    }  # fmt: skip
+    table = pa.table({c.name: pa.array(known.get(c.name, [None] * 3), c.type) for c in HARDWARE.columns})
+    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=86_400)
+    hardware, ids = Hardware(Fleet(traces, n_devices=100, seed=1), table), np.arange(100)
+    joules = Energy(**POWERS, hardware=hardware).compute_j(ids, np.full(100, 10.0))
+    assert joules.tolist() == np.array([40.0, 20.0, 0.0])[hardware.row_of(ids)].tolist()
+    assert len(set(joules.tolist())) == 3
 
 
 @pytest.mark.parametrize("name", list(POWERS))
@@ -15,7 +51,16 @@ POWERS = {"compute_w": 2.0, "receive_w": 0.7, "send_w": 1.1}
 def test_a_bad_power_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"energy.{name}"):
         Energy(**(POWERS | {name: value}))
+    if name != "compute_w":
+        with pytest.raises(InputError, match=f"energy.{name}.*'3g'"):
+            Energy(**(POWERS | {name: BY_TYPE | {"3g": value}}))
+
+
+@pytest.mark.parametrize("watts", [{"wifi": 1.0}, BY_TYPE | {"lte": 1.0}, BY_TYPE | {"none": 0.0}])
+def test_powers_by_type_must_name_every_type(watts: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"energy\.send_w must give watts per type"):
+        Energy(**(POWERS | {"send_w": watts}))
 
 
 def test_no_power_is_a_power() -> None:
-    assert Energy(compute_w=0.0, receive_w=0.0, send_w=0.0).compute_w == 0.0
+    assert Energy(compute_w=0.0, receive_w=0.0, send_w=0.0).compute_j(np.array([0]), np.ones(1)).tolist() == [0.0]

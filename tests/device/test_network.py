@@ -44,7 +44,7 @@ def track_of(*logs: Log, period_s: float = 100.0) -> Track:
 
 def download(log: Log, start: float, size: int, level: float = 1.0, **changes: Any) -> tuple[float, str]:
     made = network(**changes)
-    end, code = made.download(track_of(log), np.array([0]), np.array([start]), size, np.array([level]))
+    end, code, _ = made.download(track_of(log), np.array([0]), np.array([start]), size, np.array([level]))
     return float(end[0]), NETWORKS[code[0]]
 
 
@@ -55,9 +55,18 @@ def download(log: Log, start: float, size: int, level: float = 1.0, **changes: A
 def test_every_type_has_its_rate_each_way(kind: str) -> None:
     made, track, start = network(), track_of([(0, kind)]), np.array([3.0])
     for transfer, rates in ((made.download, DOWN), (made.upload, UP)):
-        end, code = transfer(track, np.array([0]), start, 100, np.ones(1))
+        end, code, _ = transfer(track, np.array([0]), start, 100, np.ones(1))
         assert end.tolist() == [3 + 100 / rates[kind]]
         assert NETWORKS[code[0]] == kind
+
+
+def test_time_without_a_network_is_told_apart() -> None:
+    """Wi-Fi for 8 s, none for 5 s, Wi-Fi again; and a start on none that waits 13 s in all."""
+    track = track_of([(0, "none"), (10, "wifi"), (18, "none"), (23, "wifi")])
+    two = np.array([0, 0])
+    end, _, waited_s = network().download(track, two, np.array([10.0, 2.0]), 1000, np.ones(2))
+    assert end.tolist() == [25.0, 25.0]
+    assert waited_s.tolist() == [5.0, 13.0]
 
 
 def test_a_transfer_goes_on_at_the_rate_of_the_next_network() -> None:
@@ -99,7 +108,7 @@ def test_where_the_trace_does_not_know_the_assumed_type_is_used() -> None:
 
 def test_without_a_track_every_transfer_is_on_the_assumed_type() -> None:
     made = network(assumed_type="3g")
-    end, codes = made.upload(None, np.array([0, 1]), np.array([5.0, 6.0]), 100, np.array([1.0, 2.0]))
+    end, codes, _ = made.upload(None, np.array([0, 1]), np.array([5.0, 6.0]), 100, np.array([1.0, 2.0]))
     assert end.tolist() == [15.0, 11.0]
     assert [NETWORKS[code] for code in codes] == ["3g", "3g"]
 
@@ -110,17 +119,43 @@ def test_the_level_multiplies_every_rate() -> None:
 
 def test_never_on_a_network_never_ends() -> None:
     track, two = track_of([(0, "none")], [(0, "wifi")]), np.array([0, 1])
-    end, _ = network().download(track, two, np.zeros(2), 100, np.ones(2))
+    end, _, _ = network().download(track, two, np.zeros(2), 100, np.ones(2))
     assert end.tolist() == [math.inf, 1.0]
-    later, codes = network().upload(track, two, end, 100, np.ones(2))  # begins when the download ended
+    later, codes, _ = network().upload(track, two, end, 100, np.ones(2))  # begins when the download ended
     assert later.tolist() == [math.inf, 3.0]
     assert [NETWORKS[code] for code in codes] == ["none", "wifi"]
+
+
+RTT = {"wifi": 0.1, "2g": 1.0, "3g": 0.5, "4g": 0.2, "5g": 0.05}
+
+
+def test_round_trips_come_before_the_first_byte() -> None:
+    """Three of the network it begins on: 0.3 s on Wi-Fi; a transfer that starts anew pays no second time."""
+    trips = {"rtt_s": RTT, "n_round_trips": 3}
+    assert download([(0, "wifi"), (10, "4g")], 2, 100, **trips) == (pytest.approx(3.3), "wifi")
+    assert download([(0, "wifi"), (10, "4g")], 2, 770 + 100, **trips) == (pytest.approx(12.0), "wifi")
+    assert download([(0, "2g"), (10, "wifi")], 8, 100, **trips) == (pytest.approx(12.0), "2g")  # still at it at 10
+    made = network(assumed_type="3g", **trips)
+    assert made.upload(None, np.array([0]), np.array([5.0]), 100, np.ones(1))[0].tolist() == [16.5]
+
+
+def test_on_networks_that_are_not_for_use_bytes_wait() -> None:
+    log: Log = [(0, "wifi"), (10, "4g"), (25, "5g"), (30, "wifi")]
+    assert download(log, 5, 1000, waits_on=["4g", "5g"]) == (35.0, "wifi")
+    assert download(log, 5, 1000, waits_on=["4g"]) == (27.5, "wifi")
+
+
+def test_every_row_may_have_its_own_size() -> None:
+    track = track_of([(0, "wifi"), (10, "4g")], [(0, "wifi"), (10, "4g")], [(0, "wifi"), (10, "4g")])
+    sizes = np.array([0, 100, 1200])
+    end, _, _ = network().download(track, np.arange(3), np.full(3, 2.0), sizes, np.ones(3))
+    assert end.tolist() == [2.0, 3.0, 18.0]
 
 
 def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     logs: list[Log] = [[(0, "wifi"), (10, "4g")], [(0, "wifi"), (10, "none"), (25, "wifi")], [(0, "5g")]]
     track, start = track_of(*logs), np.array([2.0, 5.0, 7.0])
-    end, _ = network().download(track, np.arange(3), start, 1200, np.ones(3))
+    end, _, _ = network().download(track, np.arange(3), start, 1200, np.ones(3))
     assert end.tolist() == [download(log, at, 1200)[0] for log, at in zip(logs, start.tolist(), strict=True)]
     assert end.tolist() == [18.0, 32.0, 13.0]
     assert start.tolist() == [2.0, 5.0, 7.0]
@@ -165,7 +200,7 @@ def test_transfers_are_the_walk_from_change_to_change(data: st.DataObject, perio
     size = data.draw(st.integers(1, 3000))
     made = network()
     transfer, rates = (made.download, DOWN) if way == "down" else (made.upload, UP)
-    end, _ = transfer(track, np.arange(n), np.array(starts) / 10, size, np.ones(n))
+    end, _, _ = transfer(track, np.arange(n), np.array(starts) / 10, size, np.ones(n))
     wanted = [walk(log, period_s, Fraction(s, 10), size, rates) for log, s in zip(logs, starts, strict=True)]
     assert end.tolist() == pytest.approx([float(w) for w in wanted], abs=1e-6, rel=1e-12)
 
@@ -203,6 +238,10 @@ def test_a_device_keeps_its_level_and_varies_by_session() -> None:
         ({"session_sigma": -0.1}, "session_sigma"),
         ({"connect_s": -1.0}, "connect_s"),
         ({"connect_s": math.nan}, "connect_s"),
+        ({"n_round_trips": -1}, "n_round_trips"),
+        ({"rtt_s": {"wifi": 0.1}, "n_round_trips": 1}, "rtt_s .*one rate"),
+        ({"waits_on": ["lte"]}, "waits_on: .*'lte'"),
+        ({"waits_on": ["none"]}, "waits_on: .*'none'"),
         ({"down_bytes_per_s": {k: v for k, v in DOWN.items() if k != "5g"}}, "down_bytes_per_s .*one rate.*'5g'"),
         ({"up_bytes_per_s": UP | {"lte": 1.0}}, "up_bytes_per_s .*one rate.*'lte'"),
         ({"up_bytes_per_s": UP | {"none": 1.0}}, "up_bytes_per_s .*one rate.*'none'"),

@@ -292,8 +292,10 @@ def test_nothing_is_booked_twice_or_lost(mode: str, data: st.DataObject) -> None
     assert (booked.upload_bytes[whole] == scene.work.upload_bytes).all()
     assert booked.compute_s[whole] == pytest.approx(rows["train_s"][whole], abs=1e-6)
     assert booked.compute_j == pytest.approx(3.0 * booked.compute_s)
-    assert booked.download_j == pytest.approx(0.5 * booked.download_s)
-    assert booked.upload_j == pytest.approx(1.25 * booked.upload_s)
+    down_s = np.maximum(booked.download_s - rows["download_wait_s"], 0)  # a radio that waits for a network is off
+    up_s = np.maximum(booked.upload_s - rows["upload_wait_s"], 0)
+    assert booked.download_j == pytest.approx(0.5 * down_s)
+    assert booked.upload_j == pytest.approx(1.25 * up_s)
 
 
 # ---------------------------------------------------------------------------------------- golden trips
@@ -419,7 +421,8 @@ def test_cut_phases_are_booked_in_part(
     assert [booked[name] for name in names] == pytest.approx(list(wanted), abs=1e-6)
     assert booked["compute_j"] == pytest.approx(3.0 * wanted[1])
     assert booked["download_j"] == pytest.approx(0.5 * wanted[0])
-    assert booked["upload_j"] == pytest.approx(1.25 * wanted[2])
+    waited_s = 4 if (now, mode, timeout_s) == (18, "pause", None) else 0  # 41–45, the radio is off
+    assert booked["upload_j"] == pytest.approx(1.25 * (wanted[2] - waited_s))
 
 
 def test_a_session_that_is_told_before_its_upload_sends_nothing() -> None:

@@ -175,6 +175,19 @@ def test_every_trace_weighs_the_same_however_long_it_is() -> None:
     assert weights.tolist() == pytest.approx([1 / 2] + [1 / 8] * 4)
 
 
+def test_weights_make_some_traces_more_frequent() -> None:
+    made = TraceSet.of([Events.of([(0, "charging", 1)])] * 4, period_s=[DAY_S, 2 * DAY_S, DAY_S, 2 * DAY_S])
+    n, weight = 120_000, np.array([3.0, 0.0, 1.0, 4.0])
+    fleet = Fleet(made, n_devices=n, seed=6, trace_weight=weight)
+    expected = np.array([3 / 8, 0, 0, 1 / 8, 1 / 4, 1 / 4])
+    assert fleet.cell_weights().tolist() == pytest.approx(expected.tolist())
+    counts = np.bincount(fleet.cell_of(np.arange(n)), minlength=6)
+    assert counts[1] == counts[2] == 0
+    assert (abs(counts - n * expected) <= 4.5 * np.sqrt(n * expected)).all()
+    scaled = Fleet(made, n_devices=n, seed=6, trace_weight=10 * weight)
+    assert (scaled.cell_of(np.arange(1000)) == fleet.cell_of(np.arange(1000))).all()
+
+
 # ------------------------------------------------------------------------- a sampled fleet and its traces
 
 
@@ -268,6 +281,10 @@ def test_a_billion_devices_take_the_memory_of_a_thousand(traces: TraceSet) -> No
         ({"regions": {"a": Region(1.5, 0.0), "b": Region(-0.5, 0.0)}}, "sum to 1: [1.5, -0.5]"),
         ({"regions": {"a": Region(math.nan, 0.0)}}, "sum to 1: [nan]"),
         ({"regions": {"a": Region(1.0, math.nan)}}, "utc_offset_hours"),
+        ({"trace_weight": np.ones(29)}, "weights of traces"),
+        ({"trace_weight": np.zeros(30)}, "weights of traces"),
+        ({"trace_weight": np.array([-1.0] + [1.0] * 29)}, "weights of traces"),
+        ({"trace_weight": np.array([math.nan] + [1.0] * 29)}, "weights of traces"),
         ({"jitter_s": -1.0}, "fleet.jitter_s is outside its range: -1.0"),
         ({"jitter_s": DAY_S + 1.0}, "fleet.jitter_s is outside its range: 86401.0"),
         ({"jitter_s": math.nan}, "fleet.jitter_s is outside its range: nan"),

@@ -170,11 +170,13 @@ def test_the_numbers_stand_beside_the_figures(tmp_path: Path) -> None:
         "00 h 0 % 50 % 100 %",
         "wifi 60.0 % 60.0 % 60.0 % 60.0 % 60.0 %",
         "off 80.0 %, on 20.0 %",
+        "wifi 60.0 %, 4g 30.0 %, unknown 10.0 %",
         "log.csv (sha256 0123456789ab…)",
         "done debounced available",
     ):
         assert said in words, said
     assert "discharging" not in words
+    assert "5g" not in words_of(trace_page(tmp_path).split("Network by hour of day")[1].split("What is recorded")[0])
     assert "device a-very-long-d…" in words
 
 

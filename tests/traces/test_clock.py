@@ -46,6 +46,13 @@ def test_a_span_that_ends_at_the_full_hour_does_not_touch_the_next() -> None:
     assert clock.touched_by_hour(trace, start_ms, end_ms).tolist() == [1.0] + [0.0] * 23
 
 
+def test_two_spans_touch_their_hour_and_day_once() -> None:
+    trace, quarter = np.zeros(2, dtype=np.int32), QUARTER_MS
+    start_ms, end_ms = np.array([0, 2 * quarter]), np.array([quarter, 5 * quarter])
+    assert clock.touched_by_hour(trace, start_ms, end_ms).tolist() == [1.0, 1.0] + [0.0] * 22
+    assert clock.n_touched(trace, start_ms, end_ms, cell_ms=96 * quarter) == 1
+
+
 def test_nothing_is_nothing() -> None:
     none = np.zeros(0, dtype=np.int64)
     assert not clock.ms_by_hour(none, none).any()

@@ -176,6 +176,11 @@ def test_unknown_is_decided_at_the_end_by_choice() -> None:
     assert compiled(phone, "charging & screen", "eligible") == [(0, 30)]
 
 
+def test_a_start_that_is_known_at_once_leaves_no_empty_window() -> None:
+    phone = one_phone((0, "charging", 0), (10, "charging", 1))
+    assert compiled(phone, "charging", "eligible") == [(10, 100)]
+
+
 def test_a_value_does_not_leak_to_the_next_device() -> None:
     phones = TraceSet.of(
         [Events.of([(0, "charging", 1)]), Events.of([(50, "screen", 1)]), Events.of([(20, "charging", 1)])],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedsim.errors import InputError
+from fedsim.fleet.fleet import Fleet
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.traces.importers import fedscale
@@ -150,6 +151,39 @@ def test_real_clients_come_back(shared_data: Path, tmp_path: Path) -> None:
     sessions_s = session_quantiles(windows)
     assert sessions_s is not None
     assert len(windows.start_ms) < 6306, "touching sessions are one window"
+
+
+def test_a_file_sorted_by_availability_says_so(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fedscale, "_BATCH", 30)
+    import_fedscale(shared_data / "raw/fedscale", tmp_path / "set")
+    traces = TraceSet.load(tmp_path / "set")
+    assert traces.provenance["is_sorted_by_availability"] is True
+    # so a fleet must not be the file's first n: it samples
+    drawn = Fleet(traces, n_devices=10**6, seed=0).trace_of(np.arange(1000))
+    assert len(set(drawn.tolist())) == 100
+    assert np.count_nonzero(drawn == np.arange(1000) % 100) < 50
+    assert imported(tmp_path, CLIENTS).provenance["is_sorted_by_availability"] is False
+
+
+def test_any_instant_in_any_order(shared_data: Path, tmp_path: Path) -> None:
+    """FedScale's own cursor is wrong once time jumps over a session, and keeps to one client."""
+    source = shared_data / "raw/fedscale"
+    import_fedscale(source, tmp_path / "set")
+    with (source / "client_behave_trace.first100.pkl").open("rb") as file:
+        original = pickle.load(file)
+    windows = compile_rule(TraceSet.load(tmp_path / "set"), Rule.parse("available"), unknown="ineligible")
+    draw = np.random.default_rng(5)
+    for row in draw.integers(0, 100, 40).tolist():
+        entry = original[row + 1]
+        at_s = draw.uniform(0, 5 * entry["finish_time"], 200) % entry["finish_time"]
+        active, inactive = np.array(entry["active"]), np.array(entry["inactive"])
+        expected = ((active <= at_s[:, None]) & (at_s[:, None] < inactive)).any(axis=1)
+        mine = slice(windows.offsets[row], windows.offsets[row + 1])
+        k = np.searchsorted(windows.start_ms[mine], at_s * 1000, side="right") - 1
+        found = (k >= 0) & (at_s * 1000 < windows.end_ms[mine][np.maximum(k, 0)])
+        assert (found == expected).all()
 
 
 class Shell:

@@ -13,7 +13,7 @@ from fedsim.errors import InputError
 from fedsim.files import sha256
 from fedsim.schema import CHANNELS, NETWORKS
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.criteria import Rule, compile_rule
+from fedsim.traces.criteria import Rule, compile_channel, compile_rule
 from fedsim.traces.importers import IMPORTERS
 from fedsim.traces.importers.flash import import_flash
 
@@ -112,6 +112,20 @@ def test_real_phones_come_back_word_for_word(shared_data: Path, tmp_path: Path) 
     assert exported(traces) == json.loads(source.read_text(encoding="utf-8"))
     assert traces.provenance["first_midnight"] == "2020-01-24"
     assert traces.period_ms.sum() == 441 * 86_400_000
+
+
+def test_real_phones_start_unknown(shared_data: Path, tmp_path: Path) -> None:
+    """A channel is unknown until its first event, which can be most of a log."""
+    import_flash(shared_data / "raw/flash/state_traces.first100.json", tmp_path / "set")
+    traces = TraceSet.load(tmp_path / "set")
+    unknown = {name: compile_channel(traces, name) for name in ("charging", "locked")}
+    share = {
+        name: np.bincount(levels.device, np.isnan(levels.value) * levels.hold_ms, traces.n) / traces.period_ms
+        for name, levels in unknown.items()
+    }
+    assert np.quantile(share["charging"], [0.5, 0.95]) == pytest.approx([0.03, 0.89], abs=0.01)
+    assert np.count_nonzero(share["charging"] == 1) == 5
+    assert np.count_nonzero(share["locked"] == 1) == 2
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Auckland"])
@@ -218,9 +232,6 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
         import_flash(tmp_path, tmp_path / "set")
 
 
-def test_every_importer_says_what_it_reads() -> None:
-    assert set(IMPORTERS) >= {"flash", "fedscale"}
-    for importer in IMPORTERS.values():
-        first_line = (importer.__doc__ or "").splitlines()[0]
-        assert first_line.endswith(".")
-        assert len(first_line) < 120
+def test_the_registry_imports_without_options(tmp_path: Path) -> None:
+    IMPORTERS["flash"](written(tmp_path, {"0": entry(PHONE)}), tmp_path / "set")
+    assert TraceSet.load(tmp_path / "set").n == 1

@@ -90,7 +90,10 @@ def test_versions_of_a_phone_share_the_weight_of_its_model(tmp_path: Path) -> No
     phones = {0: phone("P Slow", 2, 200, 3), 1: phone("P Slow", 1, 200, 2), 2: phone("P Fast", 8, 50, 6)}
     propius.write_bytes(pickle.dumps(phones))
     found = imported(tmp_path, propius, catalogue=CATALOGUE)
-    assert [(row["weight"], row["ram_gb"], row["cpu_score"]) for row in by_model(found)["slow"]] == [(10, 3, 2), (10, 2, 1)]
+    assert [(row["weight"], row["ram_gb"], row["cpu_score"]) for row in by_model(found)["slow"]] == [
+        (10, 3, 2),
+        (10, 2, 1),
+    ]
     assert sum(found[HARDWARE].column("weight").to_pylist()) == 100
     assert "suspect ones replaced" in " ".join(found.provenance["transforms"])
 
@@ -195,7 +198,10 @@ def timings(**changes: Any) -> pa.Table:
         ({"catalogue": CATALOGUE, "ranking": [{"Model": "a"}]}, "bad phone .*KeyError.* in entry 0 of"),
         ({"catalogue": CATALOGUE, "names": []}, "model names must be an object of texts"),
         ({"speeds": []}, "phone speeds must be an object"),
-        ({"speeds": {"p": {**SPEEDS["p"], "up_u": -1}}}, "field 'up_u' must be a number, zero or above: -1 in phone 'p'"),
+        (
+            {"speeds": {"p": {**SPEEDS["p"], "up_u": -1}}},
+            "field 'up_u' must be a number, zero or above: -1 in phone 'p'",
+        ),
         ({"speeds": {"p": {}}}, "field 'down_u' must be a number.* in phone 'p'"),
     ],
 )

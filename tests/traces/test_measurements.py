@@ -105,11 +105,11 @@ def test_bad_links_are_named(tmp_path: Path, changes: dict[str, Any], says: str)
 def test_damaged_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="measurement folder not found"):
         Measurements.load(tmp_path / "nothing")
-    with pytest.raises(InputError, match="no measurement found in .*allowed: hardware.parquet, links.parquet"):
+    with pytest.raises(InputError, match=r"no measurement found in .*allowed: hardware\.parquet, links\.parquet"):
         Measurements.load(tmp_path)
     written(tmp_path / "m", (LINKS, links()))
     pq.write_table(links().drop_columns(["trace"]), tmp_path / "m" / "links.parquet")
-    with pytest.raises(InputError, match="column 'trace' is missing in .*links.parquet"):
+    with pytest.raises(InputError, match=r"column 'trace' is missing in .*links\.parquet"):
         Measurements.load(tmp_path / "m")
     (tmp_path / "m" / "provenance.json").unlink()
     pq.write_table(links(), tmp_path / "m" / "links.parquet")

@@ -75,7 +75,9 @@ def test_suspect_latencies_are_replaced_dropped_or_kept(tmp_path: Path, suspect:
         assert rows["B"]["inference_ms_per_sample"] == pytest.approx(40 if suspect == "trend" else 10)
     assert said["n_suspect_latencies"] == 1
     assert said["n_latencies_equal_to_the_rank_before"] == 4
-    assert {"trend": "replaced by the trend", "keep": "kept and marked", "drop": "dropped"}[suspect] in said["transforms"][1]
+    assert {"trend": "replaced by the trend", "keep": "kept and marked", "drop": "dropped"}[suspect] in said[
+        "transforms"
+    ][1]
 
 
 def test_namesakes_are_all_kept(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class KuairandFeed(ArrayClients):
         y = rows[LABEL].to_numpy(np.int64)
         train, test = np.flatnonzero(is_train), np.flatnonzero(~is_train)
         order, offsets = natural(rows["user_id"].to_numpy()[train])
+        self.keys = np.unique(rows["user_id"].to_numpy()[train])  # the user of each client
         super().__init__(x, y, order=train[order], offsets=offsets, held_out=(x[test], y[test]))
 
 

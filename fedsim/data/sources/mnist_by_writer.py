@@ -29,6 +29,7 @@ class MnistByWriter(ArrayClients):
         images, label = table["images"], table["label"].astype(np.int64)
         train, test = np.flatnonzero(~table["is_test"]), np.flatnonzero(table["is_test"])
         order, offsets = natural(table["writer"][train])
+        self.keys = np.unique(table["writer"][train])  # the writer of each client
         super().__init__(images, label, order=train[order], offsets=offsets, held_out=(images[test], label[test]))
 
     def fetch(self, client_ids: IntArray) -> Examples:

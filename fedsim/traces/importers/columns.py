@@ -117,7 +117,7 @@ class Clock:
             raise InputError(
                 "a relative clock counts, it has no dates: unit", value="iso", allowed=", ".join(UNITS[1:])
             )
-        if self.kind != "utc" and self._shift != 0:
+        if self._shift != 0 and self.kind != "utc":
             raise InputError("a zone is for logs in UTC: zone", value=self.zone, allowed="clock utc")
 
     @cached_property
@@ -199,6 +199,8 @@ class Clock:
 
 def numbers(column: pa.ChunkedArray, name: str, where: str, *, first: int) -> FloatArray:
     """The column as numbers, null as NaN; text that is none is an :class:`InputError` with its row."""
+    if pa.types.is_integer(column.type):  # beyond 2**53 the last digits go: nanoseconds of no interest here
+        column = column.cast(pa.float64(), safe=False)
     values: FloatArray = _cast(column, pa.float64(), name, where, first).to_numpy()
     return values
 

@@ -50,13 +50,11 @@ def import_events(
     Raises:
         InputError: a missing column, a bad value named by row, a tail longer than the gap.
     """
-    sessions = _Sessions(Clock(unit, clock, zone), gap_s=gap_s, tail_s=tail_s, days=days)
+    law = SessionLaw(Clock(unit, clock, zone), gap_s=gap_s, tail_s=tail_s, days=days)
     files = table_files(src, "event log")
     plan = {"importer": "events", "columns": [user, time], "clock": [unit, clock, zone], "law": [gap_s, tail_s, days]}
-    grouping = Grouping(
-        files, plan, read=partial(_read, user=user, time=time, clock=sessions.clock), convert=sessions.traces
-    )
-    grouping.run(dst, partial(_provenance, files=files, sessions=sessions, source=source or src.name, licence=licence))
+    grouping = Grouping(files, plan, read=partial(_read, user=user, time=time, clock=law.clock), convert=law.traces)
+    grouping.run(dst, partial(_provenance, files=files, law=law, source=source or src.name, licence=licence))
 
 
 def _read(path: Path, *, user: str, time: str, clock: Clock) -> Iterator[Rows]:
@@ -67,8 +65,8 @@ def _read(path: Path, *, user: str, time: str, clock: Clock) -> Iterator[Rows]:
 
 
 @dataclass(frozen=True)
-class _Sessions:
-    """How sessions follow from events."""
+class SessionLaw:
+    """How sessions follow from events: gap, tail, and the days they are laid over."""
 
     clock: Clock
     gap_s: float
@@ -112,8 +110,8 @@ class _Sessions:
         return first, np.append(first[1:], len(device)) - 1
 
 
-def _provenance(totals: Totals, *, files: list[Path], sessions: _Sessions, source: str, licence: str) -> dict[str, Any]:
-    clock = sessions.clock
+def _provenance(totals: Totals, *, files: list[Path], law: SessionLaw, source: str, licence: str) -> dict[str, Any]:
+    clock = law.clock
     said = provenance(
         source=source,
         licence=licence,
@@ -121,9 +119,9 @@ def _provenance(totals: Totals, *, files: list[Path], sessions: _Sessions, sourc
         files=files,
         transforms=[
             f"instants: unit {clock.unit}, clock {clock.kind}, zone {clock.zone}",
-            f"a silence of more than {sessions.gap_s:g} s ends a session, {sessions.tail_s:g} s after its last event",
+            f"a silence of more than {law.gap_s:g} s ends a session, {law.tail_s:g} s after its last event",
             "one window for all users, in which a user without a session is not available",
-            f"days of the window: {sessions.days}",
+            f"days of the window: {law.days}",
         ],
     )
-    return said | sessions.window(totals).said() | dict(totals.counts)
+    return said | law.window(totals).said() | dict(totals.counts)

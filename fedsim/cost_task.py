@@ -1,0 +1,185 @@
+"""A task for ``fedsim cost``: the model, what its examples look like, how many a phone holds, and its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+
+from fedsim.config import build, build_module, composed
+from fedsim.data import features
+from fedsim.data.clients import ClientData
+from fedsim.data.features import Catalogue
+from fedsim.device.cost import LayerWork, TaskWork
+from fedsim.errors import InputError
+from fedsim.training.flat import build_model
+from fedsim.training.flops import StepCount, count_step, example_batch
+from fedsim.training.local import LocalSgd
+
+_FLOAT_BYTES = 4
+_MANY_CLIENTS = 100_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model to be trained by phones that hold ``n_examples`` of this shape and type."""
+
+    values: dict[str, Any]
+    catalogue: Catalogue
+    model: nn.Module
+    local: LocalSgd
+    shape: tuple[int, ...]
+    dtype: str
+    n_examples: int
+
+    @classmethod
+    def compose(cls, overrides: Sequence[str]) -> Task:
+        """The task that the shipped configuration with these overrides describes."""
+        values, catalogue = _with_features(overrides)
+        model = build_model(lambda: cast(nn.Module, build_module(values["model"]["module"])), seed=values["seed"])
+        local = cast(LocalSgd, build(values["training"]["local"], "training.local"))
+        shape, dtype, n_examples = _examples(values)
+        return cls(values, catalogue, model, local, shape, dtype, n_examples)
+
+    @property
+    def name(self) -> str:
+        """The model's class and size, under which its measured steps are found again."""
+        return f"{type(self.model).__name__}-{sum(p.numel() for p in self.model.parameters())}"
+
+    @cached_property
+    def step(self) -> StepCount:
+        """One training step, counted."""
+        batch_size = min(self.local.batch_size, self.n_examples)
+        batch = example_batch(self.model, shape=self.shape, dtype=self.dtype, batch_size=batch_size)
+        return count_step(self.model, batch, loss=self.values["training"]["loss"])
+
+    @cached_property
+    def memory(self) -> dict[str, int]:
+        """Peak memory of training by what holds it, in bytes; an estimate.
+
+        The training library, parameters, their gradients, what the optimiser keeps, and twice the activations kept
+        for the backward pass (they and their gradients). Work space of convolutions and fragmentation are left out:
+        next to what torch really allocates the model's part lay between 0.6 (convolutions) and 1.6 times.
+        """
+        cost, trained_bytes = self.values["cost"], _FLOAT_BYTES * self.step.n_trained
+        return {
+            "runtime": round(cost["runtime_bytes"]),
+            "parameters": self.step.parameter_bytes,
+            "gradients": trained_bytes,
+            "optimiser": round(trained_bytes * cost["optimizer_floats_per_parameter"]),
+            "activations": 2 * self.step.activation_bytes,
+            "inputs": self.step.input_bytes,
+        }
+
+    @cached_property
+    def work(self) -> TaskWork:
+        """What one participation computes, moves and keeps."""
+        step, model, n = self.step, self.values["model"], self.n_examples
+        assets = features.assets_bytes(self.catalogue) + model["assets_bytes"]
+        shipped = n * features.shipped_bytes_per_example(self.catalogue)
+        return TaskWork(
+            model=self.name,
+            n_examples=n,
+            epochs=self.local.epochs,
+            batch_size=self.local.batch_size,
+            forward_flops=step.forward_flops,
+            training_flops=step.training_flops,
+            lookup_bytes=step.lookup_bytes,
+            trained_bytes=_FLOAT_BYTES * step.n_trained,
+            layers=[
+                LayerWork(layer.kind, layer.forward_flops, layer.n_outputs, layer.n_parameters, layer.n_steps)
+                for layer in step.layers
+            ],
+            memory_bytes=sum(self.memory.values()),
+            download_bytes=round(
+                step.n_parameters * model["download_bytes_per_parameter"] + model["plan_bytes"] + shipped
+            ),
+            upload_bytes=round(step.n_trained * model["upload_bytes_per_parameter"]),
+            assets_bytes=round(assets),
+            storage_bytes=round(step.parameter_bytes + assets + n * self._example_bytes),
+        )
+
+    @property
+    def _example_bytes(self) -> float:
+        """Of an example that waits on the phone: what the catalogue says, without one what the data weighs."""
+        if self.catalogue.features:
+            return features.stored_bytes_per_example(self.catalogue)
+        return self.step.input_bytes / self.step.batch_size
+
+    def describe(self) -> dict[str, Any]:
+        """The task in JSON-serialisable numbers."""
+        step, work, declared = self.step, self.work, self.values["model"]["n_parameters"]
+        return {
+            "model": self.name,
+            "n_parameters": step.n_parameters,
+            "declared_n_parameters": declared,
+            "n_examples": self.n_examples,
+            "epochs": self.local.epochs,
+            "batch_size": self.local.batch_size,
+            "forward_flops_per_example": step.forward_flops,
+            "training_flops_per_example": step.training_flops,
+            "training_flops_per_epoch": step.training_flops * self.n_examples,
+            "lookup_bytes_per_example": step.lookup_bytes,
+            "layers": [vars(layer) for layer in step.layers],
+            "not_counted": step.not_counted,
+            "memory_bytes": self.memory,
+            "download_bytes": work.download_bytes,
+            "upload_bytes": work.upload_bytes,
+            "assets_bytes": work.assets_bytes,
+            "storage_bytes": work.storage_bytes,
+            "refreshed_bytes_per_day": features.refreshed_bytes_per_day(self.catalogue),
+            "embedding_rows": features.embedding_rows(self.catalogue),
+            "features": {home: _named(self.catalogue, home) for home in features.HOMES},
+            "freshness_s": {f.name: f.freshness_s for f in self.catalogue.features if f.freshness_s is not None},
+        }
+
+
+def _named(catalogue: Catalogue, home: str) -> list[str]:
+    return [feature.name for feature in catalogue.features if feature.home == home]
+
+
+def _with_features(overrides: Sequence[str]) -> tuple[dict[str, Any], Catalogue]:
+    """The configuration and its catalogue; a model that takes its embedding's rows from the catalogue gets them."""
+    values = composed(overrides)
+    said = values["features"]
+    catalogue = Catalogue.parse(said["catalogue"], bytes_per_entry=said["bytes_per_entry"])
+    key, rows = said["embedding_rows_as"], features.embedding_rows(catalogue)
+    is_given = any(override.lstrip("+").partition("=")[0] == key for override in overrides)
+    if key is None or not rows or is_given:
+        return values, catalogue
+    _check_setting(values, key)
+    return composed([*overrides, f"{key}={rows}"]), catalogue
+
+
+def _check_setting(values: Any, key: str) -> None:
+    for name in key.split("."):
+        if not isinstance(values, dict) or name not in values:
+            raise InputError("features.embedding_rows_as names no setting of this configuration", value=key)
+        values = values[name]
+
+
+def _examples(values: dict[str, Any]) -> tuple[tuple[int, ...], str, int]:
+    """Shape and type of an example and their number on a phone: as given, else as the data has them."""
+    said = values["cost"]
+    shape, dtype, n_examples = said["example_shape"], said["example_dtype"], said["n_examples"]
+    if None in (shape, dtype, n_examples):
+        data = cast(ClientData, build(values["data"], "data"))
+        x = data.held_out()[0]
+        shape = x.shape[1:] if shape is None else shape
+        dtype = str(x.dtype) if dtype is None else dtype
+        n_examples = _typical(data, said["examples_quantile"]) if n_examples is None else n_examples
+    if not (isinstance(n_examples, int) and n_examples > 0):
+        raise InputError("cost.n_examples must be a whole number", value=n_examples, allowed="1 or more")
+    return tuple(shape), dtype, n_examples
+
+
+def _typical(data: ClientData, quantile: float) -> int:
+    """A quantile of the clients' examples; of many clients, of a hundred thousand evenly spread over their numbers."""
+    if not 0 <= quantile <= 1:
+        raise InputError("cost.examples_quantile is outside its range", value=quantile, allowed="0 … 1")
+    n = min(data.n_clients, _MANY_CLIENTS)
+    return max(1, round(float(np.quantile(data.n_examples(np.arange(n) * data.n_clients // n), quantile))))

@@ -1,0 +1,145 @@
+"""The cost of a task over device classes, for a terminal of 100 columns; never more than a few dozen lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from statistics import median
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedsim.units import format_bytes, format_count, format_duration
+
+_UNKNOWN = "unknown"
+_LIMITS = {"ram": "max_ram_fraction", "time": "max_session_s", "battery": "max_battery_percent"}
+
+
+def render_costs(told: Mapping[str, Any]) -> RenderableType:
+    """The dictionary that ``fedsim cost --json`` writes (without its classes), as text and two tables."""
+    summary = told["summary"]
+    lines = [*_task_lines(told["task"]), *_phones_lines(told, summary)]
+    return Group(Text("\n".join(lines)), _quantiles(summary), _named(summary["named"]))
+
+
+def render_profiles(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Measured steps (rows of :data:`fedsim.schema.PROFILES`) as medians."""
+    table = Table()
+    for column in ("kind", "batch", "steps", "median ms", "fastest ms", "peak memory"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+
+    def key(row: Mapping[str, Any]) -> tuple[str, int]:
+        return row["kind"], row["batch_size"]
+
+    for (kind, batch_size), group in groupby(sorted(rows, key=key), key=key):
+        steps = list(group)
+        times = [1000 * row["step_s"] for row in steps]
+        peak = _or_unknown(steps[0]["peak_bytes"], format_bytes)
+        table.add_row(kind, str(batch_size), str(len(steps)), f"{median(times):.3g}", f"{min(times):.3g}", peak)
+    head = f"{rows[0]['op']} on {rows[0]['device']}, {rows[0]['n_threads']} thread(s)"
+    return Group(Text(head), table)
+
+
+def _task_lines(task: Mapping[str, Any]) -> list[str]:
+    memory = ", ".join(f"{name} {format_bytes(size)}" for name, size in task["memory_bytes"].items() if size)
+    lines = [
+        f"model     {task['model']}, {task['n_parameters']:,} parameters",
+        f"work      {task['n_examples']:,} examples × {task['epochs']} epochs in batches of {task['batch_size']}, "
+        f"{format_count(task['training_flops_per_epoch'])}FLOP an epoch",
+        f"example   {format_count(task['forward_flops_per_example'])}FLOP forward, "
+        f"{format_count(task['training_flops_per_example'])}FLOP with backward, "
+        f"{format_bytes(task['lookup_bytes_per_example'])} of embeddings",
+        f"memory    {format_bytes(sum(task['memory_bytes'].values()))}: {memory}",
+        f"bytes     {format_bytes(task['download_bytes'])} down, {format_bytes(task['upload_bytes'])} up, "
+        f"assets {format_bytes(task['assets_bytes'])} once, {format_bytes(task['storage_bytes'])} kept on the phone",
+        *_feature_lines(task),
+    ]
+    if task["not_counted"]:
+        lines.append(f"not counted as FLOPs  {_not_counted(task['not_counted'])}")
+    if task["n_parameters"] != task["declared_n_parameters"]:
+        lines.append(f"note      model.n_parameters says {task['declared_n_parameters']:,}")
+    return lines
+
+
+def _feature_lines(task: Mapping[str, Any]) -> list[str]:
+    if not any(task["features"].values()):
+        return []
+    homes = ", ".join(f"{len(names)} {home}" for home, names in task["features"].items())
+    line = f"features  {homes}; {task['embedding_rows']:,} embedding rows"
+    if task["refreshed_bytes_per_day"]:
+        line += f"; assets renewed {format_bytes(task['refreshed_bytes_per_day'])} a day"
+    if task["freshness_s"]:
+        name, age_s = min(task["freshness_s"].items(), key=lambda item: float(item[1]))
+        line += f"; outdated first: {name}, after {format_duration(age_s)}"
+    return [line]
+
+
+def _not_counted(modules: Mapping[str, Mapping[str, float]]) -> str:
+    """``LayerNorm (native_layer_norm), Net (relu, sum): 95 numbers an example``."""
+    named = ", ".join(f"{module} ({', '.join(operators)})" for module, operators in modules.items())
+    total = sum(size for operators in modules.values() for size in operators.values())
+    return f"{named}: {format_count(total)} numbers an example"
+
+
+def _phones_lines(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    law = told["law"]["_target_"].rpartition(".")[2].removesuffix("Law").lower()
+    feasible = summary["feasible"]
+    lines = [
+        f"phones    {summary['n_classes']:,} classes: {told['phones']}; law {law}",
+        f"feasible  {feasible['yes']:.1%} of phones, not {feasible['no']:.1%}, {_UNKNOWN} {feasible['unknown']:.1%}",
+    ]
+    missing = [_FIGURES[name][0] for name in ("ram_fraction", "session_s") if summary["known"][name] < 1]
+    if feasible["unknown"]:
+        lines[-1] += f" (within what is known, but not known for all: {', '.join(missing)})"
+    over = [
+        f"{name} {summary['exceeds'][name]:.1%} (limit {told['limits'][key]:g})"
+        for name, key in _LIMITS.items()
+        if summary["exceeds"][name]
+    ]
+    return [*lines, f"why not   {', '.join(over)}"] if over else lines
+
+
+_FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "inference_ms_per_sample": ("benchmark ms", lambda value: f"{value:.0f}"),
+    "epoch_s": ("epoch s", lambda value: f"{value:.3g}"),
+    "session_s": ("session s", lambda value: f"{value:.3g}"),
+    "compute_j": ("compute J", lambda value: f"{value:.3g}"),
+    "radio_j": ("radio J", lambda value: f"{value:.3g}"),
+    "battery_percent": ("battery %", lambda value: f"{value:.2g}"),
+    "ram_fraction": ("RAM share", lambda value: f"{value:.1%}"),
+}
+
+
+def _quantiles(summary: Mapping[str, Any]) -> Table:
+    """Each figure by itself over the population; from the best to the worst phones of it."""
+    quantiles = summary["quantiles"]
+    names = next(list(found) for found in quantiles.values() if found is not None)
+    table = Table(title="quantiles over phones, each figure by itself", title_justify="left")
+    for column in ("figure", *names, "known for"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for name, (title, form) in _FIGURES.items():
+        found = quantiles[name]
+        shown = [_UNKNOWN] * len(names) if found is None else [form(found[q]) for q in names]
+        table.add_row(title, *shown, f"{summary['known'][name]:.0%}")
+    return table
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The quickest, the median and the slowest phone, and the most frequent ones."""
+    table = Table(title="some phones", title_justify="left")
+    for column in ("model", "share"):
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+    for title, _ in _FIGURES.values():
+        table.add_column(title, justify="right")
+    table.add_column("feasible")
+    for row in rows:
+        figures = [_or_unknown(row[name], form) for name, (_, form) in _FIGURES.items()]
+        verdict = row["is_feasible"] + (f": {row['exceeds']}" if row["exceeds"] else "")
+        table.add_row(row["model"] or _UNKNOWN, f"{row['share']:.1%}", *figures, verdict)
+    return table
+
+
+def _or_unknown(value: float | None, form: Callable[[float], str]) -> str:
+    return _UNKNOWN if value is None else form(value)
