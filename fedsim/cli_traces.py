@@ -1,4 +1,4 @@
-"""The commands ``fedsim traces …``: import, validate, show, criteria, debounce, resample, merge, synthesize."""
+"""The commands ``fedsim traces …``: import, validate, show, criteria, debounce, resample, merge, fit, synthesize."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def add_traces(commands: Any) -> None:
     merge = add_command(actions, "merge", "put trace sets together", _merge)
     merge.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="two sets or more")
     merge.add_argument("to", type=Path, metavar="DST", help="folder to write")
+    fit = add_command(actions, "fit", "estimate the generator's parameters from a trace set", _fit)
+    fit.add_argument("folder", type=Path, metavar="DIR")
+    fit.add_argument("file", type=Path, metavar="PARAMETERS.json", help="file to write")
     _add_synthesize(actions)
 
 
@@ -101,8 +104,10 @@ def _add_resample(actions: Any) -> None:
 
 
 def _add_synthesize(actions: Any) -> None:
-    make = add_command(actions, "synthesize", "generate traces with the reference model", _synthesize)
-    make.add_argument("folder", type=Path, metavar="DIR")
+    make = add_command(actions, "synthesize", "generate traces of phones", _synthesize)
+    make.add_argument("folder", type=Path, metavar="DIR", help="folder to write")
+    parameters = "what `fedsim traces fit` wrote (default: the parameters of the reference set)"
+    make.add_argument("--parameters", type=Path, metavar="FILE.json", help=parameters)
     make.add_argument("--devices", type=int, default=200, help="base traces (default 200)")
     make.add_argument("--days", type=int, default=7, help="whole days (default 7)")
     make.add_argument("--seed", type=int, default=0)
@@ -214,7 +219,18 @@ def _write(traces: Any, folder: Path) -> None:
     _show(folder)
 
 
+def _fit(arguments: argparse.Namespace) -> None:
+    _require_files(arguments.file)
+    traces, parameters = _load(arguments.folder), door("fedsim.traces.parameters").SynthesisParameters
+    template = parameters.load(door("fedsim.traces.synthesis").REFERENCE)
+    source = traces.provenance.get("source", arguments.folder.name)
+    door("fedsim.traces.fit").fit(traces, template=template, source=source).save(arguments.file)
+    print(arguments.file)
+
+
 def _synthesize(arguments: argparse.Namespace) -> None:
-    synthesis = door("fedsim.traces.synthesis")
-    synthesis.write_reference(arguments.folder, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)
+    synthesis, parameters = door("fedsim.traces.synthesis"), door("fedsim.traces.parameters").SynthesisParameters
+    population = parameters.load(arguments.parameters or synthesis.REFERENCE)
+    made = synthesis.synthesize(population, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)
+    made.save(arguments.folder)
     _show(arguments.folder)

@@ -94,6 +94,9 @@ class Seconds:
     def train_s(self, ids: IntArray, k: Any, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         return self.law(ids, k)
 
+    def slowness(self, ids: IntArray) -> FloatArray:
+        raise AssertionError("no test couples speed with data here")
+
 
 def by_device(*seconds: float) -> Seconds:
     """Device i trains ``seconds[i]``, in every session."""

@@ -111,6 +111,7 @@ def test_round_abandoned_at_its_deadline_then_one_that_counts(tmp_path: Path) ->
             phone=phone(Seconds(lambda ids, k: np.where(k == 0, first[ids], later[ids]).astype(np.float64))),
             work=WORK,
             max_steps=1,
+            max_s=1000.0,
         ),
         tmp_path,
     )

@@ -46,7 +46,7 @@ def _quantiles(costs: pa.Table, name: str) -> dict[str, float] | None:
 
 
 def _named(costs: pa.Table) -> list[dict[str, Any]]:
-    """Phones at the ends and quantiles of the session's length, and the most frequent ones; quickest first, each once."""
+    """Phones at the ends and quantiles of the session's length, and the most frequent ones; the quickest first."""
     rows = costs.filter(pc.is_valid(costs.column("session_s")))
     if not rows.num_rows:
         rows = costs

@@ -250,15 +250,16 @@ class Device:
         some = rows[draining]
         left_j = battery.limits.joules(some["battery_percent"] - battery.limits.floor_percent)
         one = np.ones(len(some))
-        for start, stop, watts in (
-            (some["assigned_at"], some["download_end_at"], self.energy.receive_j(some["network"], one)),
-            (some["download_end_at"], some["train_end_at"], self.energy.compute_j(some["device_id"], one)),
-            (some["train_end_at"], some["upload_end_at"], self.energy.send_j(some["network"], one)),
+        at, down_end, up_start = some["assigned_at"], some["download_end_at"], some["train_end_at"]
+        for start, stop, waits_s, watts in (
+            (at, down_end, some["download_wait_s"], self.energy.receive_j(some["network"], one)),
+            (down_end, up_start, 0.0 * one, self.energy.compute_j(some["device_id"], one)),
+            (up_start, some["upload_end_at"], some["upload_wait_s"], self.energy.send_j(some["network"], one)),
         ):
             lasts_s = np.divide(left_j, watts, out=np.full(len(some), np.inf), where=watts > 0)
-            runs_s = self._active_s(availability, some["cell"], start, stop)
+            runs_s = np.maximum(self._active_s(availability, some["cell"], start, stop) - waits_s, 0.0)
             empty = np.flatnonzero((lasts_s < runs_s) & np.isinf(reached[draining]))
-            at = start[empty] + lasts_s[empty]
+            at = start[empty] + waits_s[empty] + lasts_s[empty]
             reached[draining[empty]] = self._paused(availability, some["cell"][empty], start[empty], at)
             left_j = left_j - watts * np.where(np.isfinite(runs_s), runs_s, 0.0)
         return reached

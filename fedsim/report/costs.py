@@ -7,6 +7,7 @@ from itertools import groupby
 from statistics import median
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,7 @@ def render_costs(told: Mapping[str, Any]) -> RenderableType:
 
 def render_profiles(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Measured steps (rows of :data:`fedsim.schema.PROFILES`) as medians."""
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD)
     for column in ("kind", "batch", "steps", "median ms", "fastest ms", "peak memory"):
         table.add_column(column, justify="left" if column == "kind" else "right")
 
@@ -102,7 +103,7 @@ def _phones_lines(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[s
 
 
 _FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "inference_ms_per_sample": ("benchmark ms", lambda value: f"{value:.0f}"),
+    "inference_ms_per_sample": ("bench ms", lambda value: f"{value:.0f}"),
     "epoch_s": ("epoch s", lambda value: f"{value:.3g}"),
     "session_s": ("session s", lambda value: f"{value:.3g}"),
     "compute_j": ("compute J", lambda value: f"{value:.3g}"),
@@ -116,7 +117,12 @@ def _quantiles(summary: Mapping[str, Any]) -> Table:
     """Each figure by itself over the population; from the best to the worst phones of it."""
     quantiles = summary["quantiles"]
     names = next(list(found) for found in quantiles.values() if found is not None)
-    table = Table(title="quantiles over phones, each figure by itself", title_justify="left")
+    table = Table(
+        title="quantiles over phones, each figure by itself",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for column in ("figure", *names, "known for"):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for name, (title, form) in _FIGURES.items():
@@ -127,16 +133,17 @@ def _quantiles(summary: Mapping[str, Any]) -> Table:
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The quickest, the median and the slowest phone, and the most frequent ones."""
-    table = Table(title="some phones", title_justify="left")
-    for column in ("model", "share"):
-        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    for title, _ in _FIGURES.values():
-        table.add_column(title, justify="right")
+    """Some phones, the quickest first."""
+    table = Table(title="some phones", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    table.add_column("share", justify="right")
+    names = [name for name in _FIGURES if name not in ("compute_j", "radio_j")]
+    for name in names:
+        table.add_column(_FIGURES[name][0], justify="right", no_wrap=True)
     table.add_column("feasible")
     for row in rows:
-        figures = [_or_unknown(row[name], form) for name, (_, form) in _FIGURES.items()]
-        verdict = row["is_feasible"] + (f": {row['exceeds']}" if row["exceeds"] else "")
+        figures = [_or_unknown(row[name], _FIGURES[name][1]) for name in names]
+        verdict = f"no: {row['exceeds']}" if row["exceeds"] else row["is_feasible"]
         table.add_row(row["model"] or _UNKNOWN, f"{row['share']:.1%}", *figures, verdict)
     return table
 

@@ -40,7 +40,8 @@ def _environment() -> Environment:
 
 def _content(run: Run) -> dict[str, Any]:
     numbers = headline(run)
-    noted = noted_values(run.config)
+    # The group `cost` asks what a session would cost, before any run; a run does not use it.
+    noted = noted_values({name: values for name, values in run.config.items() if name != "cost"})
     return {
         "title": story.title(run),
         "result": story.result_sentence(run, numbers),

@@ -193,15 +193,22 @@ def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[s
         )
     if numbers["joules_per_session"] is not None:
         lines.append("Energy is that of training and radio at the configured powers, not measured on devices.")
-    assumed = [f"{note.key}={note.value}" for note in noted if note.is_assumed]
+    assumed = [f"{note.key}={_flow(note.value)}" for note in noted if note.is_assumed]
     if assumed:
         lines.append(f"Assumed, neither measured nor published: {listed(assumed)}.")
     return lines
 
 
 def _trace_source(run: Run) -> str:
-    origin = run.provenance.get("traces", {}).get("provenance", {})
+    origin = (run.provenance.get("traces") or {}).get("provenance") or {}
     return f"Traces: {origin.get('source', 'source not recorded')}; licence: {origin.get('licence', 'not recorded')}."
+
+
+def _flow(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}"
+    return str(value)
 
 
 def _sharing(run: Run) -> str:

@@ -9,11 +9,13 @@ and Meier 1958, for stays cut by the log's end) and, per phone, fractions and se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedsim.errors import InputError
 from fedsim.traces.canonical import TraceSet
+from fedsim.traces.clock import HOURS_OF_DAY
 from fedsim.traces.parameters import (
     DURATION_PROBABILITIES,
     PROCESSES,
@@ -29,6 +31,9 @@ from fedsim.traces.slopes import Slopes
 from fedsim.traces.walk import segment_means
 from fedsim.units import DAY_S, HOUR_S, BoolArray, FloatArray, IntArray
 
+_CHARGING, _SCREEN = PROCESSES.index("charging"), PROCESSES.index("screen")
+_N_ROUNDS = 30
+_SHORTEST = 1e-6  # relative stay; a law's logarithm needs more than 0
 _PSEUDO_EVENTS = 5.0  # of factor 1, added to each factor: rarely seen contexts stay near 1
 _PSEUDO_STAYS = 0.5  # of the population's mean, added to each phone's mean stay
 
@@ -38,145 +43,155 @@ def fit(traces: TraceSet, *, template: SynthesisParameters, source: str) -> Synt
 
     What the set cannot tell (delays, hardware, battery step) is taken from ``template``. ``source`` names
     the set and is noted with every value.
+
+    Raises:
+        InputError: a channel is missing, the clock is relative, or one of the processes never changes.
     """
     segments = Segments.of(traces)
     laws: dict[str, Law] = {}
     columns: dict[str, FloatArray] = {}
     for i, process in enumerate(PROCESSES):
-        (off, off_s), (on, on_s) = (_fit_law(segments, i, state, source) for state in (0, 1))
-        laws[f"{process} off"], laws[f"{process} on"] = off, on
-        if f"{process}_fraction" in TRAITS:
-            columns[f"{process}_fraction"] = _fraction(off_s, on_s)
+        (laws[f"{process} off"], off_s), (laws[f"{process} on"], on_s) = (
+            _fit_law(_State.of(segments, i, state), source) for state in (0, 1)
+        )
+        columns[f"{process}_fraction"] = _fraction(off_s, on_s)
         columns[f"{process}_sessions_per_day"] = DAY_S / (off_s + on_s)
     columns["lock_fraction"], columns["unlock_fraction"] = _keyguard(segments, template.unlock_delay_s)
     columns |= _battery(traces)
     columns["charge_margin"] = _charge_margin(segments, columns)
     return replace(
         template,
-        traits={name: Trait(_quantiles(columns[name]), source) for name in TRAITS},
+        traits={name: Trait(_rounded(np.quantile(columns[name], TRAIT_PROBABILITIES)), source) for name in TRAITS},
         trait_correlation=_correlation(np.stack([columns[name] for name in TRAITS])),
         laws=laws,
+        sources={**template.sources, "trait_correlation": source},
     )
 
 
 def _fraction(off_s: FloatArray, on_s: FloatArray) -> FloatArray:
-    return np.where(np.isinf(off_s), 0.0, np.where(np.isinf(on_s), 1.0, on_s / (off_s + on_s)))
+    """Share of time on, from the mean stays; a state that is never left is all there is."""
+    never_on, always_on = np.isinf(off_s), np.isinf(on_s)
+    return np.divide(on_s, off_s + on_s, out=always_on.astype(np.float64), where=~(never_on | always_on))
 
 
-def _fit_law(segments: Segments, process: int, state: int, source: str) -> tuple[Law, FloatArray]:
+@dataclass(frozen=True)
+class _State:
+    """One state of one process: the segments in which phones are in it, and those at whose end they leave it."""
+
+    segments: Segments
+    process: int
+    state: int
+    is_in: BoolArray
+    leaves: BoolArray
+
+    @classmethod
+    def of(cls, segments: Segments, process: int, state: int) -> _State:
+        value = segments.process[:, process]
+        is_in = value == state
+        leaves = is_in & segments.continues & (np.append(value[1:], UNKNOWN) == 1 - state)
+        if not leaves.any():
+            name = f"{PROCESSES[process]} {('off', 'on')[state]}"
+            raise InputError("no phone of the trace set ever leaves the state", value=name)
+        return cls(segments, process, state, is_in, leaves)
+
+    @property
+    def n_leaves(self) -> IntArray:
+        """How often each phone leaves the state."""
+        return np.bincount(self.segments.phone[self.leaves], minlength=self.segments.n)
+
+    def per_phone(self, seconds: FloatArray) -> FloatArray:
+        """Sum of a time in the state over each phone's segments."""
+        total_s = np.bincount(self.segments.phone, np.where(self.is_in, seconds, 0.0), self.segments.n)
+        return np.asarray(total_s, dtype=np.float64)
+
+
+def _fit_law(state: _State, source: str) -> tuple[Law, FloatArray]:
     """The law of one state, and each phone's mean stay in it (operational seconds)."""
-    is_in = segments.process[:, process] == state
-    next_state = np.append(segments.process[1:, process], UNKNOWN)
-    ends = is_in & segments.continues & (next_state == 1 - state)
-    groups = _groups(segments, process)
-    factors = _factors(segments, groups, is_in, ends)
+    groups = {"hour": state.segments.hour, "level": state.segments.band} | {
+        p: state.segments.process[:, i] for i, p in enumerate(PROCESSES) if i != state.process
+    }
+    factors = _factors(state, groups)
     speed = np.prod([factors[name][index] for name, index in groups.items()], axis=0)
-    seconds = np.where(is_in, speed * segments.seconds, 0.0)
-    mean_s = _mean_stays(segments, process, state, seconds, ends)
-    duration = _relative_durations(segments, process, state, seconds, ends, mean_s)
+    mean_s = _mean_stays_s(state, speed * state.segments.seconds)
     law = Law(
-        relative_duration_quantiles=duration,
+        relative_duration_quantiles=_relative_durations(state, speed * state.segments.seconds, mean_s),
         hour_factors=_rounded(factors["hour"]),
-        context_factors={p: _rounded(factors[p][:2]) for p in PROCESSES if p in factors},
+        context_factors={p: (_rounded(f)[0], _rounded(f)[1]) for p, f in factors.items() if p in PROCESSES},
         level_factors=_rounded(factors["level"][:N_BANDS]),
         source=source,
     )
     return law, mean_s
 
 
-def _groups(segments: Segments, process: int) -> dict[str, IntArray]:
-    """The factor that holds in each segment, by group of factors."""
-    groups = {"hour": segments.hour, "level": segments.band}
-    return groups | {p: segments.process[:, i] for i, p in enumerate(PROCESSES) if i != process}
+def _factors(state: _State, groups: Mapping[str, IntArray]) -> dict[str, FloatArray]:
+    """Iterative proportional fitting: in each group observed / expected changes, mean 1 over the time in the state.
 
-
-def _factors(
-    segments: Segments, groups: dict[str, IntArray], is_in: BoolArray, ends: BoolArray, n_rounds: int = 30
-) -> dict[str, FloatArray]:
-    """Iterative proportional fitting: in each group observed changes / expected changes, mean 1 by exposure."""
-    size = {name: int(index.max()) + 1 for name, index in groups.items()}
-    size |= {name: UNKNOWN + 1 for name in groups if name in PROCESSES} | {"level": N_BANDS + 1, "hour": 24}
+    The last entry of every group but the hours stands for unknown and stays 1.
+    """
+    size = dict.fromkeys(groups, UNKNOWN + 1) | {"hour": HOURS_OF_DAY, "level": N_BANDS + 1}
     factor = {name: np.ones(size[name]) for name in groups}
-    exposure = np.where(is_in, segments.seconds, 0.0)
-    for _ in range(n_rounds):
+    exposure_s = np.where(state.is_in, state.segments.seconds, 0.0)
+    for _ in range(_N_ROUNDS):
         for name, index in groups.items():
-            others = np.prod([factor[g][groups[g]] for g in groups if g != name], axis=0) * exposure
-            expected = _per_phone_rate(segments, others * factor[name][index], ends) * others
-            observed = np.bincount(index[ends], minlength=size[name])
-            expected_sum = np.bincount(index, expected, size[name])
-            new = (observed + _PSEUDO_EVENTS) / (expected_sum + _PSEUDO_EVENTS)
-            if name in PROCESSES:
-                new[UNKNOWN] = 1.0
-            if name == "level":
-                new[N_BANDS] = 1.0
-            weight = np.bincount(index, exposure, size[name])
-            factor[name] = new / np.average(new, weights=weight) if weight.sum() > 0 else new
+            others_s = np.prod([factor[g][groups[g]] for g in groups if g != name], axis=0) * exposure_s
+            per_second = state.n_leaves / np.maximum(state.per_phone(others_s * factor[name][index]), 1.0)
+            expected = np.bincount(index, per_second[state.segments.phone] * others_s, size[name])
+            observed = np.bincount(index[state.leaves], minlength=size[name])
+            new = (observed + _PSEUDO_EVENTS) / (expected + _PSEUDO_EVENTS)
+            if name != "hour":
+                new[-1] = 1.0
+            factor[name] = new / np.average(new, weights=np.bincount(index, exposure_s, size[name]))
     return factor
 
 
-def _per_phone_rate(segments: Segments, operational_s: FloatArray, ends: BoolArray) -> FloatArray:
-    """Changes per operational second of the segment's phone."""
-    n = np.bincount(segments.phone[ends], minlength=segments.n)
-    total = np.bincount(segments.phone, operational_s, segments.n)
-    return np.divide(n, total, out=np.zeros(segments.n), where=total > 0)[segments.phone]
+def _mean_stays_s(state: _State, seconds: FloatArray) -> FloatArray:
+    """Mean stay per phone, shrunk towards the population's; inf if the phone was never seen outside the state."""
+    total_s, n = state.per_phone(seconds), state.n_leaves
+    mean_s = (total_s + _PSEUDO_STAYS * total_s.sum() / n.sum()) / (n + _PSEUDO_STAYS)
+    is_other = state.segments.process[:, state.process] == 1 - state.state
+    was_outside = np.bincount(state.segments.phone[is_other], minlength=state.segments.n) > 0
+    return np.where((n > 0) | was_outside, mean_s, np.inf)
 
 
-def _mean_stays(segments: Segments, process: int, state: int, seconds: FloatArray, ends: BoolArray) -> FloatArray:
-    """Mean stay per phone, shrunk towards the population's; inf if the phone was never seen to leave,
-    and never in the other state.
-    """
-    total = np.bincount(segments.phone, seconds, segments.n)
-    n = np.bincount(segments.phone[ends], minlength=segments.n)
-    mean_s = (total + _PSEUDO_STAYS * total.sum() / n.sum()) / (n + _PSEUDO_STAYS)
-    other = np.bincount(segments.phone[segments.process[:, process] == 1 - state], minlength=segments.n)
-    return np.where((n == 0) & (other == 0), np.inf, mean_s)
-
-
-def _relative_durations(
-    segments: Segments, process: int, state: int, seconds: FloatArray, ends: BoolArray, mean_s: FloatArray
-) -> tuple[float, ...]:
-    """Quantiles of stays relative to the phone's mean, the product-limit estimate; rescaled to mean 1."""
-    value = segments.process[:, process]
-    starts = np.append(True, ~segments.continues[:-1] | (value[1:] != value[:-1]))
-    run = np.cumsum(starts) - 1
+def _relative_durations(state: _State, seconds: FloatArray, mean_s: FloatArray) -> tuple[float, ...]:
+    """Quantiles of stays seen from their beginning, relative to the phone's mean; rescaled to mean 1."""
+    segments, value = state.segments, state.segments.process[:, state.process]
+    starts = segments.starts(state.process)
     first = np.flatnonzero(starts)
-    stay = np.bincount(run, seconds)
-    phone = segments.phone[first]
-    is_whole = np.bincount(run, ends) > 0
-    begins = np.append(False, segments.continues[:-1] & (value[:-1] == 1 - value[1:]))[first]
-    use = (value[first] == state) & begins & np.isfinite(mean_s[phone])
-    quantiles = _product_limit(stay[use] / mean_s[phone[use]], is_whole[use])
+    stay_s = np.add.reduceat(np.where(state.is_in, seconds, 0.0), first)
+    is_whole = np.add.reduceat(state.leaves, first)
+    is_seen_to_begin = np.append(False, segments.continues[:-1] & (value[:-1] == 1 - state.state))[first]
+    mean_s = mean_s[segments.phone[first]]
+    use = (value[first] == state.state) & is_seen_to_begin & np.isfinite(mean_s)
+    quantiles = _product_limit(stay_s[use] / mean_s[use], is_whole[use])
     return _rounded(quantiles / np.sum(segment_means(quantiles) * np.diff(DURATION_PROBABILITIES)))
 
 
 def _product_limit(stay: FloatArray, is_whole: BoolArray) -> FloatArray:
+    """Quantiles of stays of which some were cut short; beyond the last whole stay, that stay."""
     order = np.argsort(stay, kind="stable")
-    stay, is_whole = stay[order], is_whole[order]
     at_risk = np.arange(len(stay), 0, -1)
-    done = 1.0 - np.cumprod(1.0 - is_whole / at_risk)
-    return np.maximum(np.interp(DURATION_PROBABILITIES, done, stay), 1e-6)
+    done = 1.0 - np.cumprod(1.0 - is_whole[order] / at_risk)
+    return np.maximum(np.interp(DURATION_PROBABILITIES, done, stay[order]), _SHORTEST)
 
 
 def _keyguard(segments: Segments, delay_s: float) -> tuple[FloatArray, FloatArray]:
     """Per phone: share of screen-offs that lock, share of screen-ons longer than the delay that unlock."""
-    screen, locked = segments.process[:, 3], segments.locked
-    starts = np.append(True, ~segments.continues[:-1] | (screen[1:] != screen[:-1]))
-    run = np.cumsum(starts) - 1
-    first = np.flatnonzero(starts)
-    length = np.bincount(run, segments.seconds)
-    before = np.append(np.nan, locked[:-1])[first]
-    known = np.append(False, segments.continues[:-1])[first] & ~np.isnan(locked[first])
-    was_locked = np.bincount(run, np.nan_to_num(locked)) > 0
-    was_open = np.bincount(run, locked == 0) > 0
-    phone = segments.phone[first]
-    off = known & (screen[first] == 0) & (before == 0)
-    on = known & (screen[first] == 1) & (before == 1) & (length > delay_s)
-    return _share(phone, off, was_locked, segments.n), _share(phone, on, was_open, segments.n)
+    first = np.flatnonzero(segments.starts(_SCREEN))
+    screen, phone = segments.process[first, _SCREEN], segments.phone[first]
+    length_s = np.add.reduceat(segments.seconds, first)
+    was_locked, was_open = (np.logical_or.reduceat(segments.locked == value, first) for value in (1, 0))
+    before = np.append(np.nan, segments.locked[:-1])[first]
+    follows = np.append(False, segments.continues[:-1])[first]
+    goes_off = follows & (screen == 0) & (before == 0)
+    goes_on = follows & (screen == 1) & (before == 1) & (length_s > delay_s)
+    return _share(phone, goes_off, was_locked, segments.n), _share(phone, goes_on, was_open, segments.n)
 
 
 def _share(phone: IntArray, among: BoolArray, is_true: BoolArray, n: int) -> FloatArray:
+    """Share of each phone's rows among which something is true, shrunk towards the population's."""
     true, total = np.bincount(phone[among & is_true], minlength=n), np.bincount(phone[among], minlength=n)
-    return (true + _PSEUDO_STAYS * true.sum() / total.sum()) / (total + _PSEUDO_STAYS)
+    return np.asarray((true + _PSEUDO_STAYS * true.sum() / total.sum()) / (total + _PSEUDO_STAYS))
 
 
 def _battery(traces: TraceSet) -> dict[str, FloatArray]:
@@ -196,7 +211,7 @@ def _battery(traces: TraceSet) -> dict[str, FloatArray]:
 
 def _charge_margin(segments: Segments, columns: Mapping[str, FloatArray]) -> FloatArray:
     """Per phone: what its charger could give in the time it is plugged in / what the phone uses meanwhile."""
-    charging, screen = segments.process[:, 0], segments.process[:, 3]
+    charging, screen = segments.process[:, _CHARGING], segments.process[:, _SCREEN]
     plugged = _time_share(segments, charging == 1, charging != UNKNOWN)
     on = _time_share(segments, screen == 1, screen != UNKNOWN)
     idle, active = columns["idle_discharge_percent_per_h"], columns["active_discharge_percent_per_h"]
@@ -208,11 +223,7 @@ def _time_share(segments: Segments, is_true: BoolArray, among: BoolArray) -> Flo
     """Share of each phone's time, shrunk by an hour of the population's."""
     true = np.bincount(segments.phone, segments.seconds * (is_true & among), segments.n)
     total = np.bincount(segments.phone, segments.seconds * among, segments.n)
-    return (true + HOUR_S * true.sum() / total.sum()) / (total + HOUR_S)
-
-
-def _quantiles(values: FloatArray) -> tuple[float, ...]:
-    return _rounded(np.quantile(values, TRAIT_PROBABILITIES))
+    return np.asarray((true + HOUR_S * true.sum() / total.sum()) / (total + HOUR_S))
 
 
 def _correlation(columns: FloatArray) -> tuple[tuple[float, ...], ...]:

@@ -172,7 +172,9 @@ def _time(traces: TraceSet, windows: dict[str, Windows]) -> list[Comparison]:
 def _battery(traces: TraceSet) -> list[Comparison]:
     levels = compile_channel(traces, "battery")
     is_known = ~np.isnan(levels.value)
-    quantiles = _weighted_quantiles(levels.value[is_known].astype(np.float64), levels.hold_ms[is_known])
+    quantiles = _weighted_quantiles(
+        levels.value[is_known].astype(np.float64), levels.hold_ms[is_known].astype(np.float64)
+    )
     slopes = Slopes.of(traces)
     unplugged, charging = (
         np.quantile(slopes.per_device(chosen), (0.05, 0.5, 0.95))

@@ -1,8 +1,5 @@
 """What phone a device is, and which phones may take part."""
 
-import math
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,119 +10,84 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import HARDWARE
 from fedsim.traces.canonical import Events, TraceSet
-from fedsim.traces.criteria import Rule
+from fedsim.traces.rule import Rule
 from fedsim.units import DAY_S
 
-N = 60_000
-IDS = np.arange(N)
+IDS = np.arange(20_000)
+ROWS = [
+    {"model": "old", "weight": 3.0, "inference_ms_per_sample": 200.0, "ram_gb": 1.0, "os_version": 8.0},
+    {"model": "mid", "weight": 5.0, "inference_ms_per_sample": 80.0, "ram_gb": 4.0, "os_version": 11.0},
+    {"model": "new", "weight": 2.0, "inference_ms_per_sample": 20.0, "ram_gb": None, "os_version": 14.0},
+]
 
 
-def table(**columns: list[Any]) -> pa.Table:
-    n = len(columns["weight"])
-    known: dict[str, list[Any]] = {"inference_ms_per_sample": [1.0] * n} | columns
-    return pa.table({c.name: pa.array(known.get(c.name, [None] * n), c.type) for c in HARDWARE.columns})
+def table() -> pa.Table:
+    return pa.Table.from_pylist(ROWS, HARDWARE.arrow())
 
 
-def fleet(*models: str | None) -> Fleet:
+def fleet(models: list[str | None], n_devices: int = 1_000_000) -> Fleet:
     logs = [Events.of([(0, "charging", 1)])] * len(models)
-    return Fleet(TraceSet.of(logs, period_s=DAY_S, facts={"model": models}), n_devices=N, seed=3)
+    return Fleet(TraceSet.of(logs, period_s=DAY_S, facts={"model": models}), n_devices=n_devices, seed=5)
 
 
-PHONES = table(
-    model=["A", "B", "C", "A"],
-    weight=[1.0, 2.0, 4.0, 1.0],
-    inference_ms_per_sample=[10.0, 20.0, 30.0, 40.0],
-    ram_gb=[1.0, 2.0, None, 8.0],
-)
+def test_rows_are_drawn_by_share() -> None:
+    hardware = Hardware(fleet([None]), table())
+    share = np.bincount(hardware.row_of(IDS), minlength=3) / len(IDS)
+    assert share == pytest.approx([0.3, 0.5, 0.2], abs=0.015)
+    assert hardware.share_of_rows() == pytest.approx([0.3, 0.5, 0.2])
 
 
-def near(share: float) -> Any:
-    return pytest.approx(share, abs=4.5 * math.sqrt(max(share * (1 - share), 1e-12) / N) + 1e-9)
+def test_a_trace_that_names_its_model_takes_that_row() -> None:
+    """Half of the traces are 'new', the others name a model that the table does not have."""
+    whole = fleet(["new", "unheard of"])
+    hardware = Hardware(whole, table(), match="trace_model")
+    rows, trace = hardware.row_of(IDS), whole.trace_of(IDS)
+    assert set(rows[trace == 0]) == {2}
+    assert set(rows[trace == 1]) == {0, 1, 2}
+    assert hardware.share_of_rows() == pytest.approx([0.15, 0.25, 0.6])
 
 
-def test_a_device_takes_the_row_of_its_trace_s_model() -> None:
-    """Of several rows with one name the first; where the table does not know the model one drawn by weight."""
-    made = fleet("C", "A", "X", None)
-    hardware = Hardware(made, PHONES, match="trace_model")
-    rows, traces = hardware.row_of(IDS), made.trace_of(IDS)
-    assert set(rows[traces == 0]) == {2}
-    assert set(rows[traces == 1]) == {0}
-    drawn = rows[traces >= 2]
-    assert (np.bincount(drawn) / len(drawn)).tolist() == pytest.approx([1 / 8, 2 / 8, 4 / 8, 1 / 8], abs=0.012)
-    assert (rows == Hardware(made, PHONES).row_of(IDS))[traces >= 2].all()  # the same draw as without the join
+def test_a_requirement_asks_the_phone_and_unknown_is_no() -> None:
+    hardware = Hardware(fleet([None]), table())
+    gate = Requirement(hardware, Rule.parse("ram_gb >= 2"))
+    admitted = gate.admits(IDS, IDS, 0.0)
+    assert (admitted == (hardware.row_of(IDS) == 1)).all()  # 'new' does not tell its memory
+    assert gate.share(0.0) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("match", ["share", "trace_model"])
-def test_shares_of_rows_are_what_is_drawn(match: Any) -> None:
-    hardware = Hardware(fleet("C", "A", "X", None), PHONES, match=match)
-    shares = hardware.share_of_rows()
-    assert shares.sum() == pytest.approx(1.0)
-    counts = np.bincount(hardware.row_of(IDS), minlength=4) / N
-    assert [near(share) for share in shares] == counts.tolist()
+@pytest.mark.parametrize("rule", ["charging", "ram_gb >= 64"])
+def test_a_requirement_that_makes_no_sense_is_refused(rule: str) -> None:
+    with pytest.raises(InputError, match=rule.split()[0]):
+        Requirement(Hardware(fleet([None]), table()), Rule.parse(rule))
 
 
-def test_requirements_are_about_the_phone() -> None:
-    """A fact that is not known does not meet a requirement."""
-    hardware = Hardware(fleet(None), PHONES)
-    for text, rows in [
-        ("ram_gb >= 2", [1, 3]),
-        ("model == A", [0, 3]),
-        ("ram_gb < 4 & model != B", [0]),
-        ("true", [0, 1, 2, 3]),
-    ]:
-        gate = Requirement(hardware, Rule.parse(text))
-        assert gate.admits(IDS, IDS, 0.0).tolist() == np.isin(hardware.row_of(IDS), rows).tolist()
-        assert gate.share(0.0) == pytest.approx(sum([1, 2, 4, 1][row] for row in rows) / 8)
-    with pytest.raises(InputError, match="leaves no phone"):
-        Requirement(hardware, Rule.parse("ram_gb > 100"))
-    with pytest.raises(InputError, match="about the phone"):
-        Requirement(hardware, Rule.parse("charging & ram_gb > 1"))
+def test_a_rollout_grows_and_keeps_whom_it_has() -> None:
+    gate = Rollout(seed=1, start_share=0.1, end_share=0.9, days=8)
+    shares = [gate.share(day * DAY_S) for day in (0, 4, 8, 100)]
+    assert shares == pytest.approx([0.1, 0.5, 0.9, 0.9])
+    early, late = (gate.admits(IDS, IDS, day * DAY_S) for day in (1, 5))
+    assert not (early & ~late).any()
+    assert late.mean() == pytest.approx(0.6, abs=0.015)
 
 
-@pytest.mark.parametrize("days", [0.0, 4.0])
-def test_a_rollout_reaches_its_share_and_takes_nothing_back(days: float) -> None:
-    rollout = Rollout(seed=1, start_share=0.1, end_share=0.7, days=days)
-    had = np.zeros(N, dtype=bool)
-    for day in range(7):
-        share = 0.7 if days == 0 else min(0.7, 0.1 + 0.15 * day)
-        assert rollout.share(day * DAY_S) == pytest.approx(share)
-        has = rollout.admits(IDS, IDS, day * DAY_S)
-        assert has.mean() == near(share)
-        assert (has >= had).all()
-        had = has
+@pytest.mark.parametrize(("start", "end", "days"), [(0.5, 0.4, 1), (-0.1, 0.4, 1), (0.1, 1.1, 1), (0.1, 0.2, -1)])
+def test_a_bad_rollout_is_refused(start: float, end: float, days: float) -> None:
+    with pytest.raises(InputError, match="rollout"):
+        Rollout(seed=1, start_share=start, end_share=end, days=days)
 
 
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"weight": []}, "no row has a weight"),
-        ({"weight": [0.0, 0.0]}, "no row has a weight"),
-        ({"weight": [1.0, math.nan]}, "weight .*row 1"),
-        ({"weight": [1.0, 1.0], "inference_ms_per_sample": [1.0, -2.0]}, "inference_ms_per_sample .*row 1: -2.0"),
-    ],
-)
-def test_a_bad_table_is_refused(columns: dict[str, list[Any]], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Hardware(fleet(None), table(**columns))
+def test_traces_are_drawn_by_weight() -> None:
+    logs = [Events.of([(0, "charging", 1)])] * 3
+    traces = TraceSet.of(logs, period_s=DAY_S)
+    mixed = Fleet(traces, n_devices=10**6, seed=5, trace_weight=np.array([6.0, 0.0, 2.0]))
+    share = np.bincount(mixed.trace_of(IDS), minlength=3) / len(IDS)
+    assert share == pytest.approx([0.75, 0.0, 0.25], abs=0.015)
+    assert mixed.cell_weights() == pytest.approx([0.75, 0.0, 0.25])
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"start_share": -0.1},
-        {"end_share": 1.1},
-        {"start_share": 0.8},
-        {"days": -1.0},
-        {"days": math.nan},
-        {"end_share": math.nan},
-    ],
-)
-def test_a_bad_rollout_is_refused(changes: dict[str, float]) -> None:
-    arguments: dict[str, Any] = {"seed": 1, "start_share": 0.1, "end_share": 0.7, "days": 4.0}
-    with pytest.raises(InputError, match=r"fleet\.rollout"):
-        Rollout(**(arguments | changes))
-
-
-def test_an_unknown_match_is_refused() -> None:
-    with pytest.raises(InputError, match="match is unknown: 'name'"):
-        Hardware(fleet(None), PHONES, match="name")  # type: ignore[arg-type]
+def test_jitter_spreads_the_same_trace_over_its_width() -> None:
+    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=DAY_S)
+    spread = Fleet(traces, n_devices=10**6, seed=5, jitter_s=1600.0)
+    phase_s = spread.cell_phase_us[spread.cell_of(IDS)] / 1e6
+    assert sorted(set(phase_s)) == [-750.0 + 100 * i for i in range(16)]
+    assert phase_s.mean() == pytest.approx(0.0, abs=12)

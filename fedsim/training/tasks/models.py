@@ -35,18 +35,18 @@ class Mlp(nn.Module):
 
 
 class SmallCnn(nn.Module):
-    """Two 5×5 convolutions with stride 2 and a hidden layer for 28×28 pictures: 57,190 parameters, no BatchNorm.
+    """Two 5×5 convolutions with stride 2 and a hidden layer for 28×28 pictures, no BatchNorm.
 
-    Strides instead of pooling: a third of the work of the usual two-convolution network at the same
-    number of parameters.
+    54,698 parameters with 10 classes. Strides instead of pooling, and most parameters in the hidden
+    layer: a sixth of the work of the usual network of two convolutions and two poolings of that size.
     """
 
     def __init__(self, *, n_classes: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, 16, 5, stride=2)
-        self.second = nn.Conv2d(16, 32, 5, stride=2)
-        self.hidden = nn.Linear(32 * 4 * 4, 84)
-        self.output = nn.Linear(84, n_classes)
+        self.first = nn.Conv2d(1, 8, 5, stride=2)
+        self.second = nn.Conv2d(8, 16, 5, stride=2)
+        self.hidden = nn.Linear(16 * 4 * 4, 192)
+        self.output = nn.Linear(192, n_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [n, n_classes] of pictures [n, 28, 28]."""
