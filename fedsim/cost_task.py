@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-from torch import nn
 
 from fedsim.config import build, build_module, composed
 from fedsim.data import features
@@ -26,11 +25,11 @@ _MANY_CLIENTS = 100_000
 
 @dataclass(frozen=True)
 class Task:
-    """A model to be trained by phones that hold ``n_examples`` of this shape and type."""
+    """A model (``torch.nn.Module``) to be trained by phones that hold ``n_examples`` of this shape and type."""
 
     values: dict[str, Any]
     catalogue: Catalogue
-    model: nn.Module
+    model: Any
     local: LocalSgd
     shape: tuple[int, ...]
     dtype: str
@@ -40,7 +39,7 @@ class Task:
     def compose(cls, overrides: Sequence[str]) -> Task:
         """The task that the shipped configuration with these overrides describes."""
         values, catalogue = _with_features(overrides)
-        model = build_model(lambda: cast(nn.Module, build_module(values["model"]["module"])), seed=values["seed"])
+        model = build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"])
         local = cast(LocalSgd, build(values["training"]["local"], "training.local"))
         shape, dtype, n_examples = _examples(values)
         return cls(values, catalogue, model, local, shape, dtype, n_examples)

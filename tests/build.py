@@ -131,13 +131,13 @@ def rates(bytes_per_s: float) -> Mapping[str, float]:
     return dict.fromkeys(NETWORKS[1:], bytes_per_s)
 
 
-def network(*, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0) -> Network:
-    """The same rates for all devices and sessions."""
+def network(*, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0, device_sigma: float = 0.0) -> Network:
+    """The same rates for all sessions, and for all devices unless they are spread by ``device_sigma``."""
     return Network(
         seed=0,
         down_bytes_per_s=rates(down),
         up_bytes_per_s=rates(up),
-        device_sigma=0.0,
+        device_sigma=device_sigma,
         session_sigma=0.0,
         connect_s=connect_s,
         assumed_type="wifi",

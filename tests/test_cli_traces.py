@@ -108,6 +108,16 @@ def test_measurements_are_imported_shown_and_validated(
     assert capsys.readouterr().out.startswith("OK: ")
 
 
+def test_a_fit_can_be_synthesized(tmp_path: Path) -> None:
+    assert traces("synthesize", tmp_path / "a", "--devices", 30, "--days", 3) == 0
+    assert traces("fit", tmp_path / "a", tmp_path / "a.json") == 0
+    assert traces("synthesize", tmp_path / "b", "--devices", 4, "--days", 1, "--parameters", tmp_path / "a.json") == 0
+    made = TraceSet.load(tmp_path / "b")
+    assert (made.n, made.period_days.tolist()) == (4, [1] * 4)
+    assert traces("synthesize", tmp_path / "c", "--devices", 4, "--days", 1) == 0
+    assert len(TraceSet.load(tmp_path / "c").events) != len(made.events)
+
+
 def test_help_lists_every_format(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         traces("import", "--help")
@@ -129,6 +139,9 @@ def test_help_lists_every_format(capsys: pytest.CaptureFixture[str]) -> None:
         (["merge", "SET", "out"], "at least two"),
         (["merge", "SET", "nowhere", "out"], "nowhere"),
         (["validate", "nowhere"], "nowhere"),
+        (["fit", "SET", "."], "not a folder"),
+        (["fit", "SET", "out.json"], "no event of channel"),
+        (["synthesize", "out", "--parameters", "nowhere.json"], "nowhere.json"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -20,6 +20,7 @@ NEEDS = {
     "data/clicks": ["model=clicks", "training.loss=binary_cross_entropy"],
     "model/clicks": ["data=clicks", "training.loss=binary_cross_entropy"],
     "model/cnn_digits": ["training=none"],
+    "model/lstm_words": ["training=none"],
 }
 
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "traces": WORDS | {"traces"},
     "data": WORDS | {"data"},
     "fleet": WORDS | {"traces", "fleet"},
-    "device": WORDS | {"traces", "fleet", "device"},
+    "device": WORDS | {"traces", "data", "fleet", "device"},
     "log": WORDS | {"device"},
     "server": ENGINE | {"training.trainer"},
     "training": WORDS | {"data", "training"},
@@ -28,6 +28,10 @@ MAY_IMPORT = {
     "progress": WORDS | {"simulation"},
     "config": ENGINE | {"simulation", "training.trainer", "training.local"},
     "bench": ENGINE | {"simulation", "config", "provenance", "training.trainer"},
+    "cost": ENGINE | {"config", "cost_task", "provenance", "report", "training"},
+    "cost_task": ENGINE | {"config", "training"},
+    "cost_task": ENGINE | {"config", "training"},
+    "cost": ENGINE | {"config", "cost_task", "provenance", "report", "training"},
     "run": WORDS | {"config", "progress", "provenance", "report"},
     "commands": set(),
     "cli_traces": {"errors", "commands", "traces.importers"},
@@ -35,7 +39,7 @@ MAY_IMPORT = {
 }
 DOORS = {
     "simpy": {"server", "simulation", "bench"},
-    "torch": {"training"},
+    "torch": {"training", "cost_task"},
     "hydra": {"config", "run"},
     "omegaconf": {"config", "run"},
     "matplotlib": {"report"},

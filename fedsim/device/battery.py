@@ -26,7 +26,7 @@ class BatteryLimits:
     assumed_percent: float
 
     def __post_init__(self) -> None:
-        if self.capacity_wh <= 0 or self.charge_percent_per_h <= 0:
+        if not (self.capacity_wh > 0 and self.charge_percent_per_h > 0):
             raise InputError(
                 "battery.capacity_wh and charge_percent_per_h must be positive",
                 value=(self.capacity_wh, self.charge_percent_per_h),

@@ -250,9 +250,9 @@ class Device:
         some = rows[draining]
         left_j = battery.limits.joules(some["battery_percent"] - battery.limits.floor_percent)
         one = np.ones(len(some))
-        at, down_end, up_start = some["assigned_at"], some["download_end_at"], some["train_end_at"]
+        begin, down_end, up_start = some["assigned_at"], some["download_end_at"], some["train_end_at"]
         for start, stop, waits_s, watts in (
-            (at, down_end, some["download_wait_s"], self.energy.receive_j(some["network"], one)),
+            (begin, down_end, some["download_wait_s"], self.energy.receive_j(some["network"], one)),
             (down_end, up_start, 0.0 * one, self.energy.compute_j(some["device_id"], one)),
             (up_start, some["upload_end_at"], some["upload_wait_s"], self.energy.send_j(some["network"], one)),
         ):

@@ -63,7 +63,7 @@ class Rollout:
             raise InputError(
                 "fleet.rollout: start_share ≤ end_share", value=(self.start_share, self.end_share), allowed="0 … 1"
             )
-        if self.days < 0:
+        if not self.days >= 0:
             raise InputError("fleet.rollout.days must not be negative", value=self.days)
 
     def share(self, now: float) -> float:

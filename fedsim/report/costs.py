@@ -1,4 +1,4 @@
-"""The cost of a task over device classes, for a terminal of 100 columns; never more than a few dozen lines."""
+"""The cost of a task over device classes, for a terminal of 80 columns; never more than a few dozen lines."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ _FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "compute_j": ("compute J", lambda value: f"{value:.3g}"),
     "radio_j": ("radio J", lambda value: f"{value:.3g}"),
     "battery_percent": ("battery %", lambda value: f"{value:.2g}"),
-    "ram_fraction": ("RAM share", lambda value: f"{value:.1%}"),
+    "ram_fraction": ("RAM", lambda value: f"{value:.1%}"),
 }
 
 
@@ -134,13 +134,13 @@ def _quantiles(summary: Mapping[str, Any]) -> Table:
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Some phones, the quickest first."""
-    table = Table(title="some phones", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("model", no_wrap=True)
-    table.add_column("share", justify="right")
+    table = Table(title="some phones", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("model", no_wrap=True, max_width=16)
+    table.add_column("share", justify="right", no_wrap=True)
     names = [name for name in _FIGURES if name not in ("compute_j", "radio_j")]
     for name in names:
         table.add_column(_FIGURES[name][0], justify="right", no_wrap=True)
-    table.add_column("feasible")
+    table.add_column("feasible", min_width=8)
     for row in rows:
         figures = [_or_unknown(row[name], _FIGURES[name][1]) for name in names]
         verdict = f"no: {row['exceeds']}" if row["exceeds"] else row["is_feasible"]

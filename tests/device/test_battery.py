@@ -1,115 +1,195 @@
-"""The battery as a state: what our work takes, what charging gives back, and the floor that ends work."""
+"""The battery as a state: the trace's level, our debt, its repayment, and the floor."""
+
+import math
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.build import Sizes, device, network, replay
 
 from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import FixedCompute
-from fedsim.device.session import FAILED, REPORTS, Work, spent
+from fedsim.device.energy import Energy
+from fedsim.device.network import Network
+from fedsim.device.session import FAILED, REPORTS, TIMEOUT, Device, Sessions, Spent, Work, spent
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
 from fedsim.traces.canonical import Events, TraceSet
-from fedsim.traces.criteria import compile_channel, compile_rule
-from fedsim.traces.rule import Rule
-from fedsim.units import DAY_S, HOUR_S
+from fedsim.traces.criteria import Rule, compile_channel, compile_rule
+from fedsim.units import DAY_S
 
-# 10 Wh hold 36,000 J: 360 J are one percent.
-LIMITS = BatteryLimits(capacity_wh=10.0, floor_percent=20.0, charge_percent_per_h=30.0, assumed_percent=50.0)
-ONE = np.array([0])
-
-
-def phone(*rows: tuple[float, str, object]) -> Fleet:
-    log = Events.of([(0, "screen", 1), (0, "charging", 0), *rows])
-    return Fleet(TraceSet.of([log], period_s=DAY_S), n_devices=1, seed=0, is_replay=True)
+# 1 Wh is 3600 J: 36 J are one percent. An hour on the charger gives back 36 percent: 0.01 percent a second.
+LIMITS = BatteryLimits(capacity_wh=1.0, floor_percent=20.0, charge_percent_per_h=36.0, assumed_percent=60.0)
+RATES = dict.fromkeys(("wifi", "2g", "3g", "4g", "5g"), 10.0)
 
 
-def battery_of(fleet: Fleet, participation: Participation) -> Battery:
-    charging = Availability(fleet, compile_rule(fleet.traces, Rule.parse("charging"), unknown="ineligible"))
-    known = "battery" in fleet.traces.channels()
-    level = Track(fleet, compile_channel(fleet.traces, "battery")) if known else None
-    return Battery(LIMITS, level, charging, participation)
+class World:
+    """Three phones of one day: level 80 falling to 30 at 10 h, charging from 2000 s to 3000 s; the last unknown."""
+
+    def __init__(self, *, network: str = "wifi") -> None:
+        known: list[tuple[float, str, object]] = [
+            (0, "battery", 80), (0, "charging", 0), (0, "network", network), (0, "screen", 1),
+            (2000, "charging", 1), (3000, "charging", 0), (36_000, "battery", 30),
+        ]  # fmt: skip
+        unknown = Events.of([(0, "charging", 0), (0, "network", network), (0, "screen", 1)])
+        traces = TraceSet.of([Events.of(known), Events.of(known), unknown], period_s=DAY_S)
+        fleet = Fleet(traces, n_devices=3, seed=1, is_replay=True)
+        level = Track(fleet, compile_channel(traces, "battery"))
+        charging = Availability(fleet, compile_rule(traces, Rule.parse("charging"), unknown="ineligible"))
+        self.participation = Participation()
+        self.participation.begin(np.arange(3))
+        self.battery = Battery(LIMITS, level, charging, self.participation)
+        self.blind = Battery(LIMITS, None, None, self.participation)
+        self.availability = Availability(fleet, compile_rule(traces, Rule.parse("screen"), unknown="ineligible"))
+        self.track = Track(fleet, compile_channel(traces, "network"))
 
 
-def test_level_is_the_trace_s_minus_the_debt_that_charging_pays_back() -> None:
-    """60 % in the trace; 9 % owed at 1 h; on the charger from 2 h to 2 h 10 min, which gives 5 %."""
-    fleet = phone((1, "battery", 60), (2 * HOUR_S, "charging", 1), (2 * HOUR_S + 600, "charging", 0))
-    participation = Participation()
-    battery = battery_of(fleet, participation)
-    participation.begin(ONE)
-    participation.owe(ONE, np.array([9.0]), np.array([1.0 * HOUR_S]))
-    levels = [battery.percent(ONE, ONE, hour * HOUR_S)[0] for hour in (1.0, 2.0, 2.0 + 5 / 60, 3.0, 20.0)]
-    assert levels == pytest.approx([51.0, 51.0, 53.5, 56.0, 56.0])
+IDS = np.arange(3)
 
 
-def test_a_debt_is_paid_once_and_never_below_zero() -> None:
-    fleet = phone((1, "battery", 60), (2 * HOUR_S, "charging", 1))
-    participation = Participation()
-    participation.begin(ONE)
-    participation.owe(ONE, np.array([4.0]), np.array([0.0]))
-    assert battery_of(fleet, participation).percent(ONE, ONE, 10 * HOUR_S) == pytest.approx([60.0])
+def percent(battery: Battery, now: float) -> list[float]:
+    levels: list[float] = battery.percent(IDS, IDS, now).tolist()
+    return levels
 
 
-def test_an_unknown_level_is_the_assumed_one_and_the_floor_closes_the_gate() -> None:
-    fleet = phone((3 * HOUR_S, "battery", 20), (4 * HOUR_S, "battery", 21))
-    battery = battery_of(fleet, Participation())
-    assert battery.percent(ONE, ONE, 0.0) == pytest.approx([50.0])
-    assert [bool(battery.admits(ONE, ONE, hour * HOUR_S)[0]) for hour in (0, 3.5, 4.5)] == [True, False, True]
+def test_the_level_is_the_trace_s_or_assumed() -> None:
+    world = World()
+    assert percent(world.battery, 100.0) == [80.0, 80.0, 60.0]
+    assert percent(world.battery, 36_000.0) == [30.0, 30.0, 60.0]
+    assert percent(world.blind, 100.0) == [60.0, 60.0, 60.0]
+    assert world.battery.is_charging(IDS, 2500.0).tolist() == [True, True, False]
+    assert world.blind.is_charging(IDS, 2500.0).tolist() == [False, False, False]
+
+
+def test_what_our_work_took_is_missing_until_charging_restores_it() -> None:
+    world = World()
+    world.participation.owe(IDS, np.array([5.0, 12.0, 5.0]), np.full(3, 1000.0))
+    assert percent(world.battery, 1000.0) == [75.0, 68.0, 55.0]
+    assert percent(world.battery, 2000.0) == [75.0, 68.0, 55.0]
+    assert percent(world.battery, 2200.0) == pytest.approx([77.0, 70.0, 55.0])
+    assert percent(world.battery, 5000.0) == pytest.approx([80.0, 78.0, 55.0])  # 10 percent given back at most
+    assert percent(world.battery, 2600.0 + DAY_S) == pytest.approx([80.0, 80.0, 55.0])
+    assert percent(world.blind, 5000.0) == [55.0, 48.0, 55.0]
+
+
+def test_a_level_is_never_below_empty() -> None:
+    world = World()
+    world.participation.owe(IDS, np.full(3, 95.0), np.zeros(3))
+    assert percent(world.battery, 0.0) == [0.0, 0.0, 0.0]
+
+
+def test_only_phones_above_the_floor_are_admitted() -> None:
+    world = World()
+    world.participation.owe(IDS, np.array([59.5, 60.0, 41.0]), np.zeros(3))
+    assert world.battery.admits(IDS, IDS, 100.0).tolist() == [True, False, False]
+    assert world.battery.share(0.0) == 1.0
+
+
+def test_joules_and_percent_are_inverse() -> None:
+    assert LIMITS.percent(np.array([0.0, 36.0, 3600.0])).tolist() == [0.0, 1.0, 100.0]
+    assert LIMITS.joules(np.array([0.0, 1.0, 100.0])).tolist() == [0.0, 36.0, 3600.0]
+
+
+def trip(
+    world: World,
+    *,
+    now: float = 0.0,
+    interruption: Any = "abort",
+    watts: tuple[float, float, float] = (36.0, 36.0, 36.0),
+) -> tuple[Sessions, Spent]:
+    """50 bytes down in 5 s, 10 s of training, 30 bytes up in 3 s; each at so many watts."""
+    network = Network(
+        seed=1, down_bytes_per_s=RATES, up_bytes_per_s=RATES, device_sigma=0.0, session_sigma=0.0, connect_s=0.0,
+        assumed_type="wifi",
+    )  # fmt: skip
+    device = Device(
+        seed=1, compute=FixedCompute(train_s=10.0), network=network, interruption=interruption, crash_fraction=0.0,
+        energy=Energy(receive_w=watts[0], compute_w=watts[1], send_w=watts[2]), session_timeout_s=None,
+    )  # fmt: skip
+    work = Work(download_bytes=50, upload_bytes=30, epochs=1, batch_size=1)
+    rows = device.plan(
+        world.availability, world.track, work, now=now, ids=IDS, cells=IDS, k=IDS.astype(np.int32), n_examples=IDS,
+        battery=world.battery,
+    )  # fmt: skip
+    return rows, spent(rows, work, device, world.availability, LIMITS)
+
+
+def test_work_ends_at_the_floor() -> None:
+    """At 36 W a second takes one percent. The phones have 60, 12 and 3 percent to give for 18 s."""
+    world = World()
+    world.participation.owe(IDS, np.array([0.0, 48.0, 37.0]), np.zeros(3))
+    rows, booked = trip(world)
+    assert rows["battery_percent"].tolist() == [80.0, 32.0, 23.0]
+    assert rows["outcome"].tolist() == [REPORTS, FAILED, FAILED]
+    assert rows["end_at"].tolist() == pytest.approx([18.0, 12.0, 3.0])
+    assert booked.battery_percent.tolist() == pytest.approx([18.0, 12.0, 3.0])
+    assert booked.download_bytes.tolist() == [50, 50, 30]
+
+
+def test_each_phase_drains_at_its_own_power() -> None:
+    """12 percent are 432 J: 5 s at 18 W leave 342 J, 10 s at 27 W leave 72 J, at 36 W they last 2 s."""
+    world = World()
+    world.participation.owe(IDS, np.array([0.0, 48.0, 0.0]), np.zeros(3))
+    rows, booked = trip(world, watts=(18.0, 27.0, 36.0))
+    assert rows["outcome"].tolist() == [REPORTS, FAILED, REPORTS]
+    assert rows["end_at"][1] == pytest.approx(17.0)
+    assert booked.battery_percent[1] == pytest.approx(12.0)
+    assert trip(world, watts=(0.0, 0.0, 0.0))[0]["outcome"].tolist() == [REPORTS] * 3
+
+
+def test_a_phone_on_the_charger_does_not_run_down() -> None:
+    world = World()
+    world.participation.owe(IDS, np.array([57.0, 57.0, 37.0]), np.full(3, 2500.0))
+    rows, _ = trip(world, now=2500.0)
+    assert rows["outcome"].tolist() == [REPORTS, REPORTS, FAILED]
+
+
+@pytest.mark.parametrize("interruption", ["pause", "ignore"])
+def test_a_phone_that_waits_for_a_network_for_ever_does_not_run_down(interruption: str) -> None:
+    rows, booked = trip(World(network="none"), interruption=interruption)
+    assert rows["outcome"].tolist() == [TIMEOUT] * 3
+    assert booked.battery_percent.tolist() == [0.0] * 3
+
+
+def test_a_paused_phone_drains_only_while_it_works() -> None:
+    """Away from 3 s to 100 s: what lasts 12 s of work ends 9 s after the return, and is booked as 12 s."""
+    logs = [Events.of([(0, "screen", 1), (3, "screen", 0), (100, "screen", 1)])]
+    traces = TraceSet.of(logs, period_s=DAY_S)
+    fleet = Fleet(traces, n_devices=1, seed=1, is_replay=True)
+    world, one = World(), np.zeros(1, dtype=np.int64)
+    availability = Availability(fleet, compile_rule(traces, Rule.parse("screen"), unknown="ineligible"))
+    limits = BatteryLimits(capacity_wh=1.0, floor_percent=20.0, charge_percent_per_h=36.0, assumed_percent=32.0)
+    device = Device(
+        seed=1, compute=FixedCompute(train_s=20.0), interruption="pause", crash_fraction=0.0, session_timeout_s=None,
+        network=Network(
+            seed=1, down_bytes_per_s=RATES, up_bytes_per_s=RATES, device_sigma=0.0, session_sigma=0.0, connect_s=0.0,
+            assumed_type="wifi",
+        ),
+        energy=Energy(receive_w=36.0, compute_w=36.0, send_w=36.0),
+    )  # fmt: skip
+    work = Work(download_bytes=10, upload_bytes=10, epochs=1, batch_size=1)
+    rows = device.plan(
+        availability, None, work, now=0.0, ids=one, cells=one, k=one.astype(np.int32), n_examples=one,
+        battery=Battery(limits, None, None, world.participation),
+    )  # fmt: skip
+    assert (rows["outcome"].tolist(), rows["end_at"].tolist()) == ([FAILED], [109.0])
+    assert spent(rows, work, device, availability, limits).battery_percent.tolist() == pytest.approx([12.0])
 
 
 @pytest.mark.parametrize(
-    ("level", "charging", "outcome", "end_at"),
+    "changes",
     [
-        (30, 0, REPORTS, 1000.0),  # 2,000 J of training are 5.6 %
-        (25, 0, FAILED, 900.0),  # 5 % are 1,800 J: 900 s at 2 W
-        (25, 1, REPORTS, 1000.0),  # on the charger nothing runs down
+        {"capacity_wh": 0.0},
+        {"capacity_wh": math.nan},
+        {"charge_percent_per_h": -1.0},
+        {"charge_percent_per_h": math.nan},
+        {"floor_percent": -1.0},
+        {"floor_percent": 101.0},
+        {"assumed_percent": math.nan},
     ],
 )
-def test_work_ends_at_the_floor(level: float, charging: int, outcome: int, end_at: float) -> None:
-    fleet = phone((0, "battery", level), (0, "charging", charging))
-    availability = Availability(fleet, compile_rule(fleet.traces, Rule.parse("screen"), unknown="ineligible"))
-    maker = device(FixedCompute(train_s=1000.0), link=network())
-    battery = battery_of(fleet, Participation())
-    work = Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1)
-    rows = maker.plan(
-        availability, None, work, now=0.0, ids=ONE, cells=ONE, k=np.zeros(1, np.int32),
-        n_examples=Sizes().n_examples(ONE), battery=battery,
-    )  # fmt: skip
-    assert (rows["outcome"][0], rows["end_at"][0]) == (outcome, pytest.approx(end_at))
-    used = spent(rows, work, maker, availability, LIMITS)
-    assert used.battery_percent == pytest.approx(2.0 * np.array([min(end_at, 1000.0)]) / 360)
-    assert used.battery_percent * 360 == pytest.approx(used.download_j + used.compute_j + used.upload_j)
-
-
-@pytest.mark.parametrize(
-    "changes", [{"capacity_wh": 0.0}, {"charge_percent_per_h": -1.0}, {"floor_percent": 101.0}, {"assumed_percent": -1}]
-)
 def test_bad_limits_are_refused(changes: dict[str, float]) -> None:
-    values = {"capacity_wh": 10.0, "floor_percent": 20.0, "charge_percent_per_h": 30.0, "assumed_percent": 50.0}
-    with pytest.raises(InputError, match=next(iter(changes))):
-        BatteryLimits(**(values | changes))
-
-
-def test_a_warm_phone_slows_down() -> None:
-    fleet = replay(((0.0, float(DAY_S)),))
-    availability = Availability(fleet, compile_rule(fleet.traces, Rule.parse("charging"), unknown="ineligible"))
-    cool = device(FixedCompute(train_s=1000.0))
-    cool.thermal_after_s, cool.thermal_slowdown = 400.0, 1.5
-    work = Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1)
-    rows = cool.plan(
-        availability, None, work, now=0.0, ids=ONE, cells=ONE, k=np.zeros(1, np.int32), n_examples=np.array([1])
-    )
-    assert rows["train_s"] == pytest.approx([400 + 600 * 1.5])
-
-
-def test_what_a_device_holds_is_not_downloaded_again() -> None:
-    """Model 100 B, plan 10 B, assets 1,000 B that are fetched again after a day."""
-    work = Work(100, 0, 1, 1, plan_bytes=10, assets_bytes=1000, assets_refresh_s=float(DAY_S), caches_model=True)
-    held = np.array([-1, 3, 3, 2], dtype=np.int32)
-    assets_at = np.array([-np.inf, 0.0, 5.0, 90_000.0])
-    assert work.sizes(held, assets_at, version=3, now=90_000.0).tolist() == [1110, 1010, 1010, 110]
-    assert work.sizes(held, assets_at, version=3, now=80_000.0).tolist() == [1110, 10, 10, 110]
-    forgetful = Work(100, 0, 1, 1, plan_bytes=10)
-    assert forgetful.sizes(held, assets_at, version=3, now=0.0).tolist() == [110] * 4
+    arguments = {"capacity_wh": 15.0, "floor_percent": 20.0, "charge_percent_per_h": 30.0, "assumed_percent": 60.0}
+    with pytest.raises(InputError, match=f"battery.*{next(iter(changes))}"):
+        BatteryLimits(**(arguments | changes))

@@ -42,7 +42,7 @@ def track_of(*logs: Log, period_s: float = 100.0) -> Track:
     return Track(Fleet(traces, n_devices=len(logs), seed=0, is_replay=True), compile_channel(traces, "network"))
 
 
-def download(log: Log, start: float, size: int, level: float = 1.0, **changes: Any) -> tuple[float, str]:
+def download(log: Log, start: float, size: int, level: float = 1.0, **changes: Any) -> tuple[Any, str]:
     made = network(**changes)
     end, code, _ = made.download(track_of(log), np.array([0]), np.array([start]), size, np.array([level]))
     return float(end[0]), NETWORKS[code[0]]
@@ -131,7 +131,7 @@ RTT = {"wifi": 0.1, "2g": 1.0, "3g": 0.5, "4g": 0.2, "5g": 0.05}
 
 def test_round_trips_come_before_the_first_byte() -> None:
     """Three of the network it begins on: 0.3 s on Wi-Fi; a transfer that starts anew pays no second time."""
-    trips = {"rtt_s": RTT, "n_round_trips": 3}
+    trips: dict[str, Any] = {"rtt_s": RTT, "n_round_trips": 3}
     assert download([(0, "wifi"), (10, "4g")], 2, 100, **trips) == (pytest.approx(3.3), "wifi")
     assert download([(0, "wifi"), (10, "4g")], 2, 770 + 100, **trips) == (pytest.approx(12.0), "wifi")
     assert download([(0, "2g"), (10, "wifi")], 8, 100, **trips) == (pytest.approx(12.0), "2g")  # still at it at 10
@@ -164,9 +164,9 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
 # ---------------------------------------------------------------------------------------- exact fractions
 
 
-def walk(log: Log, period_s: int, start: Fraction, size: int, rates: dict[str, float]) -> Fraction:
-    """End of a transfer, from second-grid change to change."""
-    at, left = start, Fraction(size)
+def walk(log: Log, period_s: int, start: Fraction, size: int, rates: dict[str, float]) -> tuple[Fraction, Fraction]:
+    """End of a transfer and its waiting, from second-grid change to change."""
+    at, left, waited = start, Fraction(size), Fraction(0)
     while True:
         position, kind, until = at % period_s, None, Fraction(period_s)
         for instant, value in log:
@@ -176,7 +176,8 @@ def walk(log: Log, period_s: int, start: Fraction, size: int, rates: dict[str, f
         rate = Fraction(0) if kind == "none" else Fraction(rates[kind or "4g"])
         stay = until - position
         if rate and left <= rate * stay:
-            return at + left / rate
+            return at + left / rate, waited
+        waited += 0 if rate else stay
         left -= rate * stay
         at += stay
 
@@ -200,9 +201,10 @@ def test_transfers_are_the_walk_from_change_to_change(data: st.DataObject, perio
     size = data.draw(st.integers(1, 3000))
     made = network()
     transfer, rates = (made.download, DOWN) if way == "down" else (made.upload, UP)
-    end, _, _ = transfer(track, np.arange(n), np.array(starts) / 10, size, np.ones(n))
+    end, _, waited_s = transfer(track, np.arange(n), np.array(starts) / 10, size, np.ones(n))
     wanted = [walk(log, period_s, Fraction(s, 10), size, rates) for log, s in zip(logs, starts, strict=True)]
-    assert end.tolist() == pytest.approx([float(w) for w in wanted], abs=1e-6, rel=1e-12)
+    assert end.tolist() == pytest.approx([float(at) for at, _ in wanted], abs=1e-6, rel=1e-12)
+    assert waited_s.tolist() == pytest.approx([float(waited) for _, waited in wanted], abs=1e-6)
 
 
 # ----------------------------------------------------------------------------------------------- spreads

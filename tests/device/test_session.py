@@ -70,8 +70,9 @@ class Phone:
                 return grid + step
         return math.inf
 
-    def transfer_end(self, at: Fraction, size: int, rates: dict[str, float]) -> Fraction:
-        left = Fraction(size)
+    def transfer_end(self, at: Fraction, size: int, rates: dict[str, float]) -> tuple[Fraction, Fraction]:
+        """End of a transfer, and how long it waits for a network."""
+        left, waited = Fraction(size), Fraction(0)
         while True:
             position, kind = self.position(at), None
             for instant, value in self.log:
@@ -79,7 +80,8 @@ class Phone:
             stay = min([i for i, _ in self.log if i > position], default=self.period_s) - position
             rate = Fraction(0) if kind == "none" else Fraction(rates[kind or "3g"])
             if rate and left <= rate * stay:
-                return at + left / rate
+                return at + left / rate, waited
+            waited += 0 if rate else stay
             left -= rate * stay
             at += stay
 
@@ -97,10 +99,15 @@ class Scene:
     timeout_s: Fraction | None
     crash_fraction: float
 
-    def transfer_s(self, phone: Phone, at: Fraction, way: int) -> Fraction:
-        if way == 0:
-            return phone.transfer_end(at + self.connect_s, self.work.download_bytes, DOWN) - at
-        return phone.transfer_end(at, self.work.upload_bytes, UP) - at
+    def phase_s(self, row: int, phase: int, at: Fraction) -> tuple[Fraction, Fraction]:
+        """Seconds that a phase takes if it begins at ``at``, and those of them without a network."""
+        if phase == 1:
+            return self.train_s[row], Fraction(0)
+        if phase == 0:
+            end, waited = self.phones[row].transfer_end(at + self.connect_s, self.work.download_bytes, DOWN)
+        else:
+            end, waited = self.phones[row].transfer_end(at, self.work.upload_bytes, UP)
+        return end - at, waited
 
 
 @dataclass
@@ -109,6 +116,7 @@ class Played:
 
     ends: list[Fraction] = field(default_factory=list)
     active_s: list[Fraction] = field(default_factory=lambda: [Fraction(0)] * 3)
+    waited_s: list[Fraction] = field(default_factory=lambda: [Fraction(0)] * 3)
     at: Fraction = Fraction(0)
 
 
@@ -116,7 +124,7 @@ def play(scene: Scene, row: int, cut: Instant = math.inf) -> Played:
     """Live through one trip until it is done or cut off."""
     phone, played = scene.phones[row], Played(at=scene.now)
     for phase in range(3):
-        left = scene.train_s[row] if phase == 1 else scene.transfer_s(phone, played.at, phase // 2)
+        left, played.waited_s[phase] = scene.phase_s(row, phase, played.at)
         while left > 0:
             if played.at == cut:
                 return played
@@ -266,6 +274,9 @@ def test_a_planned_batch_is_every_trip_played_alone(mode: str, data: st.DataObje
         assert row["end_at"] == pytest.approx(float(short.at if wanted == REPORTS or len(short.ends) == 3 else cut))
         active = [booked.download_s[i], booked.compute_s[i], booked.upload_s[i]]
         assert active == pytest.approx([float(s) for s in short.active_s], abs=2e-6)
+        works = [max(float(s - w), 0.0) for s, w in zip(short.active_s, whole.waited_s, strict=True)]
+        joules = [booked.download_j[i], booked.compute_j[i], booked.upload_j[i]]
+        assert joules == pytest.approx([0.5 * works[0], 3.0 * works[1], 1.25 * works[2]], abs=1e-5)
         sizes = (scene.work.download_bytes, scene.work.upload_bytes)
         for phase, size, n_bytes in zip((0, 2), sizes, (booked.download_bytes[i], booked.upload_bytes[i]), strict=True):
             share = short.active_s[phase] / whole.active_s[phase]
@@ -291,11 +302,6 @@ def test_nothing_is_booked_twice_or_lost(mode: str, data: st.DataObject) -> None
     assert (booked.download_bytes[whole] == scene.work.download_bytes).all()
     assert (booked.upload_bytes[whole] == scene.work.upload_bytes).all()
     assert booked.compute_s[whole] == pytest.approx(rows["train_s"][whole], abs=1e-6)
-    assert booked.compute_j == pytest.approx(3.0 * booked.compute_s)
-    down_s = np.maximum(booked.download_s - rows["download_wait_s"], 0)  # a radio that waits for a network is off
-    up_s = np.maximum(booked.upload_s - rows["upload_wait_s"], 0)
-    assert booked.download_j == pytest.approx(0.5 * down_s)
-    assert booked.upload_j == pytest.approx(1.25 * up_s)
 
 
 # ---------------------------------------------------------------------------------------- golden trips
@@ -557,6 +563,49 @@ def test_a_session_trains_every_epoch_in_whole_batches() -> None:
     assert work.n_steps(np.array([0, 1, 4, 5, 8])).tolist() == [0, 2, 2, 4, 4]
 
 
+def test_a_warm_phone_slows_down() -> None:
+    """Training takes 5 s; what lies beyond 3 s takes twice as long."""
+    for after_s, wanted in ((3.0, 7.0), (5.0, 5.0), (0.0, 10.0)):
+        row, _ = trip(now=0, train_s=5, thermal_after_s=after_s, thermal_slowdown=2.0)
+        assert row["train_s"] == wanted
+        assert row["train_end_at"] == 4 + wanted
+
+
+CACHING: dict[str, Any] = {
+    "download_bytes": 1000, "upload_bytes": 0, "epochs": 1, "batch_size": 1, "plan_bytes": 7, "assets_bytes": 200,
+}  # fmt: skip
+HELD = np.array([-1, 4, 5, 5], dtype=np.int32)
+ASSETS_AT = np.array([-np.inf, 50.0, 90.0, 40.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, [1207, 1007, 1007, 1007]),  # the model is fetched anew, the assets are kept
+        ({"caches_model": True}, [1207, 1007, 7, 7]),
+        ({"assets_refresh_s": 50.0}, [1207, 1207, 1007, 1207]),  # those of 50 s are just too old at 100 s
+        ({"assets_refresh_s": 50.0, "caches_model": True}, [1207, 1207, 7, 207]),
+    ],
+)
+def test_a_device_downloads_what_it_does_not_hold(changes: dict[str, Any], wanted: list[int]) -> None:
+    work = Work(**(CACHING | changes))
+    assert work.sizes(HELD, ASSETS_AT, version=5, now=100.0).tolist() == wanted
+
+
+def test_downloads_take_and_book_the_bytes_that_are_fetched() -> None:
+    availability, track = fleet_of([GOLDEN, GOLDEN])
+    made, work, ids = device(), Work(**CACHING), np.arange(2)
+    for fetched, wanted in ((None, [1207, 1207]), (np.array([100, 300]), [100, 300])):
+        rows = made.plan(
+            availability, track, work, now=0.0, ids=ids, cells=ids, k=ids.astype(np.int32), n_examples=ids,
+            download_bytes=fetched,
+        )  # fmt: skip
+        assert rows["download_bytes"].tolist() == wanted
+        if fetched is not None:
+            assert rows["download_end_at"].tolist() == [1.0, 3.0]
+            assert spent(rows, work, made, availability).download_bytes.tolist() == wanted
+
+
 def test_parts_are_joined_in_order() -> None:
     parts = [varied_plan(np.arange(a, b)) for a, b in ((0, 3), (3, 3), (3, 9))]
     assert joined(parts).tobytes() == varied_plan(np.arange(9)).tobytes()
@@ -573,6 +622,8 @@ def test_parts_are_joined_in_order() -> None:
         ({"crash_fraction": -0.1}, "crash_fraction .*-0.1"),
         ({"crash_fraction": 1.01}, "crash_fraction .*1.01"),
         ({"crash_fraction": math.nan}, "crash_fraction .*nan"),
+        ({"thermal_after_s": -1.0}, "thermal_after_s .*-1.0"),
+        ({"thermal_slowdown": 0.9}, "thermal_slowdown .*0.9"),
         ({"session_timeout_s": 0.0}, "session_timeout_s must be positive: 0.0"),
         ({"session_timeout_s": math.nan}, "session_timeout_s must be positive: nan"),
     ],
@@ -587,10 +638,12 @@ def test_a_bad_device_is_refused(changes: dict[str, Any], message: str) -> None:
     [
         ({"download_bytes": -1}, "download_bytes must not be negative: -1"),
         ({"upload_bytes": -1}, "upload_bytes must not be negative: -1"),
+        ({"plan_bytes": -1}, "plan_bytes must not be negative: -1"),
+        ({"assets_bytes": -1}, "assets_bytes must not be negative: -1"),
         ({"epochs": 0}, "epochs must be at least 1: 0"),
         ({"batch_size": 0}, "batch_size must be at least 1: 0"),
     ],
 )
-def test_bad_work_is_refused(changes: dict[str, int], message: str) -> None:
+def test_bad_work_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Work(**({"download_bytes": 0, "upload_bytes": 0, "epochs": 1, "batch_size": 1} | changes))

@@ -34,6 +34,7 @@ class SmallFleet:
     crash_fraction: float
     session_timeout_s: float | None
     min_separation_s: float
+    device_sigma: float  # 0: transfers take whole seconds and instants tie
 
     def windows(self) -> list[list[Span]]:
         """Windows of each phone in its first hour, and one later that day."""
@@ -51,7 +52,7 @@ class SmallFleet:
         """A run whose device keeps its plans: see :func:`planned`."""
         phone = device(
             Seconds(lambda ids, k: 5.0 + np.floor(60 * rng.uniform(self.draw_seed, "seconds", ids, k) ** 2)),
-            link=network(down=10.0, up=10.0, connect_s=1.0),
+            link=network(down=10.0, up=10.0, connect_s=1.0, device_sigma=self.device_sigma),
             interruption=self.interruption,
             crash_fraction=self.crash_fraction,
             session_timeout_s=self.session_timeout_s,
@@ -78,6 +79,7 @@ SMALL_FLEETS = st.builds(
     crash_fraction=st.sampled_from([0.0, 0.2]),
     session_timeout_s=st.sampled_from([None, 45.0]),
     min_separation_s=st.sampled_from([0.0, 100.0]),
+    device_sigma=st.sampled_from([0.0, 0.0, 0.8]),
 )
 
 

@@ -128,19 +128,16 @@ def test_no_event_repeats_what_holds_already(made: TraceSet) -> None:
 
 
 def test_the_battery_rises_on_the_charger_and_falls_off_it(made: TraceSet) -> None:
-    """Between two readings the charger is either in or out, because plugging writes a reading itself."""
-    step = 4.0
     for device in range(made.n):
-        battery, plugs = events_of(made, "battery", device), events_of(made, "charging", device)
-        at_s, level = np.array(battery).T
-        assert level.min() >= 0 and level.max() <= 100
-        plug_at_s, is_in = np.array(plugs).T
-        charging = is_in[np.searchsorted(plug_at_s, at_s[:-1], side="right") - 1]
-        change = np.diff(level)
-        apart = ~np.isin(at_s[:-1], plug_at_s)  # a reading in the second of plugging belongs to either side
-        assert (change[apart & (charging == 1)] >= 0).all()
-        assert (change[apart & (charging == 0)] <= 0).all()
-        assert np.abs(change).max() <= step
+        at_s, level = np.array(events_of(made, "battery", device)).T
+        plug_at_s, is_in = np.array(events_of(made, "charging", device)).T
+        entry, last = (np.searchsorted(plug_at_s, t, side="right") - 1 for t in (at_s[:-1], at_s[1:]))
+        change, is_one_state = np.diff(level), (entry == last) & ~np.isin(at_s[:-1], plug_at_s[1:])
+        assert level.min() >= 0
+        assert level.max() <= 100
+        assert (change[is_one_state & (is_in[entry] == 1)] > 0).all()
+        assert (change[is_one_state & (is_in[entry] == 0)] < 0).all()
+        assert np.abs(change).max() <= 4.0
 
 
 def test_a_full_battery_stays_full_on_the_charger(parameters: SynthesisParameters) -> None:
