@@ -115,7 +115,7 @@ def _against_timeouts(name: str, overrides: Sequence[str], bar: float) -> list[R
 
 def sync() -> list[Row]:
     """Synchronous rounds of 10,000 devices, tables written, against bare SimPy timeouts."""
-    overrides = ["server.report_goal=10000", "server.over_selection=1.0", "stop.max_steps=40"]
+    overrides = ["server.report_goal=10000", "server.over_selection=1.0", "server.server_step_s=1", "stop.max_steps=40"]
     return _against_timeouts("sync sessions, cohort 10,000", overrides, 1.0)
 
 

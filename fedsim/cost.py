@@ -20,7 +20,7 @@ from fedsim.device.cost import Conditions, CostLaw, Limits, Phones, device_costs
 from fedsim.device.cost_summary import summarise
 from fedsim.device.laws import MeasuredLaw
 from fedsim.errors import InputError
-from fedsim.files import existing, read_table, sha256, whole_file, write_json
+from fedsim.files import read_table, sha256, whole_file, write_json
 from fedsim.provenance import package_versions
 from fedsim.report.costs import render_costs, render_profiles
 from fedsim.schema import HARDWARE, NETWORKS, PROFILES
@@ -87,8 +87,12 @@ def _phones(values: dict[str, Any], law: CostLaw, hardware: Path | None) -> tupl
 
 def _of_table(path: Path) -> Phones:
     """Device classes of a Parquet file, or of the ``hardware.parquet`` of a trace set or measurement folder."""
-    existing(path, "hardware table")
-    return Phones.of(read_table(path / "hardware.parquet" if path.is_dir() else path, HARDWARE))
+    file = _table_file(path)
+    return Phones.of(read_table(file, HARDWARE), where=file)
+
+
+def _table_file(path: Path) -> Path:
+    return path / "hardware.parquet" if path.is_dir() else path
 
 
 def _conditions(values: dict[str, Any]) -> Conditions:
@@ -112,10 +116,9 @@ def _conditions(values: dict[str, Any]) -> Conditions:
 
 def _provenance(overrides: Sequence[str], hardware: Path | None) -> dict[str, Any]:
     """What the figures rest on."""
-    table = None if hardware is None else (hardware / "hardware.parquet" if hardware.is_dir() else hardware)
     return {
         "overrides": list(overrides),
-        "hardware_sha256": None if table is None else sha256(table),
+        "hardware_sha256": None if hardware is None else sha256(_table_file(hardware)),
         "versions": package_versions(),
     }
 

@@ -50,13 +50,24 @@ def run(config: DictConfig) -> float:
 def main(overrides: Sequence[str]) -> None:
     """Hand the command line to Hydra; its errors come back as one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the error itself and exits with 1
+    refused: list[FedsimError] = []
+
+    def job(config: DictConfig) -> float:
+        try:
+            return run(config)
+        except FedsimError as error:  # Hydra would print lines of its own; a sweep goes on with its next job
+            refused.append(error)
+            return float("nan")
+
     before, sys.argv = sys.argv, ["fedsim run", *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(shipped("configs")), config_name="config")(run)()
+        hydra.main(version_base="1.3", config_path=str(shipped("configs")), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error) from error
     finally:
         sys.argv = before
+    if refused:
+        raise refused[0]
 
 
 def _explained(error: BaseException) -> FedsimError:

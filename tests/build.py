@@ -215,7 +215,7 @@ def simulation(
     phone: Device,
     work: Work = NO_BYTES,
     max_steps: int | None = None,
-    max_s: float | None = None,
+    max_s: float = 10.0 * DAY_S,
     trainer: Trainer | None = None,
     clients: Sizes | None = None,
     evaluation: Evaluation | None = None,
@@ -225,7 +225,7 @@ def simulation(
     rule: str = "charging",
     seed: int = 0,
 ) -> Simulation:
-    """All parts of a run together."""
+    """All parts of a run together; ten days at most, so that a broken engine fails and does not hang."""
     return Simulation(
         fleet=fleet,
         rule=Rule.parse(rule),

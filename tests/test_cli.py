@@ -85,7 +85,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_nobody_eligible_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["training=none", "fleet.rule=battery > 100", f"hydra.run.dir={tmp_path}"]
+    words = ["training=none", "fleet.rule='battery <= 0 & battery >= 100'", f"hydra.run.dir={tmp_path}"]
     assert run(*words) == 3
     assert "ever eligible" in capsys.readouterr().err
     assert not (tmp_path / "summary.json").exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import ndtri
 
 from fedsim.errors import InputError
 from fedsim.schema import Column, Table
+from fedsim.traces.validation import validate_hardware
 from fedsim.units import HOUR_S, BoolArray, FloatArray
 
 _GB = 1e9
@@ -116,8 +118,9 @@ class Phones:
     latency_source: npt.NDArray[np.object_]
 
     @classmethod
-    def of(cls, hardware: pa.Table) -> Phones:
-        """The rows of a table of :data:`fedsim.schema.HARDWARE` that anyone has."""
+    def of(cls, hardware: pa.Table, *, where: Path | str) -> Phones:
+        """The rows of a table of :data:`fedsim.schema.HARDWARE` that anyone has; ``where`` names it in errors."""
+        validate_hardware(hardware, where=where)
         rows = hardware.filter(np.asarray(hardware.column("weight")) > 0)
         weight = _floats(rows, "weight")
         return cls(
@@ -148,8 +151,10 @@ class Phones:
     @classmethod
     def lognormal(cls, *, median_ms: float, sigma: float, n: int) -> Phones:
         """Classes of equal share at the middle of each n-th part of a lognormal latency; the law has no models."""
+        if n < 1:
+            raise InputError("cost.n_classes", value=n, allowed="1 or more")
         middles = (np.arange(n) + 0.5) / n
-        return cls.named([f"p{100 * middle:04.1f}" for middle in middles], median_ms * np.exp(sigma * ndtri(middles)))
+        return cls.named([f"p{100 * middle:g}" for middle in middles], median_ms * np.exp(sigma * ndtri(middles)))
 
 
 class CostLaw(Protocol):

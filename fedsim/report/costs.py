@@ -108,7 +108,7 @@ _FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "session_s": ("session s", lambda value: f"{value:.3g}"),
     "compute_j": ("compute J", lambda value: f"{value:.3g}"),
     "radio_j": ("radio J", lambda value: f"{value:.3g}"),
-    "battery_percent": ("battery %", lambda value: f"{value:.2g}"),
+    "battery_percent": ("batt. %", lambda value: f"{value:.2g}"),
     "ram_fraction": ("RAM", lambda value: f"{value:.1%}"),
 }
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedsim.traces import stats
 from fedsim.traces.canonical import TraceSet
+from fedsim.traces.clock import HOURS_OF_DAY
 from fedsim.traces.criteria import Rule, Windows, compile_channel, compile_rule
 from fedsim.traces.slopes import Slopes
 from fedsim.units import DAY_MS, MINUTE_S, FloatArray
@@ -69,21 +70,34 @@ def compare_with_published(traces: TraceSet) -> list[Comparison]:
 
 
 def markdown(rows: Sequence[Comparison], *, name: str) -> str:
-    """The comparison as a Markdown table; ``name`` heads the column of the trace set."""
-    head = [f"| statistic | unit | real | {name} | largest difference |", "| --- | --- | --- | --- | --- |"]
-    body = [
-        f"| {row.statistic} | {row.unit} | {_text(row.published)} | {_text(row.measured)} | {_text((row.error,))} |"
-        for row in rows
+    """The comparison as two Markdown tables, statistics and hours; ``name`` heads the columns of the trace set."""
+    single = [row for row in rows if len(row.published) != HOURS_OF_DAY]
+    by_hour = [row for row in rows if len(row.published) == HOURS_OF_DAY]
+    statistics = [
+        [row.statistic, row.unit, _text(row.published), _text(row.measured), _text([row.error])] for row in single
     ]
-    return "\n".join([*head, *body]) + "\n"
+    hours = [
+        [str(hour), *(_text([values[hour]]) for row in by_hour for values in (row.published, row.measured))]
+        for hour in range(HOURS_OF_DAY)
+    ]
+    largest = ["largest difference", *(text for row in by_hour for text in ("", _text([row.error])))]
+    heads = [f"{row.statistic}: {whose}" for row in by_hour for whose in ("real", name)]
+    return "\n\n".join(
+        [
+            _table(["statistic", "unit", "real", name, "largest difference"], statistics),
+            _table(["share by hour", *heads], [*hours, largest]),
+        ]
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell or " " for cell in line) + " |" for line in lines)
 
 
 def _text(values: Sequence[float]) -> str:
-    """Three significant digits, at most three decimals, no exponent."""
-    return " ".join(
-        f"{value:.0f}" if abs(value) >= 100 else f"{float(f'{value:.3g}'):.3f}".rstrip("0").rstrip(".")
-        for value in values
-    )
+    """Three significant digits, at most three decimals."""
+    return " ".join(f"{value:.0f}" if abs(value) >= 100 else f"{float(f'{value:.3g}'):.3f}" for value in values)
 
 
 def _windows(traces: TraceSet, text: str) -> Windows:
@@ -103,7 +117,7 @@ def _hours(windows: dict[str, Windows]) -> list[Comparison]:
     rows = []
     for text, published in BY_HOUR.items():
         by_hour = stats.share_by_hour(windows[text])
-        rows.append(_row(f"`{text}`, hours 0 … 23", "share of device-time", published, by_hour))
+        rows.append(_row(f"`{text}`", "share of device-time by hour", published, by_hour))
     means = {LOCKED: ".059", DARK: ".067", WIFI: ".093", PLUGGED: ".209"}
     return rows + [
         _row(f"`{text}`, mean", "share of device-time", mean, stats.mean_share(windows[text]))

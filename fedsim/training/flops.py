@@ -1,8 +1,8 @@
 """What one training step of a model computes, touches and holds: counted, not timed.
 
-Torch's own counter knows matrix products, convolutions and attention, but not the fused recurrent layers of the
-CPU, and an embedding has no FLOPs at all. Here recurrent layers have their closed form, embeddings are counted in
-bytes, and what is still without a rule is named. One multiply-add is two FLOPs.
+Torch's own counter knows matrix products and convolutions, but not the fused recurrent layers and attention of the
+CPU, and an embedding has no FLOPs at all. Here these have closed forms, embeddings are counted in bytes, and what is
+still without a rule is named. One multiply-add is two FLOPs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedsim.errors import InputError
+from fedsim.training.flop_rules import LOOKUPS, RULES
 from fedsim.training.loss import loss_named
 
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 FUNCTIONAL = "functional"  # kind of a layer whose products stand in a container's own code
-
-_aten = torch.ops.aten
 
 # Element-wise work inside these is left out as is the custom; everywhere else an uncounted operator is named.
 _RULED = (
@@ -185,7 +184,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
         self.layers: list[Layer] = []
         self.not_counted: dict[str, dict[str, float]] = {}
         self._batch_size = batch_size
-        self._counter = FlopCounterMode(display=False, custom_mapping=_RULES)
+        self._counter = FlopCounterMode(display=False, custom_mapping=RULES)
         self._names = {module: name or type(module).__name__ for name, module in model.named_modules()}
         self._calls: list[_Call] = []
 
@@ -210,16 +209,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         packet = func.overloadpacket
-        if packet in _LOOKUPS:
+        if packet in LOOKUPS:
             table, ids = args[:2]
             self.lookup_bytes += ids.numel() * math.prod(table.shape[1:]) * table.itemsize
         elif packet not in self._counter.flop_registry and not func.is_view and packet.__name__ not in _MOVES:
-            self._name(packet.__name__, out)
+            self._name(packet.__name__, out, is_pointwise=torch.Tag.pointwise in func.tags)
         return out
 
-    def _name(self, operator: str, out: Any) -> None:
+    def _name(self, operator: str, out: Any, *, is_pointwise: bool) -> None:
         """Remember an operator without a rule under the class of the module that runs it (backward: none does)."""
-        if not self._calls or isinstance(self._calls[-1].module, _RULED):
+        if not self._calls or (is_pointwise and isinstance(self._calls[-1].module, _RULED)):
             return
         first = out[0] if isinstance(out, tuple | list) else out
         n_numbers = first.numel() if isinstance(first, torch.Tensor) else 0
@@ -266,25 +265,3 @@ def _n_steps(module: nn.Module, output: Any) -> int:
     else:
         length = states.shape[1 if module.batch_first and states.dim() == 3 else 0]
     return int(length) * module.num_layers * (2 if module.bidirectional else 1)
-
-
-def _recurrent_flops(x: Sequence[int], w_ih: Sequence[int], w_hh: Sequence[int], *_: Any, **__: Any) -> int:
-    """One recurrent layer in one direction over ``x`` [length, n, in]: 2 · gates · h · (in + h) a step and sequence.
-
-    The weights [gates · h, in] and [gates · h, h] tell the gates: 4 in an LSTM, 3 in a GRU, 1 in a plain RNN.
-    """
-    return 2 * math.prod(x[:2]) * (math.prod(w_ih) + math.prod(w_hh))
-
-
-def _recurrent_backward_flops(x: Sequence[int], w_ih: Sequence[int], w_hh: Sequence[int], *_: Any, **__: Any) -> int:
-    """Twice the forward pass: gradients of the weights, and of inputs and states."""
-    return 2 * _recurrent_flops(x, w_ih, w_hh)
-
-
-# The fused layer that an LSTM is on a CPU. Other recurrent modules, and an LSTM where the fused layer is missing,
-# fall apart into matrix products, which torch counts itself.
-_RULES = {
-    _aten.mkldnn_rnn_layer: _recurrent_flops,
-    _aten.mkldnn_rnn_layer_backward: _recurrent_backward_flops,
-}
-_LOOKUPS = (_aten.embedding, _aten._embedding_bag, _aten._embedding_bag_forward_only)

@@ -16,7 +16,6 @@ from fedsim.server.sync import SyncCoordinator
 from fedsim.simulation import Simulation
 from tests.build import (
     ALWAYS,
-    Seconds,
     Sizes,
     Span,
     Tables,
@@ -266,21 +265,20 @@ def test_a_round_starts_with_a_quorum_when_its_patience_is_over(tmp_path: Path, 
 
 
 def test_a_round_starts_as_soon_as_a_straggler_is_free(tmp_path: Path) -> None:
-    """Both devices are wanted. Round 1 closes at 10, device 1 is told at 25: round 2 opens on the next tick, at 25."""
-    run = rounds(tmp_path, 1, 10, 25, over_selection=2.0, selection_timeout_s=600.0, max_steps=2)
-    assert run.step_column("started_at").tolist() == [0.0, 25.0]
+    """Both devices are wanted. Round 1 closes at 40, device 1 is told at 45 that it need not upload: round 2 opens."""
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    run = rounds(
+        tmp_path, 1, 10, 45, over_selection=2.0, selection_timeout_s=600.0, max_steps=2, work=upload_of_30_s
+    )  # fmt: skip
+    assert run.step_column("started_at").tolist() == [0.0, 45.0]
 
 
-def test_instants_of_rounds_are_exact_whatever_the_clock_rounds(tmp_path: Path) -> None:
-    """A lone device trains again and again: the next round begins at the very instant at which it is free."""
-    for seed in range(3):
-        seconds = np.random.default_rng(seed).lognormal(0, 3, 40)
-        parts = simulation(
-            sync(1), fleet=always(1), phone=device(Seconds(lambda ids, k, s=seconds: s[k])), max_steps=40
-        )  # fmt: skip
-        run = played(parts, tmp_path / str(seed))
-        np.testing.assert_array_equal(run.step_column("started_at")[1:], run.step_column("closed_at")[:-1])
-        np.testing.assert_array_equal(run.step_column("closed_at"), np.cumsum(seconds))
+def test_rounds_follow_each_other_at_the_very_instant(tmp_path: Path) -> None:
+    """The clock adds 1.1 and 6.8 − 1.1 up to less than 6.8; the device is free at 6.8 and the round begins then."""
+    assert 1.1 + (6.8 - 1.1) < 6.8
+    phone = device(by_device(5.7), interruption="pause")
+    run = played(simulation(sync(1), fleet=replay([(1.1, 80_000.0)]), phone=phone, max_steps=2), tmp_path)
+    assert run.step_column("started_at").tolist() == [1.1, 6.8]
 
 
 def test_more_devices_than_the_fleet_has_is_refused() -> None:

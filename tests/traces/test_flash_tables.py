@@ -78,7 +78,8 @@ def test_a_score_gives_a_latency_by_the_trend_of_phones_that_have_both(tmp_path:
     phones = {0: phone("B Slow", 1, 100, 2), 1: phone("P Fast", 4, 50, 4), 2: phone("P Slow", 2, 80, 1)}
     propius.write_bytes(pickle.dumps(phones))
     found = imported(tmp_path, propius, catalogue=CATALOGUE, ranking=RANKING)
-    (row,) = by_model(found)["scored"]
+    (row,), (slow,) = by_model(found)["scored"], by_model(found)["slow"]
+    assert (slow["inference_ms_per_sample"], slow["ram_gb"], slow["soc"]) == (80, 1, "Chip X"), "Propius, then 2020"
     # B Slow 400 → 100 ms and P Fast 1600 → 50 ms: exponent -1/2
     assert row["inference_ms_per_sample"] == pytest.approx(100 / np.sqrt(2))
     assert (row["latency_source"], row["ram_gb"], row["market_name"]) == ("score", 3, "Scored, two")

@@ -195,7 +195,7 @@ def test_only_downloads_measure_capacity(tmp_path: Path) -> None:
         "set/Download/Driving/x/B_1.csv",
         **{
             "set/Netflix/Static/B_2.csv": UCC_HEAD + second("01", down=99_999),
-            "__MACOSX/set/Download/Static/._B_1.csv": "?",
+            "__MACOSX/set/Download/Static/B_1.csv": "?",
         },
     )
     assert found[LINKS].column("down_bytes_per_s").to_pylist() == [10_000, 10_500, 10_000]
@@ -207,6 +207,13 @@ def test_only_downloads_measure_capacity(tmp_path: Path) -> None:
         1,
         1,
     )
+
+
+def test_radio_modes_are_generations(tmp_path: Path) -> None:
+    modes = ("GPRS", "EDGE", "UMTS", "HSDPA", "HSUPA", "HSPA+", "LTE", "5G")
+    rows = UCC_HEAD + "".join(second(f"{k:02d}", mode) for k, mode in enumerate(modes))
+    codes = imported(tmp_path, rows)[LINKS].column("network").to_pylist()
+    assert [NETWORKS[code] for code in codes] == ["2g", "2g", "3g", "3g", "3g", "3g", "4g", "5g"]
 
 
 def test_an_unpacked_folder_is_the_same(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from fedsim.errors import InputError
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.importers import shards
-from fedsim.traces.importers.events import import_events
-from fedsim.traces.importers.shards import Grouping
+from fedsim.traces.importers.events import SessionLaw, import_events
 
 OPTIONS: dict[str, Any] = {"unit": "s", "gap_s": 100, "tail_s": 10}
 
@@ -60,19 +59,18 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What was read and converted."""
     done: dict[str, list[Any]] = {"read": [], "converted": []}
     monkeypatch.setattr(shards, "_SHARD_BYTES", 1500)
-    rows_of, part = shards._deal, Grouping._part
+    deal, convert = shards._deal, SessionLaw.traces
 
-    def deal(rows: Any, folder: Path, n_shards: int) -> Any:
+    def counted_deal(rows: Any, folder: Path, n_shards: int) -> Any:
         done["read"].append(folder.name)
-        return rows_of(rows, folder, n_shards)
+        return deal(rows, folder, n_shards)
 
-    def convert(self: Grouping, shard: int, work: Path, totals: Any) -> Any:
-        if not (work / "parts" / f"{shard:05d}" / "provenance.json").exists():
-            done["converted"].append(shard)
-        return part(self, shard, work, totals)
+    def counted_convert(self: SessionLaw, rows: Any, totals: Any) -> Any:
+        done["converted"].append(rows.num_rows)
+        return convert(self, rows, totals)
 
-    monkeypatch.setattr(shards, "_deal", deal)
-    monkeypatch.setattr(Grouping, "_part", convert)
+    monkeypatch.setattr(shards, "_deal", counted_deal)
+    monkeypatch.setattr(SessionLaw, "traces", counted_convert)
     return done
 
 

@@ -1,0 +1,264 @@
+"""``fedsim cost`` as a user meets it: what it prints and writes, its knobs, its laws, its one-line errors."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from fedsim import cost as cost_module
+from fedsim.cli import main
+from fedsim.cost_task import Task
+from fedsim.device.cost import DEVICE_COSTS
+from fedsim.files import write_table
+from fedsim.schema import HARDWARE, PROFILES
+from fedsim.traces.importers import IMPORTERS
+from fedsim.training.flops import batch_loss, count_step, example_batch
+from fedsim.training.tasks.models import Mlp
+from fedsim.training.tasks.words import WordLstm
+
+CLICKS = ["model=clicks", "data=clicks", "training.loss=binary_cross_entropy", "features=clicks"]
+PICTURES = ["model=cnn_digits", "cost.example_shape=[28,28]", "cost.example_dtype=float32", "cost.n_examples=116"]
+WORDS = ["model=lstm_words", "cost.example_shape=[20]", "cost.example_dtype=int64", "cost.n_examples=120"]
+TASKS = {"digits": [], "pictures": PICTURES, "clicks": CLICKS, "words": WORDS}
+
+
+@pytest.fixture
+def hardware(tmp_path: Path) -> Path:
+    rows: list[dict[str, Any]] = [
+        {"model": "New", "weight": 1.0, "inference_ms_per_sample": 20.0, "ram_gb": 8.0, "latency_source": "measured"},
+        {"model": "Old", "weight": 3.0, "inference_ms_per_sample": 200.0, "ram_gb": 0.4, "latency_source": "drawn"},
+    ]
+    write_table(tmp_path / "set" / "hardware.parquet", pa.Table.from_pylist(rows, HARDWARE.arrow()), HARDWARE)
+    return tmp_path / "set"
+
+
+def told(folder: Path, *words: str) -> dict[str, Any]:
+    assert main(["cost", *words, "--json", str(folder / "cost.json")]) == 0
+    found: dict[str, Any] = json.loads((folder / "cost.json").read_text())
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["cost", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("fedsim: ")
+    return error
+
+
+def test_it_works_with_what_ships(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(tmp_path)
+    out = capsys.readouterr().out
+    assert "Logistic-650" in out and "20 classes" in out
+    assert len(out.splitlines()) < 45
+    assert found["summary"]["feasible"] == {"yes": 0.0, "no": 0.0, "unknown": 1.0}  # memory is not known
+    assert "RAM" in next(line for line in out.splitlines() if line.startswith("feasible"))
+    assert found["task"]["training_flops_per_epoch"] == 2 * 1280 * found["task"]["n_examples"]
+    assert len({row["inference_ms_per_sample"] for row in found["classes"]}) == 20
+
+
+def test_files_hold_every_class(hardware: Path, tmp_path: Path) -> None:
+    table = tmp_path / "cost.csv"
+    found = told(tmp_path, "--hardware", str(hardware), "--csv", str(table))
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [column.name for column in DEVICE_COSTS.columns]
+    assert [row["model"] for row in rows] == [row["model"] for row in found["classes"]] == ["New", "Old"]
+    assert [float(row["session_s"]) for row in rows] == [row["session_s"] for row in found["classes"]]
+    assert found["summary"]["feasible"] == {"yes": 0.25, "no": 0.75, "unknown": 0.0}
+    assert found["classes"][1]["exceeds"] == "ram"
+    assert found["provenance"]["hardware_sha256"] is not None
+
+
+def test_the_fleets_own_table_is_used(hardware: Path, tmp_path: Path) -> None:
+    of_file = told(tmp_path, "fleet/hardware=table", f"fleet.hardware.table={hardware / 'hardware.parquet'}")
+    of_set = told(tmp_path, "fleet/hardware=table", f"traces.folder={hardware}")
+    assert of_file["classes"] == of_set["classes"]
+    assert {row["model"] for row in of_set["classes"]} == {"New", "Old"}
+
+
+def test_local_work_and_limits_are_the_configurations(hardware: Path, tmp_path: Path) -> None:
+    words = [*PICTURES, "--hardware", str(hardware)]
+    one = told(tmp_path, *words)["classes"][0]
+    three = told(tmp_path, "training.local.epochs=3", "cost.limits.max_session_s=3", *words)["classes"][0]
+    assert three["train_s"] == pytest.approx(3 * one["train_s"])
+    assert three["epoch_s"] == pytest.approx(one["epoch_s"])
+    assert (one["is_feasible"], three["is_feasible"], three["exceeds"]) == ("yes", "no", "time")
+    on_4g = told(tmp_path, "cost.network=4g", "device/energy=by_type", *words)["classes"][0]
+    assert on_4g["download_s"] < one["download_s"]
+
+
+def test_examples_are_a_quantile_of_the_clients(tmp_path: Path) -> None:
+    clicks = ["model=clicks", "data=clicks", "training.loss=binary_cross_entropy"]
+    middle = told(tmp_path, *clicks)["task"]["n_examples"]
+    assert middle == 20  # the median that the data is made with
+    assert told(tmp_path, *clicks, "cost.examples_quantile=0.95")["task"]["n_examples"] > 3 * middle
+
+
+def test_a_vocabulary_costs_assets_and_rows_and_hashing_none(tmp_path: Path) -> None:
+    base = told(tmp_path, *CLICKS)["task"]
+    assert (base["n_parameters"], base["embedding_rows"], base["assets_bytes"]) == (9313, 800, 5 * 100 * 12)
+    key = "features.catalogue.topic.vocabulary"
+    large = told(tmp_path, *CLICKS, f"{key}.entries=10100")["task"]
+    assert large["n_parameters"] - base["n_parameters"] == 10_000 * (1 + 8)
+    assert large["assets_bytes"] - base["assets_bytes"] == 10_000 * 12
+    assert large["download_bytes"] - base["download_bytes"] == 4 * 10_000 * (1 + 8)
+    hashed = told(tmp_path, *CLICKS, f"{key}.entries=10100", f"{key}.kind=hash")["task"]
+    assert hashed["n_parameters"] - base["n_parameters"] == -50 * (1 + 8)
+    assert hashed["assets_bytes"] == base["assets_bytes"] - 100 * 12
+    own = told(tmp_path, *CLICKS, f"{key}.entries=10100", "model.module.n_values=800")["task"]
+    assert own["n_parameters"] == base["n_parameters"]  # what is said explicitly stands
+
+
+def test_shipped_features_travel_with_the_examples(tmp_path: Path) -> None:
+    without = told(tmp_path, *CLICKS[:3], "cost.n_examples=50")["task"]
+    joined = told(tmp_path, *CLICKS, "cost.n_examples=50")["task"]
+    assert joined["download_bytes"] - without["download_bytes"] == 50 * (4 + 4)
+    assert joined["storage_bytes"] == 4 * 9313 + joined["assets_bytes"] + 50 * (2 + 2 + 2 + 1 + 4 + 4 + 2 + 1)
+    assert without["storage_bytes"] == 4 * 9313 + 50 * 8 * 8  # without a catalogue: eight int64 ids
+    assert joined["refreshed_bytes_per_day"] == pytest.approx(2 * 1200 / 7)
+
+
+def test_assets_of_the_model_count_as_well(tmp_path: Path) -> None:
+    assert told(tmp_path, "model.assets_bytes=777")["task"]["assets_bytes"] == 777
+
+
+def test_what_is_not_counted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = "[{_target_: torch.nn.Bilinear, in1_features: 3, in2_features: 3, out_features: 2}]"
+    told(tmp_path, "model.module={_target_: tests.test_cost.Square}", "cost.example_shape=[3]", "cost.n_examples=5")
+    out = capsys.readouterr().out
+    assert "not counted as FLOPs  Bilinear (_trilinear" in out
+    assert "model.n_parameters says 650" in out
+    assert layers
+
+
+class Square(nn.Module):
+    """Multiplies its input with itself by a layer that has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.product = nn.Bilinear(3, 3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.product(x, x)
+
+
+@pytest.fixture
+def quick_measure(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """A stand-in for the clock: steps of 0.1 s + 1 ms an example."""
+    asked: list[dict[str, Any]] = []
+
+    def measure(model: Any, **how: Any) -> pa.Table:
+        asked.append(how)
+        rows = [
+            {"device": "Host", "op": how["op"], "kind": "train_step", "batch_size": n, "step_s": 0.1 + 0.001 * n}
+            for n in how["schedule"].batch_sizes
+        ]
+        return pa.Table.from_pylist(rows, PROFILES.arrow())
+
+    monkeypatch.setattr(cost_module, "measure", measure)
+    yield asked
+
+
+def test_a_measurement_can_be_used_as_a_law(
+    tmp_path: Path, quick_measure: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "profile"
+    assert main(["cost", *PICTURES, "cost.measure.batch_sizes=[2,20]", "--measure", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "Host" in printed and f"cost=measured cost.law.profiles={folder}" in printed
+    assert quick_measure[0]["shape"] == (28, 28)
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["model"] == quick_measure[0]["op"]
+    assert {"cpu", "versions", "n_threads", "warm_up", "repeats"} <= set(provenance)
+    (row,) = told(tmp_path, *PICTURES, "cost=measured", f"cost.law.profiles={folder}")["classes"]
+    assert row["model"] == "Host"
+    assert row["train_s"] == pytest.approx(12 * 0.1 + 116 * 0.001)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["modle=clicks"], "modle"),
+        (["model=clicks"], "ClickModel"),
+        (["cost=guess"], "guess"),
+        (["cost.law.benchmark_flops=0"], "cost.law.benchmark_flops: 0"),
+        (["cost.law.benchmark_flop=1"], "benchmark_flop"),
+        (["cost.limits.max_ram_fraction=0"], "cost.limits.max_ram_fraction"),
+        (["cost.network=6g"], "6g"),
+        (["cost.n_examples=0"], "cost.n_examples"),
+        (["cost.n_examples=2.5"], "cost.n_examples"),
+        (["cost.examples_quantile=50"], "cost.examples_quantile"),
+        (["cost.example_shape=5"], "cost.example_shape"),
+        (["cost.example_dtype=int8", "cost.example_shape=[64]"], "int8"),
+        (["cost.measure.repeats=0", "--measure", "x"], "measure.repeats"),
+        (["device/compute=fixed"], "hardware table"),
+        (["cost=measured", "cost.law.profiles=nowhere"], "nowhere"),
+        (["--hardware", "nowhere.parquet"], "nowhere.parquet"),
+        (["features=clicks"], "model.module.n_values"),
+        ([*CLICKS, "features.catalogue.item.home=moon"], "features.catalogue.item"),
+        ([*CLICKS, "features.catalogue.item.vocabulary.kind=tree"], "features.catalogue.item.vocabulary"),
+        (["features.catalogue=5"], "features.catalogue"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expected in refused(capsys, *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "dtype"),
+    [
+        (Mlp(n_inputs=100, n_hidden=1000, n_classes=10), (100,), "float32"),
+        (WordLstm(n_words=5000, n_factors=48, n_hidden=96), (20,), "int64"),
+    ],
+)
+def test_estimated_memory_is_near_what_torch_allocates(model: nn.Module, shape: tuple[int, ...], dtype: str) -> None:
+    x = example_batch(model, shape=shape, dtype=dtype, batch_size=32)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        torch.autograd.grad(batch_loss(model(x), "cross_entropy"), list(model.parameters()))
+    held = peak = 0
+    events = (event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]")
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    task = Task.compose(["cost.n_examples=32", "training.local.batch_size=32"])
+    vars(task)["step"] = count_step(model, x, loss="cross_entropy")
+    estimate = task.memory["gradients"] + task.memory["activations"]
+    assert 0.6 < estimate / peak < 1.7
+
+
+@pytest.fixture(scope="module")
+def flash(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flash") / "tables"
+    raw = shared_data / "raw"
+    IMPORTERS["flash_tables"](raw / "flash", folder, propius=raw / "propius" / "client_spec_speed.pkl")
+    return folder
+
+
+@pytest.mark.parametrize("law", ["inference", "measured", "flops"])
+@pytest.mark.parametrize("name", TASKS)
+def test_four_models_on_more_than_300_real_models(
+    name: str, law: str, flash: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profiles = [f"cost.law.profiles={flash}"] if law == "measured" else []
+    found = told(tmp_path, *TASKS[name], f"cost={law}", *profiles, "--hardware", str(flash))
+    assert len(capsys.readouterr().out.splitlines()) < 50
+    assert found["summary"]["n_models"] >= 300
+    assert len(found["classes"]) == found["summary"]["n_classes"]
+    assert sum(found["summary"]["feasible"].values()) == pytest.approx(1.0)
+    assert sum(row["share"] for row in found["classes"]) == pytest.approx(1.0)
+    by_latency = sorted(found["classes"], key=lambda row: row["inference_ms_per_sample"])
+    times = [row["train_s"] for row in by_latency]
+    assert times == sorted(times) and times[0] > 0
+    assert 0.1 < by_latency[0]["session_s"] < by_latency[-1]["session_s"] < 300
