@@ -6,10 +6,11 @@ of :mod:`fedsim.device.laws` the time. With ``--measure`` the model is timed on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
@@ -19,6 +20,8 @@ from fedsim.cost_task import Task
 from fedsim.device.cost import Conditions, CostLaw, Limits, Phones, device_costs
 from fedsim.device.cost_summary import summarise
 from fedsim.device.laws import MeasuredLaw
+from fedsim.device.measured_network import MeasuredNetwork
+from fedsim.device.network import Network, Transfer
 from fedsim.errors import InputError
 from fedsim.files import read_table, sha256, whole_file, write_json
 from fedsim.provenance import package_versions
@@ -26,6 +29,8 @@ from fedsim.report.costs import render_costs, render_profiles
 from fedsim.schema import HARDWARE, NETWORKS, PROFILES
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.training.measure import Schedule, cpu_name, measure
+
+_MEGABYTE = 1_000_000
 
 
 def main(
@@ -54,9 +59,9 @@ def main(
 def cost(task: Task, hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
     """The table of :data:`fedsim.device.cost.DEVICE_COSTS` and a JSON-serialisable summary of it and of the task."""
     law = cast(CostLaw, build(task.values["cost"]["law"], "cost.law"))
-    phones, origin = _phones(task.values, law, hardware)
+    phones, origin = _phones(task, law, hardware)
     limits = cast(Limits, build(task.values["cost"]["limits"], "cost.limits", target=Limits))
-    costs = device_costs(task.work, phones, law, conditions=_conditions(task.values), limits=limits)
+    costs = device_costs(task.work, phones, law, conditions=_conditions(task), limits=limits)
     told = {
         "task": task.describe(),
         "law": {name: value for name, value in task.values["cost"]["law"].items() if name != "layer_ops"},
@@ -67,8 +72,9 @@ def cost(task: Task, hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
     return costs, told
 
 
-def _phones(values: dict[str, Any], law: CostLaw, hardware: Path | None) -> tuple[Phones, str]:
+def _phones(task: Task, law: CostLaw, hardware: Path | None) -> tuple[Phones, str]:
     """The device classes and where they are from, the first of: ``--hardware``, the fleet's, the law's, the default."""
+    values = task.values
     of_fleet, compute = values["fleet"]["hardware"]["table"], values["device"]["compute"]
     if hardware is not None:
         return _of_table(hardware), "the hardware table given"
@@ -78,7 +84,7 @@ def _phones(values: dict[str, Any], law: CostLaw, hardware: Path | None) -> tupl
     if isinstance(law, MeasuredLaw):
         return law.phones(), "the phones that were timed"
     if "median_inference_ms" in compute:
-        n = values["cost"]["n_classes"]
+        n = task.assumed.n_classes
         classes = Phones.lognormal(median_ms=compute["median_inference_ms"], sigma=compute["sigma"], n=n)
         return classes, f"{n} classes of the lognormal latency of device.compute (no hardware table given)"
     allowed = "--hardware FILE, fleet/hardware=table or device/compute=lognormal"
@@ -95,23 +101,44 @@ def _table_file(path: Path) -> Path:
     return path / "hardware.parquet" if path.is_dir() else path
 
 
-def _conditions(values: dict[str, Any]) -> Conditions:
-    device, assumed = values["device"], values["cost"]
-    network, kind = device["network"], assumed["network"]
-    if kind not in network["down_bytes_per_s"]:
-        raise InputError("cost.network is unknown", value=kind, allowed=", ".join(network["down_bytes_per_s"]))
+def _conditions(task: Task) -> Conditions:
+    device, kind = task.values["device"], task.assumed.network
+    down, up, round_trips_s, connect_s = _median_link(task)
     energy = build(device["energy"], "device.energy")
     return Conditions(
-        down_bytes_per_s=network["down_bytes_per_s"][kind],
-        up_bytes_per_s=network["up_bytes_per_s"][kind],
-        connect_s=network["connect_s"],
+        down_bytes_per_s=down,
+        up_bytes_per_s=up,
+        round_trips_s=round_trips_s,
+        connect_s=connect_s,
         compute_w=energy.compute_w,
         receive_w=energy.receive_w[NETWORKS.index(kind)],
         send_w=energy.send_w[NETWORKS.index(kind)],
-        battery_capacity_wh=device["battery"]["capacity_wh"] or assumed["battery_capacity_wh"],
+        battery_capacity_wh=device["battery"]["capacity_wh"] or task.assumed.battery_capacity_wh,
         thermal_after_s=device["thermal_after_s"],
         thermal_slowdown=device["thermal_slowdown"],
     )
+
+
+def _median_link(task: Task) -> tuple[float, float, float, float]:
+    """Rates down and up of the median phone on the network of ``cost.network``, round trips of a transfer, connecting.
+
+    Read off two transfers of the engine's own network model, so that both always agree.
+    """
+    kind, seed = task.assumed.network, task.values["seed"]
+    if kind not in NETWORKS[1:]:
+        raise InputError("cost.network is unknown", value=kind, allowed=", ".join(NETWORKS[1:]))
+    values = task.values["device"]["network"] | {"assumed_type": kind}
+    network = cast(Network, build(values, "device.network", seed=seed))
+    median_level = np.array([0.0 if isinstance(network, MeasuredNetwork) else 1.0])  # a score; a factor
+
+    def transfer_s(transfer: Callable[..., Transfer], size: int) -> float:
+        return float(transfer(None, np.zeros(1, dtype=np.int64), np.zeros(1), size, median_level)[0][0])
+
+    round_trips_s = transfer_s(network.download, 0)
+    rates = [_MEGABYTE / (transfer_s(way, _MEGABYTE) - round_trips_s) for way in (network.download, network.upload)]
+    if not min(rates) > 0:
+        raise InputError("transfers wait on cost.network", value=kind, allowed="a type that device.network uses")
+    return rates[0], rates[1], round_trips_s, network.connect_s
 
 
 def _provenance(overrides: Sequence[str], hardware: Path | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -21,6 +21,31 @@ from fedsim.training.local import LocalSgd
 
 _FLOAT_BYTES = 4
 _MANY_CLIENTS = 100_000
+_PARTS = ("law", "limits", "measure")  # of the group, each built by itself
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the configuration's group ``cost`` says beside law, limits and measurement; None: as the data has it."""
+
+    example_shape: Sequence[int] | None
+    example_dtype: str | None
+    n_examples: int | None
+    examples_quantile: float
+    network: str
+    battery_capacity_wh: float
+    optimizer_floats_per_parameter: float
+    runtime_bytes: float
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        if self.n_examples is not None and self.n_examples < 1:
+            raise InputError("cost.n_examples", value=self.n_examples, allowed="1 or more")
+        if not 0 <= self.examples_quantile <= 1:
+            raise InputError("cost.examples_quantile", value=self.examples_quantile, allowed="0 … 1")
+        for name in ("optimizer_floats_per_parameter", "runtime_bytes"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"cost.{name}", value=getattr(self, name), allowed="0 or more")
 
 
 @dataclass(frozen=True)
@@ -28,6 +53,7 @@ class Task:
     """A model (``torch.nn.Module``) to be trained by phones that hold ``n_examples`` of this shape and type."""
 
     values: dict[str, Any]
+    assumed: Assumptions
     catalogue: Catalogue
     model: Any
     local: LocalSgd
@@ -41,8 +67,10 @@ class Task:
         values, catalogue = _with_features(overrides)
         model = build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"])
         local = cast(LocalSgd, build(values["training"]["local"], "training.local"))
-        shape, dtype, n_examples = _examples(values)
-        return cls(values, catalogue, model, local, shape, dtype, n_examples)
+        said = {name: value for name, value in values["cost"].items() if name not in _PARTS}
+        assumed = cast(Assumptions, build(said, "cost", target=Assumptions))
+        shape, dtype, n_examples = _examples(values, assumed)
+        return cls(values, assumed, catalogue, model, local, shape, dtype, n_examples)
 
     @property
     def name(self) -> str:
@@ -64,12 +92,12 @@ class Task:
         for the backward pass (they and their gradients). Work space of convolutions and fragmentation are left out:
         next to what torch really allocates the model's part lay between 0.6 (convolutions) and 1.6 times.
         """
-        cost, trained_bytes = self.values["cost"], _FLOAT_BYTES * self.step.n_trained
+        trained_bytes = _FLOAT_BYTES * self.step.n_trained
         return {
-            "runtime": round(cost["runtime_bytes"]),
+            "runtime": round(self.assumed.runtime_bytes),
             "parameters": self.step.parameter_bytes,
             "gradients": trained_bytes,
-            "optimiser": round(trained_bytes * cost["optimizer_floats_per_parameter"]),
+            "optimiser": round(trained_bytes * self.assumed.optimizer_floats_per_parameter),
             "activations": 2 * self.step.activation_bytes,
             "inputs": self.step.input_bytes,
         }
@@ -144,14 +172,19 @@ def _named(catalogue: Catalogue, home: str) -> list[str]:
 def _with_features(overrides: Sequence[str]) -> tuple[dict[str, Any], Catalogue]:
     """The configuration and its catalogue; a model that takes its embedding's rows from the catalogue gets them."""
     values = composed(overrides)
-    said = values["features"]
-    catalogue = Catalogue.parse(said["catalogue"], bytes_per_entry=said["bytes_per_entry"])
-    key, rows = said["embedding_rows_as"], features.embedding_rows(catalogue)
+    catalogue, key = cast(tuple[Catalogue, str | None], build(values["features"], "features", target=_catalogue))
+    rows = features.embedding_rows(catalogue)
     is_given = any(override.lstrip("+").partition("=")[0] == key for override in overrides)
     if key is None or not rows or is_given:
         return values, catalogue
     _check_setting(values, key)
     return composed([*overrides, f"{key}={rows}"]), catalogue
+
+
+def _catalogue(
+    *, catalogue: Mapping[str, Any], bytes_per_entry: float | None, embedding_rows_as: str | None
+) -> tuple[Catalogue, str | None]:
+    return Catalogue.parse(catalogue, bytes_per_entry=bytes_per_entry), embedding_rows_as
 
 
 def _check_setting(values: Any, key: str) -> None:
@@ -161,24 +194,19 @@ def _check_setting(values: Any, key: str) -> None:
         values = values[name]
 
 
-def _examples(values: dict[str, Any]) -> tuple[tuple[int, ...], str, int]:
+def _examples(values: dict[str, Any], assumed: Assumptions) -> tuple[tuple[int, ...], str, int]:
     """Shape and type of an example and their number on a phone: as given, else as the data has them."""
-    said = values["cost"]
-    shape, dtype, n_examples = said["example_shape"], said["example_dtype"], said["n_examples"]
-    if None in (shape, dtype, n_examples):
+    shape, dtype, n_examples = assumed.example_shape, assumed.example_dtype, assumed.n_examples
+    if shape is None or dtype is None or n_examples is None:
         data = cast(ClientData, build(values["data"], "data"))
         x = data.held_out()[0]
         shape = x.shape[1:] if shape is None else shape
         dtype = str(x.dtype) if dtype is None else dtype
-        n_examples = _typical(data, said["examples_quantile"]) if n_examples is None else n_examples
-    if not (isinstance(n_examples, int) and n_examples > 0):
-        raise InputError("cost.n_examples must be a whole number", value=n_examples, allowed="1 or more")
+        n_examples = _typical(data, assumed.examples_quantile) if n_examples is None else n_examples
     return tuple(shape), dtype, n_examples
 
 
 def _typical(data: ClientData, quantile: float) -> int:
     """A quantile of the clients' examples; of many clients, of a hundred thousand evenly spread over their numbers."""
-    if not 0 <= quantile <= 1:
-        raise InputError("cost.examples_quantile is outside its range", value=quantile, allowed="0 … 1")
     n = min(data.n_clients, _MANY_CLIENTS)
     return max(1, round(float(np.quantile(data.n_examples(np.arange(n) * data.n_clients // n), quantile))))

@@ -42,7 +42,7 @@ DEVICE_COSTS = Table(
         Column("download_s", _F64, "duration of the download of model, plan and shipped features"),
         Column("assets_s", _F64, "duration of the download of assets"),
         Column("upload_s", _F64, "duration of the upload"),
-        Column("session_s", _F64, "duration of all of these and of connecting", True),
+        Column("session_s", _F64, "duration of all of these, of connecting and of round trips", True),
         Column("memory_bytes", _I64, "peak memory"),
         Column("ram_fraction", _F64, "peak memory ÷ memory", True),
         Column("download_bytes", _I64, "model, plan and shipped features"),
@@ -169,11 +169,13 @@ class CostLaw(Protocol):
 class Conditions:
     """What holds on every phone, unless its class has a ``bytes_per_s`` (then both ways) or ``compute_w`` of its own.
 
-    Training beyond ``thermal_after_s`` takes ``thermal_slowdown`` times as long.
+    Download and upload each begin with ``round_trips_s``, the session with ``connect_s``. Training beyond
+    ``thermal_after_s`` takes ``thermal_slowdown`` times as long.
     """
 
     down_bytes_per_s: float
     up_bytes_per_s: float
+    round_trips_s: float
     connect_s: float
     compute_w: float
     receive_w: float
@@ -209,10 +211,11 @@ def device_costs(task: TaskWork, phones: Phones, law: CostLaw, *, conditions: Co
     down = np.where(np.isnan(phones.bytes_per_s), conditions.down_bytes_per_s, phones.bytes_per_s)
     up = np.where(np.isnan(phones.bytes_per_s), conditions.up_bytes_per_s, phones.bytes_per_s)
     download_s, assets_s, upload_s = task.download_bytes / down, task.assets_bytes / down, task.upload_bytes / up
-    receive_s = conditions.connect_s + download_s + assets_s
-    session_s = receive_s + train_s + upload_s
+    receive_s = conditions.connect_s + conditions.round_trips_s + download_s + assets_s
+    send_s = conditions.round_trips_s + upload_s
+    session_s = receive_s + train_s + send_s
     compute_j = train_s * np.where(np.isnan(phones.compute_w), conditions.compute_w, phones.compute_w)
-    radio_j = receive_s * conditions.receive_w + upload_s * conditions.send_w
+    radio_j = receive_s * conditions.receive_w + send_s * conditions.send_w
     ram_fraction = task.memory_bytes / (phones.ram_gb * _GB)
     battery_percent = 100 * (compute_j + radio_j) / (conditions.battery_capacity_wh * HOUR_S)
     is_feasible, exceeds = _verdicts(ram_fraction, session_s, battery_percent, limits)

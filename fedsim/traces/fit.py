@@ -128,19 +128,22 @@ def _factors(state: _State, groups: Mapping[str, IntArray]) -> dict[str, FloatAr
 
     The last entry of every group but the hours stands for unknown and stays 1.
     """
+    rows = np.flatnonzero(state.is_in)
+    phone, seconds, leaves = state.segments.phone[rows], state.segments.seconds[rows], state.leaves[rows]
+    index = {name: column[rows] for name, column in groups.items()}
     size = dict.fromkeys(groups, UNKNOWN + 1) | {"hour": HOURS_OF_DAY, "level": N_BANDS + 1}
     factor = {name: np.ones(size[name]) for name in groups}
-    exposure_s = np.where(state.is_in, state.segments.seconds, 0.0)
+    operational_s = seconds.copy()
     for _ in range(_N_ROUNDS):
-        for name, index in groups.items():
-            others_s = np.prod([factor[g][groups[g]] for g in groups if g != name], axis=0) * exposure_s
-            per_second = state.n_leaves / np.maximum(state.per_phone(others_s * factor[name][index]), 1.0)
-            expected = np.bincount(index, per_second[state.segments.phone] * others_s, size[name])
-            observed = np.bincount(index[state.leaves], minlength=size[name])
-            new = (observed + _PSEUDO_EVENTS) / (expected + _PSEUDO_EVENTS)
+        for name, i in index.items():
+            per_second = state.n_leaves / np.maximum(np.bincount(phone, operational_s, state.segments.n), 1.0)
+            without_s = operational_s / factor[name][i]
+            expected = np.bincount(i, per_second[phone] * without_s, size[name])
+            new = (np.bincount(i[leaves], minlength=size[name]) + _PSEUDO_EVENTS) / (expected + _PSEUDO_EVENTS)
             if name != "hour":
                 new[-1] = 1.0
-            factor[name] = new / np.average(new, weights=np.bincount(index, exposure_s, size[name]))
+            factor[name] = new / np.average(new, weights=np.bincount(i, seconds, size[name]))
+            operational_s = without_s * factor[name][i]
     return factor
 
 

@@ -64,8 +64,10 @@ class Slopes:
 
     def totals(self, chosen: BoolArray) -> tuple[FloatArray, FloatArray]:
         """Size of the changes and the hours of each device, float64[n] both."""
-        change = np.bincount(self.device[chosen], np.abs(self.change[chosen]), self.n)
-        return change, np.bincount(self.device[chosen], self.hours[chosen], self.n)
+        device = self.device[chosen]
+        change = np.bincount(device, np.abs(self.change[chosen]), self.n)
+        hours = np.bincount(device, self.hours[chosen], self.n)
+        return np.asarray(change, dtype=np.float64), np.asarray(hours, dtype=np.float64)
 
 
 def _mean_between(traces: TraceSet, grid: Levels, channel: str) -> FloatArray:

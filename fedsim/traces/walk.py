@@ -123,13 +123,13 @@ class _Laws:
     def stays_s(self, ids: IntArray, law: IntArray, mean_s: FloatArray, k: int) -> FloatArray:
         """Whole stays, operational seconds; k numbers the draws of one phone."""
         u = rng.uniform(self._seed, "stay", ids, np.full(len(ids), k))
-        return mean_s * np.exp(np.interp(law + u, self._position, self._log_stay))
+        return np.asarray(mean_s * np.exp(np.interp(law + u, self._position, self._log_stay)))
 
     def rests_s(self, ids: IntArray, law: IntArray, mean_s: FloatArray, process: str) -> FloatArray:
         """What is left of the stay that a phone is in at a moment of no importance: long stays are met more often."""
         u = rng.uniform(self._seed, f"start/stay/{process}", ids)
         passed = rng.uniform(self._seed, f"start/rest/{process}", ids)
-        return mean_s * np.interp(law + u, self._time_position, self._stay) * passed
+        return np.asarray(mean_s * np.interp(law + u, self._time_position, self._stay) * passed)
 
 
 def _time_below(law: Law) -> FloatArray:

@@ -57,6 +57,7 @@ class CohortTrainer(LoopTrainer):
         seed: int,
         metrics: Sequence[str],
         memory_budget_bytes: int,
+        n_threads: int = 1,
     ) -> None:
         super().__init__(
             model=model,
@@ -67,6 +68,7 @@ class CohortTrainer(LoopTrainer):
             max_staleness=max_staleness,
             seed=seed,
             metrics=metrics,
+            n_threads=n_threads,
         )
         if memory_budget_bytes <= 0:
             raise InputError("memory_budget_bytes", value=memory_budget_bytes, allowed="> 0")

@@ -31,6 +31,7 @@ class LoopTrainer:
     Versions up to ``max_staleness`` steps old are kept. Random layers (dropout) draw from the
     update's seed. Everything is float32 and summed in the order of arrival: the same call gives the
     same bytes on one machine with the same number of torch threads.
+    ``n_threads`` is the process's number of torch threads: small models are fastest with 1.
     Raises :class:`InputError` when model, loss, metrics and data do not fit together.
     """
 
@@ -45,7 +46,11 @@ class LoopTrainer:
         max_staleness: int,
         seed: int,
         metrics: Sequence[str],
+        n_threads: int = 1,
     ) -> None:
+        if n_threads < 1:
+            raise InputError("n_threads", value=n_threads, allowed=">= 1")
+        torch.set_num_threads(n_threads)
         if max_staleness < 0:
             raise InputError("max_staleness", value=max_staleness, allowed=">= 0")
         self.model = build_model(model, seed=seed)

@@ -228,7 +228,9 @@ class TestKuairandFeed:
         with pytest.raises(InputError, match="with_ids of kuairand_feed: 'is_like'"):
             self.feed(write_feed(tmp_path), with_ids=["is_like"])
         for day in (20220502, 20220505):
-            with pytest.raises(InputError, match="train_until of kuairand_feed: .*20220503 to the day before 20220505"):
+            with pytest.raises(
+                InputError, match=r"train_until of kuairand_feed: .*20220503 to the day before 20220505"
+            ):
                 self.feed(write_feed(tmp_path), train_until=day)
 
     def test_missing_and_bad_files(self, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.device.task_works import phones, task
 CONDITIONS: dict[str, Any] = {
     "down_bytes_per_s": 10_000.0,
     "up_bytes_per_s": 2_000.0,
+    "round_trips_s": 0.0,
     "connect_s": 0.5,
     "compute_w": 3.0,
     "receive_w": 1.0,
@@ -75,6 +76,12 @@ def test_a_class_may_have_its_own_network_and_power() -> None:
     assert [row["model"] for row in rows] == ["A", "C", "B"]  # B's slow network makes it last
     assert (rows[2]["download_s"], rows[2]["upload_s"], rows[2]["compute_j"]) == (10.0, 4.0, 50.0)
     assert (rows[0]["download_s"], rows[0]["compute_j"]) == (1.0, 30.0)
+
+
+def test_round_trips_before_each_transfer() -> None:
+    none, some = costs(20.0, 30.0, 40.0)[0], costs(20.0, 30.0, 40.0, round_trips_s=0.25)[0]
+    assert some["session_s"] == none["session_s"] + 2 * 0.25
+    assert some["radio_j"] == none["radio_j"] + 0.25 * 1.0 + 0.25 * 2.0
 
 
 def test_a_warm_phone_slows_down() -> None:

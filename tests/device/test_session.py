@@ -563,33 +563,9 @@ def test_a_session_trains_every_epoch_in_whole_batches() -> None:
     assert work.n_steps(np.array([0, 1, 4, 5, 8])).tolist() == [0, 2, 2, 4, 4]
 
 
-def test_a_warm_phone_slows_down() -> None:
-    """Training takes 5 s; what lies beyond 3 s takes twice as long."""
-    for after_s, wanted in ((3.0, 7.0), (5.0, 5.0), (0.0, 10.0)):
-        row, _ = trip(now=0, train_s=5, thermal_after_s=after_s, thermal_slowdown=2.0)
-        assert row["train_s"] == wanted
-        assert row["train_end_at"] == 4 + wanted
-
-
 CACHING: dict[str, Any] = {
     "download_bytes": 1000, "upload_bytes": 0, "epochs": 1, "batch_size": 1, "plan_bytes": 7, "assets_bytes": 200,
 }  # fmt: skip
-HELD = np.array([-1, 4, 5, 5], dtype=np.int32)
-ASSETS_AT = np.array([-np.inf, 50.0, 90.0, 40.0])
-
-
-@pytest.mark.parametrize(
-    ("changes", "wanted"),
-    [
-        ({}, [1207, 1007, 1007, 1007]),  # the model is fetched anew, the assets are kept
-        ({"caches_model": True}, [1207, 1007, 7, 7]),
-        ({"assets_refresh_s": 50.0}, [1207, 1207, 1007, 1207]),  # those of 50 s are just too old at 100 s
-        ({"assets_refresh_s": 50.0, "caches_model": True}, [1207, 1207, 7, 207]),
-    ],
-)
-def test_a_device_downloads_what_it_does_not_hold(changes: dict[str, Any], wanted: list[int]) -> None:
-    work = Work(**(CACHING | changes))
-    assert work.sizes(HELD, ASSETS_AT, version=5, now=100.0).tolist() == wanted
 
 
 def test_downloads_take_and_book_the_bytes_that_are_fetched() -> None:

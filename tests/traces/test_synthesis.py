@@ -134,7 +134,7 @@ def test_the_battery_rises_on_the_charger_and_falls_off_it(made: TraceSet) -> No
 
 
 def test_a_full_battery_stays_full_on_the_charger(parameters: SynthesisParameters) -> None:
-    always = _with_trait(parameters, charge_margin=100.0, charge_percent_per_h=30.0)
+    always = _with_plain_laws(_with_trait(parameters, charge_margin=100.0, charge_percent_per_h=30.0))
     traces = synthesize(always, n_devices=20, n_days=1, seed=1)
     levels, charging = (compile_channel(traces, name) for name in ("battery", "charging"))
     noon = np.full(20, DAY_MS // 2)
@@ -163,7 +163,7 @@ def test_phones_that_never_lock_and_phones_that_always_do(parameters: SynthesisP
         name: stats.mean_share(_windows(synthesize(p, n_devices=20, n_days=3, seed=1), "locked"))
         for name, p in (("open", open_), ("shut", shut))
     }
-    assert share["open"] < 0.05 < 0.9 < share["shut"]
+    assert share["open"] < 0.1 < 0.9 < share["shut"]
 
 
 def test_a_phone_without_wifi_is_never_on_wifi(parameters: SynthesisParameters) -> None:

@@ -92,7 +92,7 @@ def _fields(rows: pd.DataFrame, with_ids: Sequence[str]) -> dict[str, IntArray]:
     context = {
         "tab": rows["tab"],
         "hour": rows["hourmin"] // 100,
-        "weekday": day.dt.dayofweek,
+        "weekday": day.dt.day_of_week,
         "duration": duration,
         "age_days": age,
     }
