@@ -175,9 +175,8 @@ def _with_features(overrides: Sequence[str]) -> tuple[dict[str, Any], Catalogue]
     catalogue, key = cast(tuple[Catalogue, str | None], build(values["features"], "features", target=_catalogue))
     rows = features.embedding_rows(catalogue)
     is_given = any(override.lstrip("+").partition("=")[0] == key for override in overrides)
-    if key is None or not rows or is_given:
+    if key is None or not rows or is_given or _setting(values, key) == rows:
         return values, catalogue
-    _check_setting(values, key)
     return composed([*overrides, f"{key}={rows}"]), catalogue
 
 
@@ -187,11 +186,13 @@ def _catalogue(
     return Catalogue.parse(catalogue, bytes_per_entry=bytes_per_entry), embedding_rows_as
 
 
-def _check_setting(values: Any, key: str) -> None:
+def _setting(values: Any, key: str) -> Any:
+    """The value under a dotted key."""
     for name in key.split("."):
         if not isinstance(values, dict) or name not in values:
             raise InputError("features.embedding_rows_as names no setting of this configuration", value=key)
         values = values[name]
+    return values
 
 
 def _examples(values: dict[str, Any], assumed: Assumptions) -> tuple[tuple[int, ...], str, int]:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from fedsim.config import build_simulation, composed
 from fedsim.errors import InputError
-from fedsim.files import shipped
+from fedsim.files import shipped, write_table
+from fedsim.schema import HARDWARE
 from fedsim.traces.canonical import Events, TraceSet
 
 CONFIGS = shipped("configs")
@@ -23,7 +25,6 @@ NEEDS = {
     "fleet/hardware/table": ["fleet.hardware.table=HARDWARE"],
     "data/kuairand_feed": ["model=feed", "training=none"],
     "model/feed": ["training=none"],
-    "model/lstm_words": ["training=none"],
     "data/clicks": ["model=clicks", "training.loss=binary_cross_entropy"],
     "model/clicks": ["data=clicks", "training.loss=binary_cross_entropy"],
     "model/cnn_digits": ["training=none"],
@@ -39,11 +40,6 @@ def with_needs(option: str) -> list[str]:
 
 @pytest.fixture
 def hardware(tmp_path: Path) -> Path:
-    import pyarrow as pa
-
-    from fedsim.files import write_table
-    from fedsim.schema import HARDWARE
-
     rows = [{"weight": 1.0, "inference_ms_per_sample": 50.0}]
     write_table(tmp_path / "hardware.parquet", pa.Table.from_pylist(rows, HARDWARE.arrow()), HARDWARE)
     return tmp_path / "hardware.parquet"

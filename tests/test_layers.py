@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 WORDS = {"errors", "units", "rng", "schema", "files"}
 ENGINE = WORDS | {"traces", "data", "fleet", "device", "server", "log"}
 MAY_IMPORT = {
-    **{name: WORDS for name in WORDS},
+    **dict.fromkeys(WORDS, WORDS),
     "traces": WORDS | {"traces"},
     "data": WORDS | {"data"},
     "fleet": WORDS | {"traces", "fleet"},
@@ -30,8 +30,6 @@ MAY_IMPORT = {
     "bench": ENGINE | {"simulation", "config", "provenance", "training.trainer"},
     "cost": ENGINE | {"config", "cost_task", "provenance", "report", "training"},
     "cost_task": ENGINE | {"config", "training"},
-    "cost_task": ENGINE | {"config", "training"},
-    "cost": ENGINE | {"config", "cost_task", "provenance", "report", "training"},
     "run": WORDS | {"config", "progress", "provenance", "report"},
     "commands": set(),
     "cli_traces": {"errors", "commands", "traces.importers"},

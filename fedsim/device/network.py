@@ -83,7 +83,7 @@ class Network:
     def download(
         self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray
     ) -> Transfer:
-        """Instants at which downloads of ``size`` bytes end (inf: never), their first network, and how long they wait."""
+        """Ends of downloads of ``size`` bytes (inf: never), the network they begin on, seconds of waiting."""
         return self._transfer(track, cells, start, size, level, self._down)
 
     def upload(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.build import Sizes
 from scipy.stats import norm
 
 from fedsim.device.compute import FixedCompute, LognormalCompute
@@ -11,6 +10,7 @@ from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
 from fedsim.traces.canonical import Events, TraceSet
 from fedsim.units import DAY_S
+from tests.build import Sizes
 
 IDS = np.arange(20_000)
 CLIENTS = Sizes(tuple(np.random.default_rng(0).permutation(500) + 1))

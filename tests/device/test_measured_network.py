@@ -67,7 +67,7 @@ def test_the_spread_is_shared_between_phones_and_sessions(folder: str, share: fl
 
 def test_a_type_that_nobody_measured_must_be_given(folder: str) -> None:
     with pytest.raises(InputError, match="wifi"):
-        made(folder, otherwise_bytes_per_s={kind: 1.0 for kind in NETWORKS[2:]})
+        made(folder, otherwise_bytes_per_s=dict.fromkeys(NETWORKS[2:], 1.0))
 
 
 def test_transfers_wait_on_the_types_that_are_named(folder: str) -> None:
