@@ -45,7 +45,8 @@ def fit(traces: TraceSet, *, template: SynthesisParameters, source: str) -> Synt
     the set and is noted with every value.
 
     Raises:
-        InputError: a channel is missing, the clock is relative, or one of the processes never changes.
+        InputError: a channel is missing, the clock is relative, one of the processes never changes, or
+            nothing tells one of the traits.
     """
     segments = Segments.of(traces)
     laws: dict[str, Law] = {}
@@ -188,11 +189,15 @@ def _keyguard(segments: Segments, delay_s: float) -> tuple[FloatArray, FloatArra
     follows = np.append(False, segments.continues[:-1])[first]
     goes_off = follows & (screen == 0) & (before == 0)
     goes_on = follows & (screen == 1) & (before == 1) & (length_s > delay_s)
-    return _share(phone, goes_off, was_locked, segments.n), _share(phone, goes_on, was_open, segments.n)
+    return (
+        _share("lock_fraction", phone, among=goes_off, is_true=was_locked, n=segments.n),
+        _share("unlock_fraction", phone, among=goes_on, is_true=was_open, n=segments.n),
+    )
 
 
-def _share(phone: IntArray, among: BoolArray, is_true: BoolArray, n: int) -> FloatArray:
+def _share(trait: str, phone: IntArray, *, among: BoolArray, is_true: BoolArray, n: int) -> FloatArray:
     """Share of each phone's rows among which something is true, shrunk towards the population's."""
+    _require(trait, among)
     true, total = np.bincount(phone[among & is_true], minlength=n), np.bincount(phone[among], minlength=n)
     return np.asarray((true + _PSEUDO_STAYS * true.sum() / total.sum()) / (total + _PSEUDO_STAYS))
 
@@ -201,15 +206,22 @@ def _battery(traces: TraceSet) -> dict[str, FloatArray]:
     """Per phone, % per h, shrunk by an hour of the population's."""
     slopes = Slopes.of(traces)
 
-    def rate(chosen: BoolArray) -> FloatArray:
+    def rate(trait: str, chosen: BoolArray) -> FloatArray:
+        _require(trait, chosen)
         change, hours = slopes.totals(chosen)
         return (change + slopes.mean(chosen)) / (hours + 1.0)
 
-    return {
-        "idle_discharge_percent_per_h": rate(slopes.is_idle),
-        "active_discharge_percent_per_h": rate(slopes.is_active),
-        "charge_percent_per_h": rate(slopes.is_charging),
+    chosen = {
+        "idle_discharge_percent_per_h": slopes.is_idle,
+        "active_discharge_percent_per_h": slopes.is_active,
+        "charge_percent_per_h": slopes.is_charging,
     }
+    return {trait: rate(trait, pairs) for trait, pairs in chosen.items()}
+
+
+def _require(trait: str, tells: BoolArray) -> None:
+    if not tells.any():
+        raise InputError("nothing in the trace set tells the trait", value=trait)
 
 
 def _charge_margin(segments: Segments, columns: Mapping[str, FloatArray]) -> FloatArray:

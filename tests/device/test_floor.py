@@ -97,13 +97,16 @@ def test_work_ends_at_the_floor() -> None:
 
 
 def test_each_phase_drains_at_its_own_power() -> None:
-    """12 percent are 432 J: 5 s at 18 W leave 342 J, 10 s at 27 W leave 72 J, at 36 W they last 2 s."""
+    """12 percent are 432 J: 5 s at 18 W leave 342 J, 10 s at 27 W leave 72 J, at 36 W they last 2 s.
+
+    The third phone's 36 J end after 2 s of the download.
+    """
     world = World()
-    world.participation.owe(IDS, np.array([0.0, 48.0, 0.0]), np.zeros(3))
+    world.participation.owe(IDS, np.array([0.0, 48.0, 39.0]), np.zeros(3))
     rows, booked = trip(world, watts=(18.0, 27.0, 36.0))
-    assert rows["outcome"].tolist() == [REPORTS, FAILED, REPORTS]
-    assert rows["end_at"][1] == pytest.approx(17.0)
-    assert booked.battery_percent[1] == pytest.approx(12.0)
+    assert rows["outcome"].tolist() == [REPORTS, FAILED, FAILED]
+    assert rows["end_at"].tolist() == pytest.approx([18.0, 17.0, 2.0])
+    assert booked.battery_percent.tolist() == pytest.approx([(90 + 270 + 108) / 36, 12.0, 1.0])
     assert trip(world, watts=(0.0, 0.0, 0.0))[0]["outcome"].tolist() == [REPORTS] * 3
 
 

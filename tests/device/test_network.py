@@ -93,7 +93,9 @@ def test_an_end_that_only_rounding_moves_past_the_change_counts_as_before_it() -
     """0.1 + 2.2 = 2.3000000000000003 in float64: the last byte is not kept waiting for that."""
     assert 0.1 + 2.2 > 2.3
     assert download([(0, "wifi"), (2.3, "none"), (60, "2g")], 0.1, 220)[0] == pytest.approx(2.3, abs=1e-9)
-    assert download([(0, "4g"), (1, "wifi"), (2.3, "none")], 0.1, 45 + 130)[0] == pytest.approx(2.3, abs=1e-9)
+    later: Log = [(0, "4g"), (1.1, "wifi"), (3.3, "none"), (60, "2g")]
+    assert 1.1 + 2.2 > 3.3
+    assert download(later, 0.1, 50 + 220)[0] == pytest.approx(3.3, abs=1e-9)
 
 
 def test_a_transfer_goes_on_over_the_wrap_of_its_trace() -> None:

@@ -54,6 +54,38 @@ def test_a_process_that_never_changes_cannot_be_fitted() -> None:
         fit(TraceSet.of([log], period_s=DAY_S), template=SynthesisParameters.load(REFERENCE), source="hand-made")
 
 
+def test_a_trait_that_nothing_tells_cannot_be_fitted() -> None:
+    """The keyguard never opens, so nobody is seen to leave the screen with it open."""
+    changes = {"network": ("none", "4g", "none", "wifi"), "charging": (0, 1), "screen": (0, 1), "battery": (50, 40)}
+    rows = [(at_s, n, v[i % len(v)]) for n, v in changes.items() for i, at_s in enumerate(range(0, DAY_S, 500))]
+    log = Events.of(sorted([*rows, (0, "locked", 1)], key=lambda row: row[0]))
+    with pytest.raises(InputError, match="nothing in the trace set tells the trait: 'lock_fraction'"):
+        fit(TraceSet.of([log], period_s=DAY_S), template=SynthesisParameters.load(REFERENCE), source="hand-made")
+
+
+def test_a_stay_whose_beginning_was_not_seen_does_not_count() -> None:
+    """On the charger for ten hours when the log begins, then on and off every 1000 s: every stay seen is alike."""
+    others = [
+        (at_s + late_s, name, values[index % len(values)])
+        for name, late_s, values in (
+            ("network", 0, ("none", "4g", "none", "wifi")),
+            ("screen", 0, (0, 1)),
+            ("locked", 20, (1, 0)),
+            ("battery", 0, (50, 50, 40, 40, 60, 60)),
+        )
+        for index, at_s in enumerate(range(0, DAY_S - 500, 500))
+    ]
+    plugs = [
+        (0, "charging", 1),
+        *((at_s, "charging", index % 2) for index, at_s in enumerate(range(36_000, DAY_S, 1000))),
+    ]
+    log = Events.of(sorted((*others, *plugs), key=lambda row: row[0]))
+    hours = [3600.0 * hour for hour in range(24)]
+    traces = TraceSet.of([log] * 24, period_s=DAY_S, start_s=hours)
+    stays = fit(traces, template=SynthesisParameters.load(REFERENCE), source="hand-made").laws["charging on"]
+    assert stays.relative_duration_quantiles[-1] < 2 * stays.relative_duration_quantiles[0]
+
+
 @pytest.fixture(scope="module")
 def truth() -> SynthesisParameters:
     return SynthesisParameters.load(REFERENCE)
