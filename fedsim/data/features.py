@@ -25,8 +25,8 @@ _VOCABULARY_KEYS = ("kind", "entries", "buckets", "bytes_per_entry")
 class Vocabulary:
     """How values become ids: looked up in a ``table`` that lies beside the feature, or hashed into buckets.
 
-    ``n_rows`` are the rows that the model's embedding needs; a table costs ``n_rows × bytes_per_entry``, a hash
-    nothing. Whoever wants an id for unknown values counts it among the entries.
+    ``n_rows`` are the rows that the model's embedding needs, ``bytes_per_entry`` is 0 for a hash. Whoever wants an
+    id for unknown values counts it among the entries.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Vocabulary:
     @property
     def asset_bytes(self) -> int:
         """Size of the table."""
-        return round(self.n_rows * self.bytes_per_entry) if self.kind == "table" else 0
+        return round(self.n_rows * self.bytes_per_entry)
 
 
 @dataclass(frozen=True)

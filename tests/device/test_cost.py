@@ -164,12 +164,12 @@ def table(seconds: tuple[float, float, float], **limits: float) -> pa.Table:
 
 
 def test_a_summary_weighs_phones_by_their_share() -> None:
-    told = summarise(table((5.0, 50.0, np.nan), max_session_s=40.0, max_ram_fraction=0.07))
+    told = summarise(table((50.0, 5.0, np.nan), max_session_s=40.0, max_ram_fraction=0.04))
     assert told["feasible"] == {"yes": 0.0, "no": 0.8, "unknown": 0.2}
-    assert told["exceeds"] == {"ram": 0.5, "time": 0.3, "battery": 0.0}
+    assert told["exceeds"] == {"ram": 0.8, "time": 0.5, "battery": 0.0}
     assert told["known"]["session_s"] == 0.8
-    assert told["quantiles"]["epoch_s"] == {"p5": 2.5, "p25": 2.5, "p50": 2.5, "p75": 25.0, "p95": 25.0}
-    assert [row["model"] for row in told["named"]] == ["A", "B"]
+    assert told["quantiles"]["epoch_s"] == {"p5": 2.5, "p25": 2.5, "p50": 25.0, "p75": 25.0, "p95": 25.0}
+    assert [row["model"] for row in told["named"]] == ["B", "A"]
     unknown = summarise(table((np.nan, np.nan, np.nan)))
     assert unknown["quantiles"]["session_s"] is None
     assert len(unknown["named"]) == 3
@@ -178,7 +178,7 @@ def test_a_summary_weighs_phones_by_their_share() -> None:
 def test_a_summary_names_few_phones_however_many_there_are() -> None:
     many = Phones.lognormal(median_ms=60.0, sigma=0.7, n=2000)
     share = many.share.copy()
-    share[1234] *= 500
+    share[1234] *= 20
     crowd = Phones(**{**vars(many), "share": share / share.sum()})
     rows = device_costs(
         task(), crowd, Says(*many.inference_ms), conditions=Conditions(**CONDITIONS), limits=Limits(**GENEROUS)

@@ -125,7 +125,7 @@ def check_devices(run: Tables, small: SmallFleet) -> None:
     ids, begin, end = run.column("device_id"), run.column("assigned_at"), run.column("end_at")
     for phone in np.unique(ids):
         mine = np.flatnonzero(ids == phone)
-        position = begin[mine] % PERIOD_S
+        position = np.round(begin[mine], 6) % PERIOD_S  # instants are compared in microseconds
         starts, stops = spans[phone].T
         assert ((starts <= position[:, None]) & (position[:, None] < stops)).any(axis=1).all()
         order = mine[np.lexsort((end[mine], begin[mine]))]
