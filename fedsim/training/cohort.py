@@ -33,6 +33,8 @@ MIN_BLOCK = 8
 FLOAT_BYTES = 4
 PLAN_BYTES = 32  # of the batch plan, for each example and epoch
 
+Models = dict[str, torch.Tensor]  # by parameter: [n, *shape], client by client
+
 UNSUITABLE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase, nn.RNNCellBase)
 
 
@@ -90,18 +92,13 @@ class CohortTrainer(LoopTrainer):
         is_single = self.local.n_steps(n_examples) == 1
         for rows in self._one_step_groups(updates, n_examples, np.flatnonzero(is_single)):
             loss_sums[rows] = self._one_step(updates.take(rows), direction)
-        several = np.flatnonzero(~is_single)
-        several = several[np.argsort(-n_examples[several], kind="stable")]
-        n_giants = _n_giants(n_examples[several])
-        alone = [several[:n_giants]]
-        for rows in self._blocks(n_examples, several[n_giants:]):
+        for rows in self._blocks(n_examples, np.flatnonzero(~is_single)):
             if len(rows) < MIN_BLOCK:
-                alone.append(rows)
+                part, loss_sums[rows] = super()._local_work(updates.take(rows), n_examples[rows])
+                direction += part
             else:
                 loss_sums[rows] = self._block(updates.take(rows), n_examples[rows], direction)
-        rows = np.concatenate(alone)
-        part, loss_sums[rows] = super()._local_work(updates.take(rows), n_examples[rows])
-        return direction.add_(part), loss_sums
+        return direction, loss_sums
 
     def _one_step_groups(self, updates: Updates, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
         """Rows of one version each, few enough examples to fit the budget."""
@@ -125,7 +122,8 @@ class CohortTrainer(LoopTrainer):
         return np.add.reduceat(losses.detach().double().numpy(), examples.offsets[:-1])
 
     def _blocks(self, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
-        """Cut rows, sorted by falling size, into blocks that fit cache and budget."""
+        """Rows in blocks of clients of similar size that fit cache and budget, the largest clients first."""
+        rows = rows[np.argsort(-n_examples[rows], kind="stable")]
         while len(rows):
             client_bytes = self._model_bytes + int(n_examples[rows[0]]) * self._example_bytes
             size = max(1, min(self._largest_block, self._memory_budget_bytes // client_bytes))
@@ -144,31 +142,47 @@ class CohortTrainer(LoopTrainer):
         models = {name: stack[owner] for name, stack in start.items()}
         loss_sums = np.zeros(len(updates))
         for batch in plan.swapaxes(0, 1):
-            n_active = int((batch[:, 0] >= 0).sum())  # those still at work come first
-            n_batch = (batch[:n_active] >= 0).sum(axis=1)
-            batch = batch[:n_active, : n_batch.max()]
-            share = torch.from_numpy(((batch >= 0) / n_batch[:, None]).astype(np.float32))
-            rows = torch.from_numpy(first_row[:n_active] + np.maximum(batch, 0))
-            active = {name: stack[:n_active] for name, stack in models.items()}
-            loss_sums[:n_active] += n_batch * self._sgd_steps(active, x[rows], y[rows], share)
+            n_batch = (batch >= 0).sum(axis=1)
+            n_active = int((n_batch > 0).sum())  # those still at work come first
+            step = self._steps_alone if n_active < MIN_BLOCK else self._steps_together
+            rows = first_row[:n_active] + batch[:n_active, : n_batch.max()]
+            loss_sums[:n_active] += step(models, x, y, rows, n_batch[:n_active])
         weights = torch.from_numpy(updates.weights.astype(np.float32))
         for name, total in self.layout.split(direction[None]).items():
             total[0] += torch.tensordot(weights, models[name].sub_(start[name][owner]), 1)
         return loss_sums
 
-    def _sgd_steps(
-        self, models: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, share: torch.Tensor
+    def _steps_together(
+        self, models: Models, x: torch.Tensor, y: torch.Tensor, rows: IntArray, n_batch: IntArray
     ) -> FloatArray:
-        """One step of every stacked model on its own batch, in place; their mean losses before it."""
-        gradients, losses = self._gradients(models, x, y, share)
-        for name, stack in models.items():
+        """One step of each of the first models on its row of examples, in place; their summed losses before it."""
+        is_example = np.arange(rows.shape[1]) < n_batch[:, None]
+        share = torch.from_numpy((is_example / n_batch[:, None]).astype(np.float32))
+        batch = torch.from_numpy(np.where(is_example, rows, rows[:, :1]))  # padding repeats the first, with share 0
+        active = {name: stack[: len(rows)] for name, stack in models.items()}
+        gradients, losses = self._gradients(active, x[batch], y[batch], share)
+        for name, stack in active.items():
             stack.sub_(gradients[name], alpha=self.local.learning_rate)
-        found: FloatArray = losses.double().numpy()
-        return found
+        summed: FloatArray = n_batch * losses.double().numpy()
+        return summed
 
-    def _batch_loss(
-        self, parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, share: torch.Tensor
-    ) -> torch.Tensor:
+    def _steps_alone(
+        self, models: Models, x: torch.Tensor, y: torch.Tensor, rows: IntArray, n_batch: IntArray
+    ) -> FloatArray:
+        """The same for the last few clients at work, one after the other in the module itself."""
+        summed = np.empty(len(rows))
+        for i, n in enumerate(n_batch):
+            batch = torch.from_numpy(rows[i, :n])
+            own = [(parameter, models[name][i]) for name, parameter in self.layout.parameters.items()]
+            with torch.no_grad():
+                for parameter, value in own:
+                    parameter.copy_(value)
+            summed[i] = n * self._sgd_step(x[batch], y[batch])
+            for parameter, value in own:
+                value.copy_(parameter.detach())
+        return summed
+
+    def _batch_loss(self, parameters: Models, x: torch.Tensor, y: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """The loss of one client's batch; ``share`` is 1 / batch size, 0 for padding."""
         outputs = functional_call(self.model, parameters, (x,))
         return (self.loss.per_example(outputs, y) * share).sum()
@@ -202,9 +216,3 @@ class CohortTrainer(LoopTrainer):
             one = sum(sizes)
             self.loss.per_example(self.model(x), y)
         return sum(sizes) - 2 * one
-
-
-def _n_giants(n_examples: IntArray) -> int:
-    """How many of the first clients (sizes fall) are over twice as large as the 8th from them: a block would idle."""
-    is_giant = n_examples[: 1 - MIN_BLOCK] > 2 * n_examples[MIN_BLOCK - 1 :]
-    return len(is_giant) if is_giant.all() else int(is_giant.argmin())

@@ -15,7 +15,7 @@ from fedsim.training.server_optimizer import FedAvg, ServerOptimizer
 from fedsim.training.tasks.models import ClickModel, Logistic, Mlp
 from fedsim.training.trainer import Updates
 
-UNEQUAL = [1, 2, 3, 5, 4, 7, 9, 6, 12, 8, 20, 31, 10, 11, 4, 90]
+UNEQUAL = [1, 2, 3, 90, 31, 4, *(4 + 7 * i % 13 for i in range(26))]  # 32 clients
 
 
 def clients(sizes: list[int], *, ids: bool = False, picture: bool = False) -> ArrayClients:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,7 +23,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "convolution": {"model": Convolution, "data": clients(UNEQUAL, picture=True)},
     "clicks": {"model": click_model, "data": clients(UNEQUAL, ids=True), "loss": "binary_cross_entropy"},
 }
-EVERYBODY = [*range(16), 3, 11]  # two clients are asked twice
+EVERYBODY = [*range(32), 3, 11]  # two clients are asked twice
 
 
 def walk(found: LoopTrainer) -> list[StepResult]:
@@ -102,16 +101,29 @@ def test_clients_of_one_step_need_no_model_of_their_own(monkeypatch: pytest.Monk
     )
 
 
-def test_large_models_and_giant_clients_are_trained_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_trained_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     alone: list[int] = []
     monkeypatch.setattr(LoopTrainer, "_train_client", lambda _, ids, __: alone.append(int(ids[0])) or 0.0)
-    sizes = [9] * 20 + [100, 300]
-    trainer(mlp, clients(sizes), kind=CohortTrainer, memory_budget_bytes=PLENTY).step(updates(list(range(22))))
-    assert alone == [21, 20]
     monkeypatch.setattr(cohort, "BLOCK_PARAMETERS", 1000)
-    large = trainer(mlp, clients(sizes), kind=CohortTrainer, memory_budget_bytes=PLENTY)
-    large.step(updates(list(range(22))))
-    assert len(alone) == 2 + 22
+    large = trainer(mlp, clients([9] * 20), kind=CohortTrainer, memory_budget_bytes=PLENTY)
+    large.step(updates(list(range(20))))
+    assert alone == list(range(20))
+
+
+def test_the_last_few_of_a_block_go_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+    whole = CohortTrainer._steps_together
+
+    def seen(self: CohortTrainer, *columns: Any) -> Any:
+        together.append(len(columns[3]))
+        return whole(self, *columns)
+
+    monkeypatch.setattr(CohortTrainer, "_steps_together", seen)
+    local = LocalSgd(learning_rate=0.1, epochs=2, batch_size=4)
+    sizes = [40] + [9] * 5 + [6] * 6 + [3]
+    found = trainer(mlp, clients(sizes), kind=CohortTrainer, local=local, memory_budget_bytes=PLENTY)
+    found.step(updates(list(range(13))))
+    assert together == [13, 12, 13, 12]  # two batches of each epoch; then six clients, then one
 
 
 def test_blocks_stay_within_the_memory_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,11 +201,3 @@ def test_dropout_that_never_drops_is_taken() -> None:
 def test_memory_budget_must_be_positive() -> None:
     with pytest.raises(InputError, match="memory_budget_bytes: 0"):
         trainer(mlp, clients([4]), kind=CohortTrainer, memory_budget_bytes=0)
-
-
-def test_giants_are_those_that_would_leave_a_block_idle() -> None:
-    assert cohort._n_giants(np.array([9] * 8)) == 0
-    assert cohort._n_giants(np.array([19, 18, *[9] * 8])) == 1
-    assert cohort._n_giants(np.array([90, 19, *[9] * 8])) == 2
-    assert cohort._n_giants(np.array([9, 1])) == 0
-    assert cohort._n_giants(np.array([2**i for i in range(10, 0, -1)])) == 3

@@ -123,17 +123,22 @@ def test_seed_of_an_update_decides_its_shuffle() -> None:
 
 
 def test_dropout_draws_from_the_seed_of_the_update() -> None:
-    def dropped_out() -> nn.Module:
-        return nn.Sequential(nn.Dropout(0.5), nn.Linear(12, 3))
-
     def after_a_step(seed: int) -> torch.Tensor:
-        found = trainer(dropped_out, clients([4]))
+        found = trainer(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(12, 3)), clients([1]))
         torch.rand(1)  # somebody else draws
         found.step(updates([0], seed=seed))
         return found.versions.newest
 
     assert torch.equal(after_a_step(1), after_a_step(1))
     assert not torch.equal(after_a_step(1), after_a_step(2))
+
+
+def test_nobody_elses_draws_are_touched() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    trainer(mlp, clients([4])).step(updates([0]))
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_dropout_is_off_in_evaluation() -> None:
