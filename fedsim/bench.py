@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import simpy
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from fedsim.config import build_simulation, composed
@@ -115,15 +116,15 @@ def _against_timeouts(name: str, overrides: Sequence[str], bar: float) -> list[R
 
 def sync() -> list[Row]:
     """Synchronous rounds of 10,000 devices, tables written, against bare SimPy timeouts."""
-    overrides = ["server.report_goal=10000", "server.over_selection=1.0", "server.server_step_s=1", "stop.max_steps=40"]
+    overrides = ["server.report_goal=10000", "server.over_selection=1.0", "server.server_step_s=1", "stop.max_steps=20"]
     return _against_timeouts("sync sessions, cohort 10,000", overrides, 1.0)
 
 
 def buffered() -> list[Row]:
     """Buffered aggregation at concurrency 1,000 and 10,000, tables written, against bare SimPy timeouts."""
     common = ["server=buffered", "device.compute.relative_cost=20", "server.max_staleness=1000"]
-    small = [*common, "server.concurrency=1000", "server.buffer_size=100", "stop.max_s=3600"]
-    large = [*common, "server.concurrency=10000", "server.buffer_size=1000", "stop.max_s=1800"]
+    small = [*common, "server.concurrency=1000", "server.buffer_size=100", "stop.max_s=1200"]
+    large = [*common, "server.concurrency=10000", "server.buffer_size=1000", "stop.max_s=400"]
     return [
         *_against_timeouts("buffered sessions, concurrency 1,000", small, 0.25),
         *_against_timeouts("buffered sessions, concurrency 10,000", large, 0.5),
@@ -191,7 +192,9 @@ def main(names: Sequence[str], *, json_file: Path | None) -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         raise InputError("unknown benchmark", value=unknown[0], allowed=", ".join(BENCHMARKS))
-    rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name]()]
+    rows = []
+    for name in track(names or list(BENCHMARKS), description="benchmarks", transient=True):
+        rows += BENCHMARKS[name]()
     table = Table("figure", "value", "bar", "note", title="Measured in one run on this machine")
     for row in rows:
         table.add_row(row.name, f"{row.value:.3g} {row.unit}", row.bar, row.note)

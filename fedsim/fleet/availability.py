@@ -49,6 +49,7 @@ class Availability:
         self._until_us = self._joined_ends()
         self._index_open_time(trace)
         self._cells_at: float | None = None
+        self._fraction: float | None = None
 
     def _joined_ends(self) -> IntArray:
         """Window ends, where one that touches the wrap is joined to the one at the trace's start."""
@@ -181,17 +182,20 @@ class Availability:
         now = float(to_us(now)) / US_PER_S
         if self._cells_at is None or now < self._cells_at:
             self._cell_open, self._cell_until = self.at_cells(np.arange(self.fleet.n_cells), now)
-            self._next_change = float(self._cell_until.min())
+            self._next_change, self._fraction = float(self._cell_until.min()), None
         elif now >= self._next_change:
             due = np.flatnonzero(self._cell_until <= now)
             self._cell_open[due], self._cell_until[due] = self.at_cells(due, now)
-            self._next_change = float(self._cell_until.min())
+            self._next_change, self._fraction = float(self._cell_until.min()), None
         self._cells_at = now
         return self._cell_open, self._cell_until
 
     def eligible_fraction(self, now: float) -> float:
         """Share of the fleet that is eligible (by :meth:`Fleet.cell_weights`)."""
-        return float(self._weights @ self.cells_at(now)[0])
+        is_open, _ = self.cells_at(now)
+        if self._fraction is None:  # a product of floats and flags would convert all flags each time
+            self._fraction = float(np.add.reduce(self._weights, where=is_open))
+        return self._fraction
 
     def earliest_start(self, now: float) -> float:
         """The next instant at which a device that is not eligible now becomes so (inf: never)."""

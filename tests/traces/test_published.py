@@ -130,7 +130,7 @@ def test_reference_hour_by_hour(reference: dict[str, Comparison], rule: str, hou
         ("charger sessions / per device-day", 4.45, 0.5),
         ("discharge, screen off / % per h", 1.8, 0.4),
         ("discharge, screen on / % per h", 11.4, 3.0),
-        ("charge / % per h", 21.2, 3.0),
+        ("charge / % per h", 21.2, 4.0),
     ],
 )
 def test_reference_statistic(reference: dict[str, Comparison], name: str, published: float, tolerance: float) -> None:
@@ -143,7 +143,7 @@ def test_reference_statistic(reference: dict[str, Comparison], name: str, publis
     "name, published, factor",
     [
         (f"`{LOCKED}` sessions, p5 p25 p50 p75 p95 / s", (208, 1488, 10_321), 1.9),
-        (f"`{WIFI}` sessions, p5 p25 p50 p75 p95 / s", (926, 3480, 15_009), 1.8),
+        (f"`{WIFI}` sessions, p5 p25 p50 p75 p95 / s", (926, 3480, 15_009), 1.5),
         ("charger sessions, p5 p25 p50 p75 p95 / min", (15, 63, 326), 2.2),
         ("charge by device, p5 p50 p95 / % per h", (11.4, 22.9, 40.9), 1.3),
         ("discharge by device, p5 p50 p95 / % per h", (1.9, 5.3, 15.1), 1.5),
@@ -164,7 +164,7 @@ def test_reference_upper_quantiles(
     [
         (f"`{LOCKED}` by device, p5 p25 p50 p75 p95 / share of time", 0.05),
         (f"`{WIFI}` by device, p5 p25 p50 p75 p95 / share of time", 0.06),
-        ("battery level over time, p5 p25 p50 p75 p95 / %", 13.0),
+        ("battery level over time, p5 p25 p50 p75 p95 / %", 8.0),
     ],
 )
 def test_reference_quantiles(reference: dict[str, Comparison], name: str, tolerance: float) -> None:
@@ -173,7 +173,7 @@ def test_reference_quantiles(reference: dict[str, Comparison], name: str, tolera
 
 def test_reference_sessions_against_the_real_ones(reference_set: TraceSet, flash_set: TraceSet) -> None:
     """Kolmogorov and Smirnov's distance between the lengths of sessions under FLASH's rule."""
-    assert ks_distance(lengths_s(reference_set, LOCKED), lengths_s(flash_set, LOCKED)) < 0.15
+    assert ks_distance(lengths_s(reference_set, LOCKED), lengths_s(flash_set, LOCKED)) < 0.12
 
 
 def lengths_s(traces: TraceSet, rule: str) -> FloatArray:
