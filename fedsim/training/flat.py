@@ -22,7 +22,7 @@ def build_model(factory: ModelFactory, *, seed: int) -> nn.Module:
     if isinstance(factory, nn.Module) or not callable(factory):
         raise InputError("model", value=type(factory).__name__, allowed="a factory (`_partial_: true` in its config)")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.stream_key(seed, "model")))
+        torch.default_generator.manual_seed(int(rng.stream_key(seed, "model")))
         model = factory()
     if not isinstance(model, nn.Module):
         raise InputError("model", value=type(model).__name__, allowed="a torch.nn.Module")

@@ -120,7 +120,7 @@ class LoopTrainer:
         x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
         loss_sum = 0.0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed[0]))
+            torch.default_generator.manual_seed(int(seed[0]))
             for batch in self.local.batches(examples.n_examples, seed)[0]:
                 rows = torch.from_numpy(batch[batch >= 0])
                 loss_sum += len(rows) * self._sgd_step(x[rows], y[rows])
