@@ -64,7 +64,11 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 def _tables(arguments: argparse.Namespace) -> None:
     schema = door("fedsim.schema")
-    print("\n\n".join(schema.describe(table) for table in (*schema.RUN_TABLES, *schema.TRACE_TABLES)))
+    print(
+        "\n\n".join(
+            schema.describe(table) for table in (*schema.RUN_TABLES, *schema.TRACE_TABLES, *schema.MEASUREMENT_TABLES)
+        )
+    )
 
 
 def _completion(arguments: argparse.Namespace) -> None:
