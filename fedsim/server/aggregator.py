@@ -44,7 +44,7 @@ class Aggregator:
         service_s = np.full(len(arrivals), mean_s)
         if self.service == "exponential":
             numbers = np.arange(self._n_served, self._n_served + len(arrivals))
-            service_s *= -np.log(rng.uniform(self.seed, "aggregator/service", numbers))
+            service_s *= rng.exponential(self.seed, "aggregator/service", numbers)
         self._n_served += len(arrivals)
         done = np.array([self._serve_one(at, s) for at, s in zip(arrivals.tolist(), service_s.tolist(), strict=True)])
         starts = done - service_s

@@ -24,7 +24,7 @@ from fedsim.traces.walk import CELLULAR, CHARGING, SCREEN, WIFI, Phones, Track, 
 from fedsim.units import DAY_MS, DAY_S, BoolArray, FloatArray, IntArray
 
 REFERENCE = Path(__file__).with_name("reference.json")
-REFERENCE_SEED = 95  # of the first 200, the set of 200 phones that comes closest to the published statistics
+REFERENCE_SEED = 95  # its 200 phones meet every published statistic within the bounds of the tests
 
 
 def write_reference(folder: Path | str, *, n_devices: int = 200, n_days: int = 7, seed: int = REFERENCE_SEED) -> None:

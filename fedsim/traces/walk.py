@@ -66,7 +66,7 @@ class Phones:
 
 def _traits(parameters: SynthesisParameters, ids: IntArray, seed: int) -> dict[str, FloatArray]:
     """Correlated traits: normal scores by Cholesky's factor, then each trait's own quantiles."""
-    factor = np.linalg.cholesky(np.array(parameters.trait_correlation))
+    factor = rng.portable(np.linalg.cholesky(np.array(parameters.trait_correlation)))
     normal = [rng.normal(seed, f"trait/{name}", ids) for name in TRAITS]
     traits = {}
     for row, name in zip(factor, TRAITS, strict=True):
@@ -116,14 +116,14 @@ class _Laws:
         laws = [parameters.laws[name] for name in LAWS]
         # one table for all laws: law i stands at probabilities i … i + 1
         self._position = np.concatenate([i + np.array(DURATION_PROBABILITIES) for i in range(len(LAWS))])
-        self._log_stay = np.log(np.concatenate([law.relative_duration_quantiles for law in laws]))
+        self._log_stay = rng.portable(np.log(np.concatenate([law.relative_duration_quantiles for law in laws])))
         self._time_position = np.concatenate([i + _time_below(law) for i, law in enumerate(laws)])
-        self._stay = np.exp(self._log_stay)
+        self._stay = rng.portable(np.exp(self._log_stay))
 
     def stays_s(self, ids: IntArray, law: IntArray, mean_s: FloatArray, k: int) -> FloatArray:
         """Whole stays, operational seconds; k numbers the draws of one phone."""
         u = rng.uniform(self._seed, "stay", ids, np.full(len(ids), k))
-        return np.asarray(mean_s * np.exp(np.interp(law + u, self._position, self._log_stay)))
+        return np.asarray(mean_s * rng.portable(np.exp(np.interp(law + u, self._position, self._log_stay))))
 
     def rests_s(self, ids: IntArray, law: IntArray, mean_s: FloatArray, process: str) -> FloatArray:
         """What is left of the stay that a phone is in at a moment of no importance: long stays are met more often."""
@@ -145,7 +145,7 @@ def _time_below(law: Law) -> FloatArray:
 def segment_means(quantiles: FloatArray) -> FloatArray:
     """Mean of the law between neighbouring quantiles, its logarithm linear in between."""
     low, high = quantiles[:-1], quantiles[1:]
-    ratio = np.log(high / low)
+    ratio = rng.portable(np.log(high / low))
     return np.divide(high - low, ratio, out=low.astype(np.float64), where=ratio > 1e-9)
 
 
