@@ -5,13 +5,10 @@ Nothing below this file knows Hydra or OmegaConf: classes receive plain numbers,
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import hydra.utils
 import numpy as np
@@ -20,15 +17,20 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fedsim.build import build, fits, named, part
+from fedsim.data import features
 from fedsim.data.clients import ClientData
+from fedsim.data.features import Catalogue
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.holders import OwnDataHolders
-from fedsim.device.session import Device, Work
+from fedsim.device.model_work import ModelWork
+from fedsim.device.session import Assets, Device, Work
 from fedsim.errors import InputError
 from fedsim.files import shipped
 from fedsim.fleet.admission import Gate, Requirement, Rollout
 from fedsim.fleet.fleet import Fleet, Region
-from fedsim.fleet.hardware import Hardware, Match
+from fedsim.fleet.hardware import Hardware
+from fedsim.fleet.phones import Phones
 from fedsim.server.job import Evaluation, Stop
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import TraceSet
@@ -65,83 +67,12 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", values)
 
 
-def _named(target: str, key: str) -> Callable[..., Any]:
-    """The class or function behind a dotted name."""
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{key}._target_ cannot be found", value=target) from error
-    return typing.cast("Callable[..., Any]", found)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value suits a parameter's annotation."""
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if origin is Literal:
-        return value in get_args(hint)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint is Path:
-        return isinstance(value, str)
-    if hint in (bool, str, type(None)):
-        return isinstance(value, hint if isinstance(hint, type) else type(None))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, dict) and all(_fits(item, get_args(hint)[1]) for item in value.values())
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    return True
-
-
-def _allowed(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return ", ".join(str(option) for option in get_args(hint))
-    return getattr(hint, "__name__", str(hint).replace("None", "null"))
-
-
-def build(values: Mapping[str, Any], key: str, *, target: Callable[..., Any] | None = None, **given: Any) -> Any:
-    """Call the ``_target_`` (or ``target``) with the values, after checking names and types against its signature.
-
-    ``given`` are parts that code supplies where the signature asks for them; a configuration may not set them.
-    """
-    arguments = {name: value for name, value in values.items() if name != "_target_"}
-    if target is None:
-        if "_target_" not in values:
-            raise InputError(f"{key}._target_ must be given", where="the configuration")
-        target = _named(values["_target_"], key)
-    signature = inspect.signature(target).parameters
-    given = {name: part for name, part in given.items() if name in signature}
-    parameters = {name: p for name, p in signature.items() if name not in given}
-    hints = typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
-    for name, value in arguments.items():
-        if name not in parameters:
-            raise InputError("unknown key", value=f"{key}.{name}", allowed=", ".join(parameters))
-        if name in hints and not _fits(value, hints[name]):
-            raise InputError(f"{key}.{name} has the wrong type", value=value, allowed=_allowed(hints[name]))
-    missing = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and n not in arguments]
-    if missing:
-        raise InputError(f"{key}.{missing[0]} must be given", where="the configuration")
-    return target(**arguments, **given)
-
-
-def _part(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Take a nested group out of its parent's values."""
-    part = values.pop(name)
-    if not isinstance(part, dict):
-        raise InputError(f"{name} must be a group of values", value=part)
-    return part
-
-
 def load_traces(values: dict[str, Any]) -> tuple[TraceSet, FloatArray | None]:
     """The trace set, or a mixture of sets given as folder → share, and the weights of its traces."""
     mixture = values.get("mixture")
     if not mixture:
         return TraceSet.load(values["folder"]), None
-    if not _fits(mixture, Mapping[str, float]):
+    if not fits(mixture, Mapping[str, float]):
         raise InputError("traces.mixture must give a share for each folder", value=mixture)
     sets = [TraceSet.load(folder) for folder in mixture]
     weights = [np.full(s.n, share / s.n) for s, share in zip(sets, mixture.values(), strict=True)]
@@ -151,7 +82,7 @@ def load_traces(values: dict[str, Any]) -> tuple[TraceSet, FloatArray | None]:
 def build_fleet(values: dict[str, Any], traces: TraceSet, weight: FloatArray | None, seed: int) -> Fleet:
     """The fleet over a trace set; regions without a share are left out."""
     regions = {
-        name: build(region, f"fleet.regions.{name}", target=Region) for name, region in _part(values, "regions").items()
+        name: build(region, f"fleet.regions.{name}", target=Region) for name, region in part(values, "regions").items()
     }
     regions = {name: region for name, region in regions.items() if region.share != 0}
     return typing.cast(
@@ -159,59 +90,87 @@ def build_fleet(values: dict[str, Any], traces: TraceSet, weight: FloatArray | N
     )
 
 
-def build_hardware(values: dict[str, Any], fleet: Fleet) -> Hardware | None:
-    """The fleet's hardware table, None if it has none; ``trace_set`` stands for the table of the trace set."""
-    if values["table"] is None:
-        return None
-    table = fleet.traces.hardware if values["table"] == "trace_set" else values["table"]
-    if table is None:
-        raise InputError("fleet.hardware.table: the trace set has no hardware table", value="trace_set")
-    return typing.cast(Hardware, build({"match": values["match"]}, "fleet.hardware", target=_hardware(fleet, table)))
-
-
-def _hardware(fleet: Fleet, table: Any) -> Callable[..., Hardware]:
-    def named(*, match: Match) -> Hardware:
-        return Hardware(fleet, table, match=match)
-
-    return named
-
-
-def build_gates(
-    requires: str | None, rollout: dict[str, Any] | None, hardware: Hardware | None, seed: int
-) -> list[Gate]:
+def build_gates(requires: str | None, rollout: dict[str, Any] | None, phones: Phones, seed: int) -> list[Gate]:
     """What devices must be besides eligible."""
     gates: list[Gate] = []
     if requires is not None:
-        if hardware is None:
+        if not isinstance(phones, Hardware):
             raise InputError("fleet.hardware.requires needs a hardware table", value=requires)
-        gates.append(Requirement(hardware, Rule.parse(requires)))
+        gates.append(Requirement(phones, Rule.parse(requires)))
     if rollout is not None:
         gates.append(build(rollout, "fleet.rollout", target=Rollout, seed=seed))
     return gates
 
 
-def build_device(values: dict[str, Any], hardware: Hardware | None, seed: int) -> Device:
+def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int) -> Device:
     """The device model: compute, network, energy and what interrupts them."""
+    counts = {"forward_flops": model.forward_flops, "model": model.count}
     parts = {
-        "compute": build(_part(values, "compute"), "device.compute", seed=seed, hardware=hardware),
-        "network": build(_part(values, "network"), "device.network", seed=seed),
-        "energy": build(_part(values, "energy"), "device.energy", hardware=hardware),
+        "compute": build(part(values, "compute"), "device.compute", seed=seed, phones=phones, **counts),
+        "network": build(part(values, "network"), "device.network", seed=seed, phones=phones),
+        "energy": build(part(values, "energy"), "device.energy", phones=phones),
     }
     return typing.cast(Device, build(values, "device", target=Device, seed=seed, **parts))
 
 
-def _model_work(values: Mapping[str, Any], local: LocalSgd) -> Work:
+class Model:
+    """The configured model's work on one example; counted with torch, once, where a law of time asks for it."""
+
+    def __init__(self, values: dict[str, Any], data: ClientData) -> None:
+        self._values, self._data = values, data
+
+    def forward_flops(self) -> float:
+        """As declared, so that no torch is needed; counted if nothing is declared."""
+        declared = self._values["model"]["forward_flops"]
+        if declared is None:
+            return self.count().forward_flops
+        if not fits(declared, float) or declared < 0:
+            raise InputError("model.forward_flops must be a number", value=declared, allowed="0 or more, or null")
+        return float(declared)
+
+    @cached_property
+    def _counted(self) -> ModelWork:
+        x = self._data.held_out()[0]
+        work = named("fedsim.model_count.counted", "model")(
+            lambda: build_module(self._values["model"]["module"]),
+            seed=self._values["seed"],
+            shape=x.shape[1:],
+            dtype=str(x.dtype),
+            batch_size=self._values["training"]["local"]["batch_size"],
+            loss=self._values["training"]["loss"],
+        )
+        return typing.cast(ModelWork, work)
+
+    def count(self) -> ModelWork:
+        """All that is counted of a training step."""
+        return self._counted
+
+    def check(self) -> None:
+        """Hold a declared figure against the module, so that a run without torch keeps the same time."""
+        declared, counted = self.forward_flops(), self.count().forward_flops
+        if abs(declared - counted) > _FLOPS_TOLERANCE * counted:
+            raise InputError("model.forward_flops does not match the module", value=declared, allowed=f"{counted:.0f}")
+
+
+_FLOPS_TOLERANCE = 0.01
+
+
+def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalSgd) -> Work:
+    """What a job asks of its devices: the model's bytes, the features' assets, the local work."""
     sizes = {name: values[name] for name in _SIZES}
-    bad = {name: value for name, value in sizes.items() if not _fits(value, float) or value < 0}
+    bad = {name: value for name, value in sizes.items() if not fits(value, float) or value < 0}
     if bad:
         raise InputError("model: sizes must be numbers that are not negative", value=bad)
     n = values["n_parameters"]
     refresh_days = values["assets_refresh_days"]
+    refresh_s = None if refresh_days is None else refresh_days * DAY_S
+    sizes_by_age = features.assets_by_age(catalogue)
+    sizes_by_age[refresh_s] = sizes_by_age.get(refresh_s, 0) + round(values["assets_bytes"])
     return Work(
         download_bytes=round(n * values["download_bytes_per_parameter"]),
         plan_bytes=round(values["plan_bytes"]),
-        assets_bytes=round(values["assets_bytes"]),
-        assets_refresh_s=None if refresh_days is None else refresh_days * DAY_S,
+        shipped_bytes_per_example=features.shipped_bytes_per_example(catalogue),
+        assets=tuple(Assets(size, age) for age, size in sizes_by_age.items() if size),
         caches_model=bool(values["caches_model"]),
         upload_bytes=round(n * values["upload_bytes_per_parameter"]),
         epochs=local.epochs,
@@ -220,6 +179,31 @@ def _model_work(values: Mapping[str, Any], local: LocalSgd) -> Work:
 
 
 _SIZES = ("n_parameters", "download_bytes_per_parameter", "upload_bytes_per_parameter", "plan_bytes", "assets_bytes")
+
+
+def feature_catalogue(
+    *, catalogue: Mapping[str, Any], bytes_per_entry: float | None, embedding_rows_as: str | None
+) -> tuple[Catalogue, str | None]:
+    """The catalogue of the group ``features``, and the setting that follows its number of embedding rows."""
+    return Catalogue.parse(catalogue, bytes_per_entry=bytes_per_entry), embedding_rows_as
+
+
+def checked_catalogue(values: dict[str, Any]) -> Catalogue:
+    """The catalogue, whose vocabularies must fit the model's embedding."""
+    catalogue, key = build(values["features"], "features", target=feature_catalogue)
+    rows = features.embedding_rows(catalogue)
+    if key is not None and rows and setting(values, key) != rows:
+        raise InputError(f"{key} does not hold the features' vocabularies", value=setting(values, key), allowed=rows)
+    return typing.cast(Catalogue, catalogue)
+
+
+def setting(values: Any, key: str) -> Any:
+    """The value under a dotted key."""
+    for name in key.split("."):
+        if not isinstance(values, dict) or name not in values:
+            raise InputError("features.embedding_rows_as names no setting of this configuration", value=key)
+        values = values[name]
+    return values
 
 
 def build_module(values: dict[str, Any]) -> Any:
@@ -243,7 +227,7 @@ def trainer_of(
     trainer = build(
         {key: value for key, value in values.items() if key not in _NOT_FOR_TRAINER},
         "training",
-        target=_named(_TRAINERS[name], "training"),
+        target=named(_TRAINERS[name], "training"),
         model=lambda: build_module(model["module"]),
         data=data,
         local=local,
@@ -270,7 +254,7 @@ def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float
         return {}
     local = build({**central, "epochs": 1}, "training.central", target=LocalSgd)
     average = {**training, "server_optimizer": _PLAIN_AVERAGE}
-    results = _named("fedsim.training.central.train_central", "training.central")(
+    results = named("fedsim.training.central.train_central", "training.central")(
         lambda pool: trainer_of(average, values["model"], pool, local=local, max_staleness=0, seed=seed),
         data,
         epochs=epochs,
@@ -285,26 +269,33 @@ _PLAIN_AVERAGE = {"_target_": "fedsim.training.server_optimizer.FedAvg", "learni
 def build_simulation(values: dict[str, Any]) -> Simulation:
     """The whole simulation from :func:`plain` values (which are consumed)."""
     seed = values["seed"]
-    if not _fits(seed, int) or seed < 0:
+    if not fits(seed, int) or seed < 0:
         raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
     traces, weight = load_traces(values["traces"])
     fleet_values, server = dict(values["fleet"]), dict(values["server"])
     rule, unknown = Rule.parse(fleet_values.pop("rule")), fleet_values.pop("unknown")
-    hardware_values, rollout = _part(fleet_values, "hardware"), fleet_values.pop("rollout")
+    hardware, rollout = part(fleet_values, "hardware"), fleet_values.pop("rollout")
+    requires = hardware.pop("requires", None)
     fleet = build_fleet(fleet_values, traces, weight, seed)
-    hardware = build_hardware(hardware_values, fleet)
+    phones = build(hardware, "fleet.hardware", fleet=fleet, seed=seed)
+    data = build(values["data"], "data")
+    model = Model(values, data)
     device_values = dict(values["device"])
     battery = device_values.pop("battery")
-    device = build_device(device_values, hardware, seed)
-    selector = build(_part(server, "selector"), "server.selector", seed=seed)
-    aggregator = build(_part(server, "aggregator"), "server.aggregator", seed=seed)
+    device = build_device(device_values, phones, model, seed)
+    selector = build(part(server, "selector"), "server.selector", seed=seed)
+    aggregator = build(part(server, "aggregator"), "server.aggregator", seed=seed)
     coordinator = build(server, "server", aggregator=aggregator)
-    data = build(values["data"], "data")
     local = build(values["training"]["local"], "training.local")
-    holders = build(values["holders"], "holders", clients=data, compute=device.compute, fleet=fleet, seed=seed)
-    gates = build_gates(hardware_values["requires"], rollout, hardware, seed)
+    holders = build(values["holders"], "holders", clients=data, phones=phones, fleet=fleet, seed=seed)
+    gates = build_gates(requires, rollout, phones, seed)
     if isinstance(holders, OwnDataHolders):
         gates.append(holders)
+    trainer = trainer_of(
+        values["training"], values["model"], data, local=local, max_staleness=coordinator.max_staleness, seed=seed
+    )
+    if not isinstance(trainer, NullTrainer):
+        model.check()
     return Simulation(
         fleet=fleet,
         rule=rule,
@@ -313,15 +304,8 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         selector=selector,
         coordinator=coordinator,
         clients=data,
-        work=_model_work(values["model"], local),
-        trainer=trainer_of(
-            values["training"],
-            values["model"],
-            data,
-            local=local,
-            max_staleness=coordinator.max_staleness,
-            seed=seed,
-        ),
+        work=build_work(values["model"], checked_catalogue(values), local),
+        trainer=trainer,
         stop=build(values["stop"], "stop", target=Stop),
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
         gauge_interval_s=values["gauge_interval_s"],

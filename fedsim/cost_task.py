@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 
-from fedsim.config import build, build_module, composed
+from fedsim.build import build
+from fedsim.config import build_module, composed, feature_catalogue, setting
 from fedsim.data import features
 from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
-from fedsim.device.cost import LayerWork, TaskWork
+from fedsim.device.cost import TaskWork
+from fedsim.device.model_work import ModelWork
 from fedsim.errors import InputError
+from fedsim.model_count import model_name, model_work
 from fedsim.training.flat import build_model
 from fedsim.training.flops import StepCount, count_step, example_batch
 from fedsim.training.local import LocalSgd
 
 _FLOAT_BYTES = 4
 _MANY_CLIENTS = 100_000
-_PARTS = ("law", "limits", "measure")  # of the group, each built by itself
+_PARTS = ("limits", "measure")  # of the group, each built by itself
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the configuration's group ``cost`` says beside law, limits and measurement; None: as the data has it."""
+    """What the configuration's group ``cost`` says beside limits and measurement; None: as the data has it."""
 
     example_shape: Sequence[int] | None
     example_dtype: str | None
@@ -75,7 +78,7 @@ class Task:
     @property
     def name(self) -> str:
         """The model's class and size, under which its measured steps are found again."""
-        return f"{type(self.model).__name__}-{sum(p.numel() for p in self.model.parameters())}"
+        return model_name(self.model)
 
     @cached_property
     def step(self) -> StepCount:
@@ -83,6 +86,11 @@ class Task:
         batch_size = min(self.local.batch_size, self.n_examples)
         batch = example_batch(self.model, shape=self.shape, dtype=self.dtype, batch_size=batch_size)
         return count_step(self.model, batch, loss=self.values["training"]["loss"])
+
+    @cached_property
+    def model_work(self) -> ModelWork:
+        """What the laws of training time read."""
+        return model_work(self.model, self.step)
 
     @cached_property
     def memory(self) -> dict[str, int]:
@@ -109,18 +117,10 @@ class Task:
         assets = features.assets_bytes(self.catalogue) + model["assets_bytes"]
         shipped = n * features.shipped_bytes_per_example(self.catalogue)
         return TaskWork(
-            model=self.name,
             n_examples=n,
             epochs=self.local.epochs,
             batch_size=self.local.batch_size,
-            forward_flops=step.forward_flops,
             training_flops=step.training_flops,
-            lookup_bytes=step.lookup_bytes,
-            trained_bytes=_FLOAT_BYTES * step.n_trained,
-            layers=[
-                LayerWork(layer.kind, layer.forward_flops, layer.n_outputs, layer.n_parameters, layer.n_steps)
-                for layer in step.layers
-            ],
             memory_bytes=sum(self.memory.values()),
             download_bytes=round(
                 step.n_parameters * model["download_bytes_per_parameter"] + model["plan_bytes"] + shipped
@@ -144,6 +144,7 @@ class Task:
             "model": self.name,
             "n_parameters": step.n_parameters,
             "declared_n_parameters": declared,
+            "declared_forward_flops": self.values["model"]["forward_flops"],
             "n_examples": self.n_examples,
             "epochs": self.local.epochs,
             "batch_size": self.local.batch_size,
@@ -172,27 +173,12 @@ def _named(catalogue: Catalogue, home: str) -> list[str]:
 def _with_features(overrides: Sequence[str]) -> tuple[dict[str, Any], Catalogue]:
     """The configuration and its catalogue; a model that takes its embedding's rows from the catalogue gets them."""
     values = composed(overrides)
-    catalogue, key = cast(tuple[Catalogue, str | None], build(values["features"], "features", target=_catalogue))
+    catalogue, key = cast(tuple[Catalogue, str | None], build(values["features"], "features", target=feature_catalogue))
     rows = features.embedding_rows(catalogue)
     is_given = any(override.lstrip("+").partition("=")[0] == key for override in overrides)
-    if key is None or not rows or is_given or _setting(values, key) == rows:
+    if key is None or not rows or is_given or setting(values, key) == rows:
         return values, catalogue
     return composed([*overrides, f"{key}={rows}"]), catalogue
-
-
-def _catalogue(
-    *, catalogue: Mapping[str, Any], bytes_per_entry: float | None, embedding_rows_as: str | None
-) -> tuple[Catalogue, str | None]:
-    return Catalogue.parse(catalogue, bytes_per_entry=bytes_per_entry), embedding_rows_as
-
-
-def _setting(values: Any, key: str) -> Any:
-    """The value under a dotted key."""
-    for name in key.split("."):
-        if not isinstance(values, dict) or name not in values:
-            raise InputError("features.embedding_rows_as names no setting of this configuration", value=key)
-        values = values[name]
-    return values
 
 
 def _examples(values: dict[str, Any], assumed: Assumptions) -> tuple[tuple[int, ...], str, int]:

@@ -120,7 +120,7 @@ HARDWARE = Table(
         Column("model", _STR, "device model", True),
         Column("weight", _F64, "relative share of the population"),
         Column("inference_ms_per_sample", _F64, "inference latency of the benchmark model"),
-        Column("bytes_per_s", _F64, "network speed, one figure for both directions", True),
+        Column("bytes_per_s", _F64, "network speed towards the phone on wifi", True),
         Column("ram_gb", _F32, "memory", True),
         _fact("market_name", _STR, "name the model is sold under"),
         _fact("soc", _STR, "system on a chip"),

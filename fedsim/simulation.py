@@ -128,7 +128,7 @@ class Simulation:
             None if folder is None else folder / "sessions",
             lambda rows: spent(rows, self.work, self.device, self.availability, self.battery),
         )
-        participation = Participation()
+        participation = Participation(len(self.work.assets))
         job = Job(
             seed=self.seed,
             availability=self.availability,
@@ -197,5 +197,6 @@ class Simulation:
             "eligible_fraction_mean": float(np.mean([row["eligible_fraction"] for row in week.rows])),
             "n_parameters": self.trainer.n_parameters,
             "model_bytes": self.work.download_bytes,
+            "assets_bytes": self.work.assets_bytes,
             "metrics": job.metrics,
         }

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.data.clients import Array, Examples
-from fedsim.device.compute import Compute
+from fedsim.device.compute import Compute, InferenceCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
 from fedsim.device.session import Device, Sessions, Work
 from fedsim.fleet.availability import Interruption
 from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.server.aggregator import Aggregator
 from fedsim.server.buffered import BufferedCoordinator
@@ -94,8 +95,12 @@ class Seconds:
     def train_s(self, ids: IntArray, k: Any, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         return self.law(ids, k)
 
-    def slowness(self, ids: IntArray) -> FloatArray:
-        raise AssertionError("no test couples speed with data here")
+
+def inference_compute(*, seed: int, median_inference_ms: float, sigma: float, **values: Any) -> InferenceCompute:
+    """Phones of a lognormal latency on which a sample costs three inferences, unless said otherwise."""
+    phones = LognormalPhones(seed=seed, median_inference_ms=median_inference_ms, sigma=sigma)
+    plain = {"relative_cost": 1.0, "benchmark_flops": 1.0, "fixed_s_per_step": 0.0, "session_sigma": 0.0}
+    return InferenceCompute(seed=seed, phones=phones, forward_flops=lambda: 1.0, **(plain | values))
 
 
 def by_device(*seconds: float) -> Seconds:
@@ -131,7 +136,9 @@ def rates(bytes_per_s: float) -> Mapping[str, float]:
     return dict.fromkeys(NETWORKS[1:], bytes_per_s)
 
 
-def network(*, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0, device_sigma: float = 0.0) -> Network:
+def network(
+    *, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0, device_sigma: float = 0.0, **more: Any
+) -> Network:
     """The same rates for all sessions, and for all devices unless they are spread by ``device_sigma``."""
     return Network(
         seed=0,
@@ -141,6 +148,7 @@ def network(*, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0, dev
         session_sigma=0.0,
         connect_s=connect_s,
         assumed_type="wifi",
+        **more,
     )
 
 

@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
-from fedsim.config import build_simulation, composed
+from fedsim.build import build
+from fedsim.config import Model, build_simulation, composed
+from fedsim.cost import cost
+from fedsim.cost_task import Task
 from fedsim.errors import InputError
 from fedsim.files import shipped, write_table
 from fedsim.schema import HARDWARE
@@ -17,14 +21,15 @@ CONFIGS = shipped("configs")
 OPTIONS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*.yaml") if p.parent != CONFIGS)
 NOT_SHIPPED = {
     "traces/flash", "traces/fedscale", "data/mnist_by_writer", "data/kuairand_feed", "device/network/measured",
+    "device/compute/measured",
 }  # fmt: skip
 PARTS = {"training/task"}  # what other options are made of
 NEEDS = {
     "training/server_optimizer": ["training=loop"],
-    "device/compute/hardware": ["fleet/hardware=table", "fleet.hardware.table=HARDWARE"],
     "fleet/hardware/table": ["fleet.hardware.table=HARDWARE"],
     "data/kuairand_feed": ["model=feed", "training=none"],
     "model/feed": ["training=none"],
+    "features/clicks": ["data=clicks", "model=clicks", "training=none"],
     "data/clicks": ["model=clicks", "training.loss=binary_cross_entropy"],
     "model/clicks": ["data=clicks", "training.loss=binary_cross_entropy"],
     "model/cnn_digits": ["training=none"],
@@ -83,7 +88,9 @@ def refused(*overrides: str) -> str:
         ("fleet.n_devices=many", "fleet.n_devices", "many"),
         ("device.crash_fraction=1.5", "crash_fraction", "1.5"),
         ("device.network.down_bytes_per_s.wifi=-1", "down_bytes_per_s", "-1"),
-        ("device.compute.sigma=-0.1", "sigma", "-0.1"),
+        ("fleet.hardware.sigma=-0.1", "sigma", "-0.1"),
+        ("device.compute.relative_cost=-0.1", "relative_cost", "-0.1"),
+        ("model.forward_flops=many", "forward_flops", "many"),
         ("device.energy.compute_w=-1", "compute_w", "-1"),
         ("device.interruption=stop", "interruption", "stop"),
         ("server.report_goal=0", "report_goal", "0"),
@@ -118,6 +125,55 @@ def test_a_wrong_value_is_refused_by_name(override: str, key: str, value: str) -
 def test_a_wrong_parameter_count_is_found_when_the_model_is_trained() -> None:
     with pytest.raises(InputError, match=r"n_parameters.*651.*650"):
         build_simulation(composed(["training=loop", "model.n_parameters=651"]))
+
+
+def test_wrong_flops_are_found_when_the_model_is_trained() -> None:
+    with pytest.raises(InputError, match=r"forward_flops.*1300\.0.*1280"):
+        build_simulation(composed(["training=loop", "model.forward_flops=1300"]))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "dtype"),
+    [
+        ("logistic_digits", [64], "float32"),
+        ("cnn_digits", [28, 28], "float32"),
+        ("clicks", [8], "int64"),
+        ("feed", [34], "int64"),
+        ("lstm_words", [20], "int64"),
+    ],
+)
+def test_declared_flops_are_those_that_are_counted(model: str, shape: list[int], dtype: str) -> None:
+    loss = "binary_cross_entropy" if model in ("clicks", "feed") else "cross_entropy"
+    task = Task.compose([f"model={model}", f"cost.example_shape={shape}", f"cost.example_dtype={dtype}",
+                         "cost.n_examples=10", f"training.loss={loss}"])  # fmt: skip
+    declared = task.values["model"]
+    assert (declared["n_parameters"], declared["forward_flops"]) == (task.step.n_parameters, task.step.forward_flops)
+
+
+def test_undeclared_flops_are_counted() -> None:
+    values = composed(["model.forward_flops=null"])
+    assert Model(values, build(values["data"], "data")).forward_flops() == 1280
+
+
+def test_vocabularies_must_fit_the_embedding() -> None:
+    clicks = [*with_needs("features/clicks"), "features.catalogue.item.vocabulary.entries=101"]
+    assert "model.module.n_values" in refused(*clicks) and "801" in refused(*clicks)
+
+
+def test_features_put_their_bytes_on_the_phone() -> None:
+    work = build_simulation(composed(with_needs("features/clicks"))).work
+    assert [(assets.n_bytes, assets.refresh_s) for assets in work.assets] == [(3600, None), (2400, 604800)]
+    assert work.shipped_bytes_per_example == 8
+
+
+@pytest.mark.parametrize("law", ["inference", "flops"])
+def test_a_run_takes_the_time_that_the_cost_command_tells(law: str) -> None:
+    """Twenty phones of known latency, each asked for its median session."""
+    overrides = [f"device/compute={law}", "cost.n_examples=25", "fleet.hardware.sigma=0"]
+    costs, _ = cost(Task.compose(overrides), None)
+    compute = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"])).device.compute
+    train_s = compute.train_s(np.arange(3), np.zeros(3, np.int32), np.full(3, 25), np.full(3, 3))
+    assert train_s.tolist() == costs.column("train_s").to_pylist()[:3]
 
 
 def test_any_torch_module_can_be_named() -> None:

@@ -194,12 +194,12 @@ def test_a_measurement_can_be_used_as_a_law(
     folder = tmp_path / "profile"
     assert main(["cost", *PICTURES, "cost.measure.batch_sizes=[2,20]", "--measure", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "Host" in printed and f"cost=measured cost.law.profiles={folder}" in printed
+    assert "Host" in printed and f"device/compute=measured device.compute.profiles={folder}" in printed
     assert quick_measure[0]["shape"] == (28, 28)
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["model"] == quick_measure[0]["op"]
     assert {"cpu", "versions", "n_threads", "warm_up", "repeats"} <= set(provenance)
-    (row,) = told(tmp_path, *PICTURES, "cost=measured", f"cost.law.profiles={folder}")["classes"]
+    (row,) = told(tmp_path, *PICTURES, "device/compute=measured", f"device.compute.profiles={folder}")["classes"]
     assert row["model"] == "Host"
     assert row["train_s"] == pytest.approx(12 * 0.1 + 116 * 0.001)
 
@@ -209,7 +209,7 @@ def test_a_measurement_can_be_used_as_a_law(
     [
         (["modle=clicks"], "modle"),
         (["model=clicks"], "ClickModel"),
-        (["cost.law.benchmark_flops=0"], "cost.law.benchmark_flops: 0"),
+        (["device.compute.benchmark_flops=0"], "device.compute.benchmark_flops: 0"),
         (["cost.limits.max_ram_fraction=0"], "cost.limits.max_ram_fraction"),
         (["cost.network=6g"], "6g"),
         (["cost.network=5g", "device.network.waits_on=[5g]"], "transfers wait on cost.network: '5g'"),
@@ -217,8 +217,7 @@ def test_a_measurement_can_be_used_as_a_law(
         (["cost.examples_quantile=50"], "cost.examples_quantile"),
         (["cost.example_shape=5"], "cost.example_shape"),
         (["cost.example_dtype=int8", "cost.example_shape=[64]"], "int8"),
-        (["device/compute=fixed"], "hardware table"),
-        (["cost=measured", "cost.law.profiles=nowhere"], "nowhere"),
+        (["device/compute=measured", "device.compute.profiles=nowhere"], "nowhere"),
         (["--hardware", "nowhere.parquet"], "nowhere.parquet"),
         (["features=clicks"], "model.module.n_values"),
         ([*CLICKS, "features.catalogue.item.home=moon"], "features.catalogue.item"),
@@ -271,8 +270,8 @@ def flash(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_four_models_on_more_than_300_real_models(
     name: str, law: str, flash: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    profiles = [f"cost.law.profiles={flash}"] if law == "measured" else []
-    found = told(tmp_path, *TASKS[name], f"cost={law}", *profiles, "--hardware", str(flash))
+    profiles = [f"device.compute.profiles={flash}"] if law == "measured" else []
+    found = told(tmp_path, *TASKS[name], f"device/compute={law}", *profiles, "--hardware", str(flash))
     assert len(capsys.readouterr().out.splitlines()) < 50
     assert found["summary"]["n_models"] >= 300
     assert len(found["classes"]) == found["summary"]["n_classes"]

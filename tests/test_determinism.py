@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedsim import log
-from fedsim.device.compute import LognormalCompute
 from fedsim.device.network import Network
 from fedsim.device.session import Work
 from fedsim.fleet.fleet import Fleet
@@ -26,6 +25,7 @@ from tests.build import (
     aggregator,
     buffered,
     device,
+    inference_compute,
     phone,
     played,
     rates,
@@ -64,7 +64,7 @@ def parts(protocol: str, *, seed: int = 1, n_devices: int = 3000, max_s: float =
         connect_s=0.5,
         assumed_type="wifi",
     )
-    compute = LognormalCompute(seed=seed, median_inference_ms=400.0, sigma=0.6, session_sigma=0.2)
+    compute = inference_compute(seed=seed, median_inference_ms=400.0, sigma=0.6, session_sigma=0.2)
     return simulation(
         coordinator(protocol),
         fleet=Fleet(TRACES, n_devices=n_devices, seed=seed, jitter_s=120.0),

@@ -86,6 +86,14 @@ def assets_bytes(catalogue: Catalogue) -> int:
     return sum(feature.on_device_bytes for feature in catalogue.features)
 
 
+def assets_by_age(catalogue: Catalogue) -> dict[float | None, int]:
+    """Assets by the age in seconds at which a phone downloads them again; None: never."""
+    sizes: dict[float | None, int] = {}
+    for feature in catalogue.features:
+        sizes[feature.freshness_s] = sizes.get(feature.freshness_s, 0) + feature.on_device_bytes
+    return sizes
+
+
 def shipped_bytes_per_example(catalogue: Catalogue) -> float:
     """Bytes of cloud features that reach the phone with every example it trains on."""
     return sum(feature.bytes_per_example for feature in catalogue.features if feature.home == "cloud")

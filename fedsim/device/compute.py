@@ -1,19 +1,29 @@
-"""How long a device trains: seconds per session from its hardware."""
+"""How long a device trains: laws for three kinds of evidence, and a constant.
+
+``inference``: a benchmark of inference is all there is. ``measured``: steps were timed on some phones. ``flops``:
+nothing was timed, or only the FLOPs are to count. Each says what so many examples in so many steps take on a phone;
+a run asks for its sessions, ``fedsim cost`` for every kind of phone, and both get the same answer.
+"""
 
 from __future__ import annotations
 
-from statistics import NormalDist
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
+from fedsim.device.model_work import ModelWork
+from fedsim.device.profiles import Profiles
 from fedsim.errors import InputError
-from fedsim.fleet.hardware import Hardware
+from fedsim.fleet.phones import Phones
 from fedsim.units import FloatArray, IntArray
 
 BACKWARD_FACTOR = 3.0  # forward + backward pass in units of one inference; FedScale, Lai et al. 2022
+_MS_PER_S = 1000.0
+_UPDATE_PASSES = 3  # a step reads the gradient, reads and writes the parameter
+_SHORTEST_S = 1e-12  # logarithms of times need more than 0
 
 
 class Compute(Protocol):
@@ -23,124 +33,182 @@ class Compute(Protocol):
         """Seconds of device ``ids`` in its session number ``k``: ``n_samples`` seen in ``n_steps`` steps."""
         ...
 
-    def slowness(self, ids: IntArray) -> FloatArray:
-        """Standard normal rank of each device's slowness in the fleet, for coupling it with data."""
-        ...
 
+class _PhoneCompute:
+    """A law that reads what phone a device is; sessions spread around it by a lognormal factor of median 1."""
 
-class _InferenceCompute:
-    """Training time from an inference benchmark: 3 × ms × samples + a fixed cost per step, spread by session.
+    def __init__(self, *, seed: int, phones: Phones, session_sigma: float) -> None:
+        _check_not_negative("session_sigma", session_sigma)
+        self.seed, self.phones, self.session_sigma = seed, phones, session_sigma
 
-    ``relative_cost`` is the cost of one sample of the trained model in units of the benchmark's model.
-    """
-
-    def __init__(self, *, seed: int, fixed_s_per_step: float, session_sigma: float, relative_cost: float) -> None:
-        for name, value in (
-            ("fixed_s_per_step", fixed_s_per_step),
-            ("session_sigma", session_sigma),
-            ("relative_cost", relative_cost),
-        ):
-            if not value >= 0:
-                raise InputError(f"compute.{name} must not be negative", value=value)
-        self.seed, self.fixed_s_per_step = seed, fixed_s_per_step
-        self.session_sigma, self.relative_cost = session_sigma, relative_cost
-
-    def inference_s(self, ids: IntArray) -> FloatArray:
-        """Seconds for one inference of the benchmark's model on each device."""
+    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Seconds without the spread, ``float64[n]``; NaN where the law cannot tell."""
         raise NotImplementedError
 
     def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         """Seconds of training, ``float64[n]``."""
-        seconds = self.inference_s(ids) * (BACKWARD_FACTOR * self.relative_cost * n_samples)
-        seconds += self.fixed_s_per_step * n_steps
+        seconds = self.median_s(ids, n_samples, n_steps)
+        unknown = np.flatnonzero(np.isnan(seconds))
+        if unknown.size:
+            row = int(self.phones.row_of(ids[unknown[:1]])[0])
+            model = None if row < 0 else self.phones.models[row]
+            raise InputError("device.compute cannot tell how long a phone trains", value=model)
         if self.session_sigma:
             seconds *= rng.lognormal(self.seed, "compute/session", ids, k, median=1.0, sigma=self.session_sigma)
         return seconds
 
 
-class LognormalCompute(_InferenceCompute):
-    """Inference latency over the fleet is lognormal, given by its median and the sigma of its logarithm."""
+class InferenceCompute(_PhoneCompute):
+    """3 × inference latency × samples × relative cost, and a fixed cost per step.
+
+    The convention of FedScale (Lai et al. 2022), there with a relative cost of 1 and no fixed cost. A relative cost
+    of None is the model's forward FLOPs per example ÷ ``benchmark_flops`` of the model behind the latency.
+    """
 
     def __init__(
         self,
         *,
         seed: int,
-        median_inference_ms: float,
-        sigma: float,
-        fixed_s_per_step: float = 0.0,
-        session_sigma: float = 0.0,
-        relative_cost: float = 1.0,
+        phones: Phones,
+        forward_flops: Callable[[], float],
+        relative_cost: float | None,
+        benchmark_flops: float,
+        fixed_s_per_step: float,
+        session_sigma: float,
     ) -> None:
-        super().__init__(
-            seed=seed, fixed_s_per_step=fixed_s_per_step, session_sigma=session_sigma, relative_cost=relative_cost
-        )
-        if not (median_inference_ms >= 0 and sigma >= 0):
-            raise InputError(
-                "compute.median_inference_ms and sigma must not be negative", value=(median_inference_ms, sigma)
-            )
-        self.median_s, self.sigma = median_inference_ms / 1000, sigma
+        super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
+        _check_positive("benchmark_flops", benchmark_flops)
+        _check_not_negative("fixed_s_per_step", fixed_s_per_step)
+        if relative_cost is None:
+            relative_cost = forward_flops() / benchmark_flops
+        _check_not_negative("relative_cost", relative_cost)
+        self.relative_cost, self.fixed_s_per_step = relative_cost, fixed_s_per_step
 
-    def inference_s(self, ids: IntArray) -> FloatArray:
-        """Seconds for one inference of the benchmark's model on each device."""
-        return rng.lognormal(self.seed, "compute/device", ids, median=self.median_s, sigma=self.sigma)
-
-    def slowness(self, ids: IntArray) -> FloatArray:
-        """Standard normal rank of each device's latency, ``float64[n]``."""
-        return rng.normal(self.seed, "compute/device", ids)
+    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Seconds without the spread, ``float64[n]``."""
+        seconds: FloatArray = self.phones.inference_ms(ids) * (BACKWARD_FACTOR * self.relative_cost / _MS_PER_S)
+        return seconds * n_samples + self.fixed_s_per_step * n_steps
 
 
-class HardwareCompute(_InferenceCompute):
-    """Inference latency of the device's row in the fleet's hardware table."""
+class FlopsCompute(_PhoneCompute):
+    """Counted FLOPs ÷ the phone's FLOP/s, bytes touched ÷ its memory rate, and a fixed cost per step.
+
+    ``flops_per_s`` holds for all phones; None: each phone's own rate in the benchmark (``benchmark_flops`` ÷ latency)
+    times ``efficiency``. Touched are embedding rows, and the trained parameters in every update.
+    """
 
     def __init__(
         self,
         *,
         seed: int,
-        hardware: Hardware | None,
-        fixed_s_per_step: float = 0.0,
-        session_sigma: float = 0.0,
-        relative_cost: float = 1.0,
+        phones: Phones,
+        model: Callable[[], ModelWork],
+        flops_per_s: float | None,
+        benchmark_flops: float,
+        efficiency: float,
+        memory_bytes_per_s: float,
+        fixed_s_per_step: float,
+        session_sigma: float,
     ) -> None:
-        super().__init__(
-            seed=seed, fixed_s_per_step=fixed_s_per_step, session_sigma=session_sigma, relative_cost=relative_cost
-        )
-        if hardware is None:
-            raise InputError("device/compute=hardware needs a hardware table", value="fleet/hardware=none")
-        self._hardware = hardware
-        self._slowness = _normal_ranks(hardware.inference_s, hardware.share_of_rows())
+        super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
+        if flops_per_s is not None:
+            _check_positive("flops_per_s", flops_per_s)
+        _check_positive("benchmark_flops", benchmark_flops)
+        _check_positive("efficiency", efficiency)
+        _check_positive("memory_bytes_per_s", memory_bytes_per_s)
+        _check_not_negative("fixed_s_per_step", fixed_s_per_step)
+        work = model()
+        self._flops, self._flops_per_s = work.training_flops, flops_per_s
+        self._flops_per_ms = efficiency * benchmark_flops * _MS_PER_S  # ÷ latency in ms: FLOP/s
+        self._s_per_sample = work.lookup_bytes / memory_bytes_per_s
+        self._s_per_step = _UPDATE_PASSES * work.trained_bytes / memory_bytes_per_s + fixed_s_per_step
 
-    def inference_s(self, ids: IntArray) -> FloatArray:
-        """Seconds for one inference of the benchmark's model on each device."""
-        seconds: FloatArray = self._hardware.inference_s[self._hardware.row_of(ids)]
+    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Seconds without the spread, ``float64[n]``; NaN without a rate and a latency."""
+        if self._flops_per_s is None:
+            per_flop_s = self.phones.inference_ms(ids) / self._flops_per_ms
+        else:
+            per_flop_s = np.full(len(ids), 1.0 / self._flops_per_s)
+        seconds: FloatArray = (self._flops * per_flop_s + self._s_per_sample) * n_samples
+        return seconds + self._s_per_step * n_steps
+
+
+class MeasuredCompute(_PhoneCompute):
+    """Steps timed on real devices (:data:`fedsim.schema.PROFILES`), fitted and added up over the model's layers.
+
+    A phone that was timed has its own time. Others lie between the timed ones by their inference latency, straight
+    in logarithms; beyond the fastest and the slowest time goes with latency. ``inference_ms`` tells the latency of
+    timed devices. Where neither is known the time is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        phones: Phones,
+        model: Callable[[], ModelWork],
+        profiles: str,
+        inference_ms: Mapping[str, float],
+        layer_ops: Mapping[str, str],
+        session_sigma: float,
+    ) -> None:
+        super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
+        for name, latency_ms in inference_ms.items():
+            _check_positive(f"inference_ms.{name}", latency_ms)
+        timed = Profiles.load(profiles).unit_s(model(), layer_ops)
+        self._unit_s = rng.portable(np.array(list(timed.values())))  # [device, (a step, a sample)]
+        number = {name: i for i, name in enumerate(timed)}
+        self._timed_of_row = np.array([*(number.get(str(name), -1) for name in phones.models), -1], dtype=np.int64)
+        placed = [name for name in timed if name in inference_ms]
+        self._ms, which = np.unique([inference_ms[name] for name in placed], return_inverse=True)
+        sums = np.zeros((len(self._ms), 2))
+        np.add.at(sums, which, self._unit_s[[number[name] for name in placed]])
+        self._placed_unit_s = sums / np.bincount(which)[:, None]  # phones of one latency count as their mean
+
+    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Seconds without the spread, ``float64[n]``; NaN where no timed device tells."""
+        work = np.stack([n_steps, n_samples], axis=1).astype(np.float64)
+        seconds = self._between(self.phones.inference_ms(ids), work)
+        timed = self._timed_of_row[self.phones.row_of(ids)]
+        own = np.flatnonzero(timed >= 0)
+        seconds[own] = (work[own] * self._unit_s[timed[own]]).sum(axis=1)
         return seconds
 
-    def slowness(self, ids: IntArray) -> FloatArray:
-        """Standard normal rank of each device's latency; phones of one row share theirs."""
-        z: FloatArray = self._slowness[self._hardware.row_of(ids)]
-        return z
-
-
-def _normal_ranks(values: FloatArray, share: FloatArray) -> FloatArray:
-    """Normal scores of values that occur with the given shares: Φ⁻¹ of the middle of each one's rank."""
-    order = np.argsort(values, kind="stable")
-    middle = np.cumsum(share[order]) - share[order] / 2
-    scores = np.empty(len(values))
-    scores[order] = [NormalDist().inv_cdf(min(max(p, 1e-9), 1 - 1e-9)) for p in middle / share.sum()]
-    return scores
+    def _between(self, phones_ms: FloatArray, work: FloatArray) -> FloatArray:
+        """Seconds of phones by their latency; NaN without one, or if the latency of no timed device is known."""
+        if not self._ms.size:
+            return np.full(len(phones_ms), np.nan)
+        reach = phones_ms / np.clip(phones_ms, self._ms[0], self._ms[-1])
+        place = np.interp(np.log(phones_ms), np.log(self._ms), np.arange(self._ms.size))
+        below = np.nan_to_num(place).astype(np.int64)
+        above = np.minimum(below + 1, self._ms.size - 1)
+        low, high = (
+            np.log(np.maximum((work * self._placed_unit_s[i]).sum(axis=1), _SHORTEST_S)) for i in (below, above)
+        )
+        return rng.portable(np.exp(low + (place - below) * (high - low))) * reach
 
 
 class FixedCompute:
-    """The same training time for every device and session; for planning without a hardware table."""
+    """The same training time for every device and session; for planning without a model of phones."""
 
     def __init__(self, *, train_s: float) -> None:
-        if not train_s >= 0:
-            raise InputError("compute.train_s must not be negative", value=train_s)
+        _check_not_negative("train_s", train_s)
         self.seconds = train_s
+
+    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """The configured seconds, whatever the work."""
+        return np.full(len(ids), self.seconds)
 
     def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         """The configured seconds, whatever the work."""
         return np.full(len(ids), self.seconds)
 
-    def slowness(self, ids: IntArray) -> FloatArray:
-        """Not defined where all phones are alike."""
-        raise InputError("device/compute=fixed knows no slow phones to couple data with")
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise InputError(f"device.compute.{name}", value=value, allowed="> 0")
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise InputError(f"device.compute.{name}", value=value, allowed="0 or more")

@@ -1,12 +1,12 @@
 """What a task costs on every kind of phone: seconds, memory, bytes, joules, battery, and whether that is allowed.
 
 Numbers in, a table out. What the model computes is counted elsewhere (:mod:`fedsim.training.flops`), how fast a
-phone computes it is said by a law (:mod:`fedsim.device.laws`).
+phone computes it is said by a law (:mod:`fedsim.device.compute`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.special import ndtri
 
+from fedsim.device.energy import Energy
+from fedsim.device.network import Network, Transfer
 from fedsim.errors import InputError
-from fedsim.schema import Column, Table
+from fedsim.schema import NETWORKS, Column, Table
 from fedsim.traces.validation import validate_hardware
-from fedsim.units import HOUR_S, BoolArray, FloatArray
+from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 
 _GB = 1e9
 _F64, _I64, _STR = pa.float64(), pa.int64(), pa.string()
@@ -59,35 +61,16 @@ DEVICE_COSTS = Table(
 
 
 @dataclass(frozen=True)
-class LayerWork:
-    """One layer of the model that is trained. FLOPs (forward) and outputs are per example.
-
-    ``kind`` is the class of the module. ``n_steps`` are time steps one after the other, 0 if there are none.
-    """
-
-    kind: str
-    forward_flops: float
-    n_outputs: float
-    n_parameters: int
-    n_steps: int
-
-
-@dataclass(frozen=True)
 class TaskWork:
-    """What one participation computes, moves and keeps; FLOPs and ``lookup_bytes`` are per example.
+    """What one participation computes, moves and keeps; ``training_flops`` are those of one example.
 
-    ``model`` is the model's name in a table of profiles. ``memory_bytes`` is the peak of training.
+    ``memory_bytes`` is the peak of training.
     """
 
-    model: str
     n_examples: int
     epochs: int
     batch_size: int
-    forward_flops: float
     training_flops: float
-    lookup_bytes: float
-    trained_bytes: int
-    layers: Sequence[LayerWork]
     memory_bytes: int
     download_bytes: int
     upload_bytes: int
@@ -106,50 +89,62 @@ class TaskWork:
 
 
 @dataclass(frozen=True)
-class Phones:
-    """Device classes as columns of length n; NaN (or None) where a figure is unknown. Shares add up to 1."""
+class PhoneClasses:
+    """Device classes as columns of length n; NaN (or None) where a figure is unknown. Shares add up to 1.
 
-    model: npt.NDArray[np.object_]
+    They stand for a fleet in which device i is the phone of class i (:class:`fedsim.fleet.phones.Phones`).
+    """
+
+    models: Sequence[str | None]
     share: FloatArray
-    inference_ms: FloatArray
+    latency_ms: FloatArray
     ram_gb: FloatArray
     bytes_per_s: FloatArray
     compute_w: FloatArray
-    latency_source: npt.NDArray[np.object_]
+    latency_source: Sequence[str | None]
+
+    def row_of(self, ids: IntArray) -> IntArray:
+        """The class of each device: its number."""
+        return ids
+
+    def inference_ms(self, ids: IntArray) -> FloatArray:
+        """Latency of the benchmark model on each device, in ms."""
+        latency_ms: FloatArray = self.latency_ms[ids]
+        return latency_ms
 
     @classmethod
-    def of(cls, hardware: pa.Table, *, where: Path | str) -> Phones:
+    def of(cls, hardware: pa.Table, *, where: Path | str) -> PhoneClasses:
         """The rows of a table of :data:`fedsim.schema.HARDWARE` that anyone has; ``where`` names it in errors."""
         validate_hardware(hardware, where=where)
         rows = hardware.filter(np.asarray(hardware.column("weight")) > 0)
         weight = _floats(rows, "weight")
         return cls(
-            model=_objects(rows, "model"),
+            models=rows.column("model").to_pylist(),
             share=weight / weight.sum(),
-            inference_ms=_floats(rows, "inference_ms_per_sample"),
+            latency_ms=_floats(rows, "inference_ms_per_sample"),
             ram_gb=_floats(rows, "ram_gb"),
             bytes_per_s=_floats(rows, "bytes_per_s"),
             compute_w=_floats(rows, "compute_w"),
-            latency_source=_objects(rows, "latency_source"),
+            latency_source=rows.column("latency_source").to_pylist(),
         )
 
     @classmethod
-    def named(cls, names: Sequence[str], inference_ms: npt.ArrayLike) -> Phones:
+    def named(cls, names: Sequence[str], latency_ms: npt.ArrayLike) -> PhoneClasses:
         """Classes of equal share of which nothing else is known."""
         n = len(names)
         unknown = np.full(n, np.nan)
         return cls(
-            model=np.array(names, dtype=object),
+            models=list(names),
             share=np.full(n, 1 / n),
-            inference_ms=np.asarray(inference_ms, dtype=np.float64),
+            latency_ms=np.asarray(latency_ms, dtype=np.float64),
             ram_gb=unknown,
             bytes_per_s=unknown,
             compute_w=unknown,
-            latency_source=np.full(n, None, dtype=object),
+            latency_source=[None] * n,
         )
 
     @classmethod
-    def lognormal(cls, *, median_ms: float, sigma: float, n: int) -> Phones:
+    def lognormal(cls, *, median_ms: float, sigma: float, n: int) -> PhoneClasses:
         """Classes of equal share at the middle of each n-th part of a lognormal latency; the law has no models."""
         if n < 1:
             raise InputError("cost.n_classes", value=n, allowed="1 or more")
@@ -157,34 +152,32 @@ class Phones:
         return cls.named([f"p{100 * middle:g}" for middle in middles], median_ms * np.exp(sigma * ndtri(middles)))
 
 
-class CostLaw(Protocol):
-    """A law of training time."""
+class MedianCompute(Protocol):
+    """A law of training time without the spread between sessions."""
 
-    def train_s(self, task: TaskWork, phones: Phones) -> FloatArray:
-        """Seconds of all epochs on each class, ``float64[n]``; NaN where the law cannot tell."""
+    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Seconds on each device (here: class), ``float64[n]``; NaN where the law cannot tell."""
         ...
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What holds on every phone, unless its class has a ``bytes_per_s`` (then both ways) or ``compute_w`` of its own.
+    """The parts of a device model as a run has them, built for the classes, and the network type they are on.
 
-    Download and upload each begin with ``round_trips_s``, the session with ``connect_s``. Training beyond
-    ``thermal_after_s`` takes ``thermal_slowdown`` times as long.
+    Training beyond ``thermal_after_s`` takes ``thermal_slowdown`` times as long.
     """
 
-    down_bytes_per_s: float
-    up_bytes_per_s: float
-    round_trips_s: float
-    connect_s: float
-    compute_w: float
-    receive_w: float
-    send_w: float
+    compute: MedianCompute
+    network: Network
+    energy: Energy
+    network_type: str
     battery_capacity_wh: float
     thermal_after_s: float
     thermal_slowdown: float
 
     def __post_init__(self) -> None:
+        if self.network_type not in NETWORKS[1:]:
+            raise InputError("cost.network is unknown", value=self.network_type, allowed=", ".join(NETWORKS[1:]))
         if not self.battery_capacity_wh > 0:
             raise InputError("cost.battery_capacity_wh", value=self.battery_capacity_wh, allowed="> 0")
 
@@ -203,27 +196,35 @@ class Limits:
                 raise InputError(f"cost.limits.{name}", value=getattr(self, name), allowed="> 0")
 
 
-def device_costs(task: TaskWork, phones: Phones, law: CostLaw, *, conditions: Conditions, limits: Limits) -> pa.Table:
+def device_costs(task: TaskWork, phones: PhoneClasses, *, conditions: Conditions, limits: Limits) -> pa.Table:
     """One row per device class (:data:`DEVICE_COSTS`), from the quickest to the slowest session, unknown ones last."""
     n = len(phones.share)
-    train_s = law.train_s(task, phones)
+    ids, network, energy = np.arange(n), conditions.network, conditions.energy
+    train_s = conditions.compute.median_s(ids, np.full(n, task.n_visits), np.full(n, task.n_steps))
     train_s = train_s + np.maximum(train_s - conditions.thermal_after_s, 0.0) * (conditions.thermal_slowdown - 1.0)
-    down = np.where(np.isnan(phones.bytes_per_s), conditions.down_bytes_per_s, phones.bytes_per_s)
-    up = np.where(np.isnan(phones.bytes_per_s), conditions.up_bytes_per_s, phones.bytes_per_s)
-    download_s, assets_s, upload_s = task.download_bytes / down, task.assets_bytes / down, task.upload_bytes / up
-    receive_s = conditions.connect_s + conditions.round_trips_s + download_s + assets_s
-    send_s = conditions.round_trips_s + upload_s
+    begin_s, level = np.zeros(n), network.typical_level(ids)
+
+    def moved_s(transfer: Callable[..., Transfer], size: int) -> FloatArray:
+        return transfer(None, ids, begin_s, size, level)[0]
+
+    round_trips_s = moved_s(network.download, 0)
+    download_s = moved_s(network.download, task.download_bytes) - round_trips_s
+    assets_s = moved_s(network.download, task.assets_bytes) - round_trips_s
+    upload_s = moved_s(network.upload, task.upload_bytes) - round_trips_s
+    receive_s = network.connect_s + round_trips_s + download_s + assets_s
+    send_s = round_trips_s + upload_s
     session_s = receive_s + train_s + send_s
-    compute_j = train_s * np.where(np.isnan(phones.compute_w), conditions.compute_w, phones.compute_w)
-    radio_j = receive_s * conditions.receive_w + send_s * conditions.send_w
+    codes = np.full(n, NETWORKS.index(conditions.network_type), dtype=np.int8)
+    compute_j = energy.compute_j(ids, train_s)
+    radio_j = energy.receive_j(ids, codes, receive_s) + energy.send_j(ids, codes, send_s)
     ram_fraction = task.memory_bytes / (phones.ram_gb * _GB)
     battery_percent = 100 * (compute_j + radio_j) / (conditions.battery_capacity_wh * HOUR_S)
     is_feasible, exceeds = _verdicts(ram_fraction, session_s, battery_percent, limits)
     columns: dict[str, Any] = {
-        "model": phones.model,
+        "model": np.array(phones.models, dtype=object),
         "share": phones.share,
-        "inference_ms_per_sample": phones.inference_ms,
-        "latency_source": phones.latency_source,
+        "inference_ms_per_sample": phones.latency_ms,
+        "latency_source": np.array(phones.latency_source, dtype=object),
         "ram_gb": phones.ram_gb,
         "n_examples": np.full(n, task.n_examples),
         "epoch_flops": np.full(n, task.training_flops * task.n_examples),
@@ -271,7 +272,3 @@ def _verdicts(
 def _floats(table: pa.Table, name: str) -> FloatArray:
     """A column as float64, NaN where null."""
     return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
-
-
-def _objects(table: pa.Table, name: str) -> npt.NDArray[np.object_]:
-    return np.asarray(table.column(name).to_pylist(), dtype=object)

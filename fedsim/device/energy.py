@@ -1,4 +1,4 @@
-"""What a session costs in joules: power per activity, by network type, and by phone where it is known."""
+"""What a session costs in joules: power per activity, by network type, by class of phone or by phone."""
 
 from __future__ import annotations
 
@@ -8,48 +8,90 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import InputError
-from fedsim.fleet.hardware import Hardware
+from fedsim.fleet.phones import Phones, of_rows
 from fedsim.schema import NETWORKS
 from fedsim.units import FloatArray, IntArray
 
 Watts = float | Mapping[str, float]
+Classes = Mapping[str, Mapping[str, float | None]]
+_CLASS_KEYS = {"below_ms", "compute_factor", "radio_factor"}
 
 
 class Energy:
     """Power drawn on top of idle, in watts.
 
-    ``receive_w`` and ``send_w`` are one figure, or one per network type. Where the fleet's hardware
-    table has a column ``compute_w``, that of the device's row replaces ``compute_w``.
+    ``receive_w`` and ``send_w`` are one figure, or one per network type. ``classes`` make fast and slow phones
+    differ: each has factors on the powers, for phones whose inference latency is ``below_ms`` (None: all others)
+    and not below that of a faster class. Where the hardware table tells a phone's ``compute_w``, that is taken.
     """
 
-    def __init__(self, *, compute_w: float, receive_w: Watts, send_w: Watts, hardware: Hardware | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        compute_w: float,
+        receive_w: Watts,
+        send_w: Watts,
+        phones: Phones | None = None,
+        classes: Classes | None = None,
+    ) -> None:
         if not compute_w >= 0:
             raise InputError("energy.compute_w must not be negative", value=compute_w)
-        self.compute_w, self._hardware = compute_w, None
         self.receive_w, self.send_w = _by_type(receive_w, "receive_w"), _by_type(send_w, "send_w")
-        if hardware is not None:
-            of_row = hardware.column("compute_w").astype(np.float64)
-            self._hardware = hardware
-            self._compute_w_of_row = np.where(np.isnan(of_row), compute_w, of_row)
+        if classes is not None and phones is None:
+            raise InputError("energy.classes need phones with a latency")
+        self.compute_w, self._phones = compute_w, phones
+        self._own_w = None if phones is None or np.isnan(phones.compute_w).all() else of_rows(phones.compute_w, np.nan)
+        self._classes = _factors(classes) if classes else None
+
+    def _factor(self, ids: IntArray, column: int) -> FloatArray | float:
+        """Factor of each device's class; column 0 of computing, 1 of the radio."""
+        if self._phones is None or self._classes is None:
+            return 1.0
+        below_ms, factors = self._classes
+        which = np.searchsorted(below_ms, self._phones.inference_ms(ids), side="right")
+        factor: FloatArray = factors[np.minimum(which, len(factors) - 1), column]
+        return factor
 
     def compute_j(self, ids: IntArray, seconds: FloatArray) -> FloatArray:
         """Energy of so many seconds of training on each device."""
-        watts = self.compute_w if self._hardware is None else self._compute_w_of_row[self._hardware.row_of(ids)]
+        watts = self.compute_w * self._factor(ids, 0)
+        if self._phones is not None and self._own_w is not None:
+            own = self._own_w[self._phones.row_of(ids)]
+            watts = np.where(np.isnan(own), watts, own)
         joules: FloatArray = watts * seconds
         return joules
 
-    def receive_j(self, networks: npt.NDArray[np.int8], seconds: FloatArray) -> FloatArray:
+    def receive_j(self, ids: IntArray, networks: npt.NDArray[np.int8], seconds: FloatArray) -> FloatArray:
         """Energy of so many seconds of download, by the network each began on."""
-        joules: FloatArray = self.receive_w[networks] * seconds
+        joules: FloatArray = self.receive_w[networks] * seconds * self._factor(ids, 1)
         return joules
 
-    def send_j(self, networks: npt.NDArray[np.int8], seconds: FloatArray) -> FloatArray:
+    def send_j(self, ids: IntArray, networks: npt.NDArray[np.int8], seconds: FloatArray) -> FloatArray:
         """Energy of so many seconds of upload, by the network of the session.
 
         Simplification: the network the session began on, also where it has changed since.
         """
-        joules: FloatArray = self.send_w[networks] * seconds
+        joules: FloatArray = self.send_w[networks] * seconds * self._factor(ids, 1)
         return joules
+
+
+def _factors(classes: Classes) -> tuple[FloatArray, FloatArray]:
+    """Latencies at which the classes end ``[n]``, rising to infinity, and their factors ``[n, 2]``."""
+    rows = []
+    for name, values in classes.items():
+        if set(values) != _CLASS_KEYS:
+            raise InputError(f"energy.classes.{name}", value=sorted(values), allowed=", ".join(sorted(_CLASS_KEYS)))
+        below_ms, *factors = (values[key] for key in ("below_ms", "compute_factor", "radio_factor"))
+        row = [np.inf if below_ms is None else below_ms, *(np.nan if f is None else f for f in factors)]
+        if not all(value >= 0 for value in row):
+            raise InputError(f"energy.classes.{name} must not be negative", value=dict(values))
+        rows.append(row)
+    table = np.array(sorted(rows), dtype=np.float64)
+    if not np.isinf(table[-1, 0]) or len(np.unique(table[:, 0])) < len(table):
+        raise InputError(
+            "energy.classes: below_ms", value=table[:, 0].tolist(), allowed="different limits, one null for the rest"
+        )
+    return table[:, 0], table[:, 1:]
 
 
 def _by_type(watts: Watts, name: str) -> FloatArray:

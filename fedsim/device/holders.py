@@ -8,7 +8,6 @@ import numpy as np
 
 from fedsim import rng
 from fedsim.data.clients import ClientData, client_of
-from fedsim.device.compute import Compute
 from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
 from fedsim.units import BoolArray, FloatArray, IntArray
@@ -21,6 +20,14 @@ class Holders(Protocol):
 
     def client_of(self, ids: IntArray) -> IntArray:
         """Client ids, ``int64[n]``."""
+        ...
+
+
+class RankedPhones(Protocol):
+    """Phones that can be put in an order of speed."""
+
+    def slowness(self, ids: IntArray) -> FloatArray:
+        """Standard normal rank of each device's slowness in the fleet, ``float64[n]``."""
         ...
 
 
@@ -42,7 +49,7 @@ class SpeedCoupledHolders:
     the normal correlation ``correlation``.
     """
 
-    def __init__(self, clients: ClientData, compute: Compute, *, seed: int, correlation: float) -> None:
+    def __init__(self, clients: ClientData, phones: RankedPhones, *, seed: int, correlation: float) -> None:
         if not -1 <= correlation <= 1:
             raise InputError("holders.correlation is outside its range", value=correlation, allowed="-1 … 1")
         if clients.n_clients > _MAX_RANKED_CLIENTS:
@@ -51,12 +58,12 @@ class SpeedCoupledHolders:
             )
         every = np.arange(clients.n_clients)
         self._by_size = every[np.argsort(clients.n_examples(every), kind="stable")]
-        self._compute, self._seed, self._correlation = compute, seed, correlation
+        self._phones, self._seed, self._correlation = phones, seed, correlation
 
     def client_of(self, ids: IntArray) -> IntArray:
         """Client ids, ``int64[n]``."""
         own = np.sqrt(1.0 - self._correlation**2)
-        z = self._correlation * self._compute.slowness(ids) + own * rng.normal(self._seed, "holders", ids)
+        z = self._correlation * self._phones.slowness(ids) + own * rng.normal(self._seed, "holders", ids)
         rank = (normal_cdf(z) * len(self._by_size)).astype(np.int64)
         clients: IntArray = self._by_size[np.minimum(rank, len(self._by_size) - 1)]
         return clients

@@ -12,6 +12,7 @@ from fedsim import rng
 from fedsim.device.holders import normal_cdf
 from fedsim.device.network import Network
 from fedsim.errors import InputError
+from fedsim.fleet.phones import Phones
 from fedsim.schema import LEVELS, LINKS, NETWORKS
 from fedsim.traces.measurements import Measurements, link_quantiles, weighted_quantiles
 from fedsim.units import FloatArray, IntArray
@@ -42,6 +43,7 @@ class MeasuredNetwork(Network):
         rtt_s: Mapping[str, float] | None = None,
         n_round_trips: int = 0,
         waits_on: Sequence[str] = (),
+        phones: Phones | None = None,
     ) -> None:
         if not 0 <= device_variance_share <= 1:
             raise InputError("network.device_variance_share", value=device_variance_share, allowed="0 … 1")
@@ -69,17 +71,25 @@ class MeasuredNetwork(Network):
             rtt_s=rtt_s,
             n_round_trips=n_round_trips,
             waits_on=waits_on,
+            phones=phones,
         )
+        if self._own_level is not None:  # from a factor on the median to a score among the measured rates
+            own_bytes_per_s = self._own_level * median["wifi"]
+            self._own_level = np.interp(own_bytes_per_s, of_type["wifi"], _Z)
         self._share = device_variance_share
         used = (self._down > 0)[:, None]
         nothing = np.zeros(_Z.size)
-        self._down = used * np.stack([nothing, *of_type.values()])
+        self._down = used * rng.portable(np.stack([nothing, *of_type.values()]))
         ups = [up_fraction * of_type[kind] if rates is None else rates for kind, rates in up.items()]
-        self._up = used * np.stack([nothing, *ups])
+        self._up = used * rng.portable(np.stack([nothing, *ups]))
+
+    def typical_level(self, ids: IntArray) -> FloatArray:
+        """Score of each device's own rate where it is known, of the median elsewhere."""
+        return self._own(ids, np.zeros(len(ids)))
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
-        """Normal score of each session's rate."""
-        score: FloatArray = np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids)
+        """Normal score of each session's rate; of a phone whose speed is known, around that."""
+        score = self._own(ids, np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids))
         if self._share < 1:
             score += np.sqrt(1.0 - self._share) * rng.normal(self.seed, "network/session", ids, k)
         return score

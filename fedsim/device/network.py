@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Track
+from fedsim.fleet.phones import Phones, of_rows
 from fedsim.schema import NETWORKS
 from fedsim.traces.canonical import NETWORK_CODE
 from fedsim.units import SAME_S, FloatArray, IntArray
@@ -28,7 +29,8 @@ class Network:
     the download ``connect_s`` besides. On the types of ``waits_on`` (metered ones, say) bytes wait.
 
     The rate of a transfer is median(type, direction) × device level × session variation, the last
-    two lognormal with median 1. Bytes flow at the rate of the network the device is on at each
+    two lognormal with median 1. A phone whose row of the hardware table tells its speed has that as
+    its level, in units of the median rate down on wifi. Bytes flow at the rate of the network the device is on at each
     moment of its trace; on no network they wait. ``assumed_type`` is used where the trace does not
     know the network.
     """
@@ -46,6 +48,7 @@ class Network:
         rtt_s: Mapping[str, float] | None = None,
         n_round_trips: int = 0,
         waits_on: Sequence[str] = (),
+        phones: Phones | None = None,
     ) -> None:
         if assumed_type not in NETWORKS[1:]:
             raise InputError("network.assumed_type is unknown", value=assumed_type, allowed=", ".join(NETWORKS[1:]))
@@ -60,13 +63,32 @@ class Network:
             raise InputError("network.n_round_trips must not be negative", value=n_round_trips)
         self.connect_s, self.assumed_code = connect_s, NETWORK_CODE[assumed_type]
         self._trips_s = n_round_trips * _rates(rtt_s, "rtt_s") if rtt_s is not None else np.zeros(len(NETWORKS))
+        self._phones, self._own_level = phones, self._levels_of(phones, down_bytes_per_s)
         is_used = np.array([kind not in waits_on for kind in NETWORKS])
         self._down = _rates(down_bytes_per_s, "down_bytes_per_s") * is_used
         self._up = _rates(up_bytes_per_s, "up_bytes_per_s") * is_used
 
+    def _levels_of(self, phones: Phones | None, down_bytes_per_s: Mapping[str, float]) -> FloatArray | None:
+        """Levels of the rows whose speed is known, NaN elsewhere and behind; None if it is known of no row."""
+        if phones is None or np.isnan(phones.bytes_per_s).all():
+            return None
+        return of_rows(phones.bytes_per_s, np.nan) / down_bytes_per_s["wifi"]
+
+    def _own(self, ids: IntArray, levels: FloatArray) -> FloatArray:
+        """The levels, but for phones whose own is known."""
+        if self._phones is None or self._own_level is None:
+            return levels
+        own = self._own_level[self._phones.row_of(ids)]
+        return np.where(np.isnan(own), levels, own)
+
+    def typical_level(self, ids: IntArray) -> FloatArray:
+        """Level of each device where its own is known, of the median device elsewhere; sessions do not vary."""
+        return self._own(ids, np.ones(len(ids)))
+
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """Factor of each session on the median rates."""
         level = rng.lognormal(self.seed, "network/device", ids, median=1.0, sigma=self.device_sigma)
+        level = self._own(ids, level)
         if self.session_sigma:
             level *= rng.lognormal(self.seed, "network/session", ids, k, median=1.0, sigma=self.session_sigma)
         return level

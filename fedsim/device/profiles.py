@@ -8,19 +8,92 @@ count like large ones. Between measured sizes this interpolates; beyond them it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.optimize import nnls
 
+from fedsim.device.model_work import ModelWork
 from fedsim.errors import InputError
+from fedsim.files import read_table
+from fedsim.schema import PROFILES
 from fedsim.units import FloatArray
 
 TERMS = ("steps", "flops", "outputs", "parameters", "time steps")
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 LAYER_OPS = ("output", "embedding", *_GATES)
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Timed steps (rows of :data:`fedsim.schema.PROFILES`) of some devices."""
+
+    rows: pa.Table
+
+    @classmethod
+    def load(cls, path: Path | str) -> Profiles:
+        """The steps of a Parquet file, or of the ``profiles.parquet`` of a folder."""
+        path = Path(path)
+        return cls(read_table(path / "profiles.parquet" if path.is_dir() else path, PROFILES))
+
+    @property
+    def devices(self) -> list[str]:
+        """Names of the timed devices, sorted."""
+        return sorted(pc.unique(self.rows.column("device")).to_pylist())
+
+    def unit_s(self, model: ModelWork, layer_ops: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+        """Seconds of one step and of one sample of the model, for each device that was timed on all it needs.
+
+        A model that was timed as a whole uses those rows; any other is the sum of its layers, each looked up under
+        the op of :data:`LAYER_OPS` that ``layer_ops`` gives for its class.
+
+        Raises:
+            InputError: a layer without an op, an unknown op, or no device that was timed on all layers.
+        """
+        _check_ops(layer_ops)
+        timed_ops = pc.unique(self.rows.column("op")).to_pylist()
+        if model.name in timed_ops:
+            found = {device: self._whole(model, device) for device in self.devices}
+        else:
+            ops = [_op(layer.kind, layer_ops) for layer in model.layers]
+            found = {device: self._layers(model, device, ops) for device in self.devices}
+        timed = {device: unit_s for device, unit_s in found.items() if unit_s is not None}
+        if not timed:
+            allowed = ", ".join(sorted(timed_ops))
+            raise InputError("no device was timed on all layers of the model", value=model.name, allowed=allowed)
+        return timed
+
+    def _whole(self, model: ModelWork, device: str) -> tuple[float, float] | None:
+        unit_s = fit_device(self.rows, device, model.name, flops_per_example=model.training_flops)
+        return None if unit_s is None else (float(unit_s[0]), float(unit_s[1]) * model.training_flops)
+
+    def _layers(self, model: ModelWork, device: str, ops: list[str]) -> tuple[float, float] | None:
+        unit_s = {op: fit_device(self.rows, device, op) for op in set(ops)}
+        step_s = sample_s = 0.0
+        for layer, op in zip(model.layers, ops, strict=True):
+            found = unit_s[op]
+            if found is None:
+                return None
+            step_s += float(found @ np.array([1.0, 0.0, 0.0, layer.n_parameters, layer.n_steps]))
+            sample_s += float(found @ np.array([0.0, layer.forward_flops, layer.n_outputs, 0.0, 0.0]))
+        return step_s, sample_s
+
+
+def _check_ops(layer_ops: Mapping[str, str]) -> None:
+    wrong = [op for op in layer_ops.values() if op not in LAYER_OPS]
+    if wrong:
+        raise InputError("device.compute.layer_ops names an unknown op", value=wrong[0], allowed=", ".join(LAYER_OPS))
+
+
+def _op(kind: str, layer_ops: Mapping[str, str]) -> str:
+    if kind not in layer_ops:
+        allowed = f"one of {', '.join(LAYER_OPS)} under device.compute.layer_ops.{kind}"
+        raise InputError("no op is named for layers of the class", value=kind, allowed=allowed)
+    return layer_ops[kind]
 
 
 def layer_terms(rows: pa.Table, op: str) -> FloatArray:
@@ -79,18 +152,6 @@ def fit_device(
         terms = model_terms(rows, flops_per_example=flops_per_example)
     is_known = ~np.isnan(terms).any(axis=1)
     return fit_steps(terms[is_known], _floats(rows, "step_s")[is_known], what=f"{op} on {device}")
-
-
-def between(phones_ms: FloatArray, known: Sequence[tuple[float, float]]) -> FloatArray:
-    """Seconds at each latency from known pairs (latency in ms, seconds): straight in logarithms.
-
-    Pairs of one latency count as their mean. Beyond the fastest and the slowest time goes with latency. NaN stays NaN.
-    """
-    ms, pair = np.unique([at for at, _ in known], return_inverse=True)
-    seconds = np.bincount(pair, weights=[s for _, s in known]) / np.bincount(pair)
-    inside = np.exp(np.interp(np.log(phones_ms), np.log(ms), np.log(seconds)))
-    reach: FloatArray = phones_ms / np.clip(phones_ms, ms[0], ms[-1])
-    return inside * reach
 
 
 def _floats(rows: pa.Table, name: str) -> FloatArray:

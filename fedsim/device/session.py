@@ -69,12 +69,26 @@ def joined(parts: Sequence[Sessions]) -> Sessions:
 
 
 @dataclass(frozen=True)
+class Assets:
+    """Static files beside the model, such as vocabularies, that a device keeps for ``refresh_s`` (None: for good)."""
+
+    n_bytes: int
+    refresh_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.n_bytes >= 0:
+            raise InputError("assets_bytes must not be negative", value=self.n_bytes)
+        if self.refresh_s is not None and not self.refresh_s > 0:
+            raise InputError("assets must last longer than nothing", value=self.refresh_s, allowed="> 0, or null")
+
+
+@dataclass(frozen=True)
 class Work:
     """What a job asks of its devices.
 
     A device downloads the model (``download_bytes``), unless it is cached from an earlier session
-    (``caches_model``), the plan, and the static assets if it has none younger than
-    ``assets_refresh_s`` (None: they never age).
+    (``caches_model``), the plan, ``shipped_bytes_per_example`` for the features of its examples that only the
+    server knows, and of the ``assets`` those that it lacks or that have aged.
     """
 
     download_bytes: int
@@ -82,30 +96,43 @@ class Work:
     epochs: int
     batch_size: int
     plan_bytes: int = 0
-    assets_bytes: int = 0
-    assets_refresh_s: float | None = None
+    shipped_bytes_per_example: float = 0.0
+    assets: tuple[Assets, ...] = ()
     caches_model: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("download_bytes", "upload_bytes", "plan_bytes", "assets_bytes"):
-            if getattr(self, name) < 0:
+        for name in ("download_bytes", "upload_bytes", "plan_bytes", "shipped_bytes_per_example"):
+            if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative", value=getattr(self, name))
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1", value=getattr(self, name))
 
+    @property
+    def assets_bytes(self) -> int:
+        """All assets together."""
+        return sum(assets.n_bytes for assets in self.assets)
+
     def sizes(
-        self, held_version: npt.NDArray[np.int32], assets_at: FloatArray, *, version: int, now: float
-    ) -> IntArray:
-        """Bytes each device downloads, given what it holds (version −1, instant −inf: nothing)."""
+        self, held_version: npt.NDArray[np.int32], assets_at: FloatArray, n_examples: IntArray, *,
+        version: int, now: float,
+    ) -> IntArray:  # fmt: skip
+        """Bytes each device downloads, given what it holds: version −1 and instants −inf are nothing.
+
+        ``assets_at[n, assets]`` are the instants at which it downloaded each of the assets.
+        """
         needs_model = (held_version != version) if self.caches_model else np.ones(len(held_version), dtype=bool)
         size: IntArray = self.plan_bytes + needs_model * self.download_bytes
-        return size + self.needs_assets(assets_at, now) * self.assets_bytes
+        if self.shipped_bytes_per_example:
+            size += np.rint(n_examples * self.shipped_bytes_per_example).astype(np.int64)
+        if self.assets:
+            size += self.needs_assets(assets_at, now) @ np.array([assets.n_bytes for assets in self.assets])
+        return size
 
     def needs_assets(self, assets_at: FloatArray, now: float) -> BoolArray:
-        """Which devices have no assets, or too old ones."""
-        oldest = -np.inf if self.assets_refresh_s is None else now - self.assets_refresh_s
-        return ~(assets_at > oldest)
+        """Which assets each device lacks or has too old, ``bool[n, assets]``."""
+        ages = [np.inf if assets.refresh_s is None else assets.refresh_s for assets in self.assets]
+        return ~(assets_at > now - np.array(ages))
 
     def n_steps(self, n_examples: IntArray) -> IntArray:
         """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉."""
@@ -251,10 +278,11 @@ class Device:
         left_j = battery.limits.joules(some["battery_percent"] - battery.limits.floor_percent)
         one = np.ones(len(some))
         begin, down_end, up_start = some["assigned_at"], some["download_end_at"], some["train_end_at"]
+        ids, network = some["device_id"], some["network"]
         for start, stop, waits_s, watts in (
-            (begin, down_end, some["download_wait_s"], self.energy.receive_j(some["network"], one)),
-            (down_end, up_start, 0.0 * one, self.energy.compute_j(some["device_id"], one)),
-            (up_start, some["upload_end_at"], some["upload_wait_s"], self.energy.send_j(some["network"], one)),
+            (begin, down_end, some["download_wait_s"], self.energy.receive_j(ids, network, one)),
+            (down_end, up_start, 0.0 * one, self.energy.compute_j(ids, one)),
+            (up_start, some["upload_end_at"], some["upload_wait_s"], self.energy.send_j(ids, network, one)),
         ):
             lasts_s = np.divide(left_j, watts, out=np.full(len(some), np.inf), where=watts > 0)
             runs_s = np.maximum(self._active_s(availability, some["cell"], start, stop) - waits_s, 0.0)
@@ -328,9 +356,10 @@ def spent(
     upload_s = until_end_s(rows["train_end_at"], rows["upload_end_at"])
     down = share(rows["assigned_at"], rows["download_end_at"], download_s)
     up = share(rows["train_end_at"], rows["upload_end_at"], upload_s)
-    download_j = device.energy.receive_j(rows["network"], np.maximum(download_s - rows["download_wait_s"], 0.0))
-    compute_j = device.energy.compute_j(rows["device_id"], compute_s)
-    upload_j = device.energy.send_j(rows["network"], np.maximum(upload_s - rows["upload_wait_s"], 0.0))
+    ids, network = rows["device_id"], rows["network"]
+    download_j = device.energy.receive_j(ids, network, np.maximum(download_s - rows["download_wait_s"], 0.0))
+    compute_j = device.energy.compute_j(ids, compute_s)
+    upload_j = device.energy.send_j(ids, network, np.maximum(upload_s - rows["upload_wait_s"], 0.0))
     joules = download_j + compute_j + upload_j
     return Spent(
         download_s=download_s,

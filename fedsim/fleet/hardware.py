@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -24,12 +26,17 @@ Match = Literal["share", "trace_model"]
 class Hardware:
     """The device classes of a fleet (rows of :data:`fedsim.schema.HARDWARE`).
 
+    ``table`` is a table, its file, or ``trace_set``: the table that came with the fleet's trace set.
     With ``match`` ``share`` a device's row is drawn by the rows' weights, independently of its
     trace. With ``trace_model`` a device whose base trace names a model of the table takes that row,
     so that compute is joined with behaviour; the others are drawn by weight.
     """
 
     def __init__(self, fleet: Fleet, table: Path | str | pa.Table, *, match: Match = "share") -> None:
+        if table == "trace_set":
+            table = fleet.traces.hardware
+        if table is None:
+            raise InputError("fleet.hardware.table: the trace set has no hardware table", value="trace_set")
         rows = table if isinstance(table, pa.Table) else read_table(table, HARDWARE)
         if match not in ("share", "trace_model"):
             raise InputError("fleet.hardware.match is unknown", value=match, allowed="share, trace_model")
@@ -37,15 +44,19 @@ class Hardware:
         self.weight = _checked(rows, "weight", where)
         if not self.weight.sum() > 0:
             raise InputError("no row has a weight", where=where)
-        self.inference_s = _checked(rows, "inference_ms_per_sample", where) / 1000
+        self._inference_ms = _checked(rows, "inference_ms_per_sample", where)
         self.rows, self._fleet = rows, fleet
+        self.models: Sequence[str | None] = rows.column("model").to_pylist()
+        self.compute_w: FloatArray = self.column("compute_w").astype(np.float64)
+        self.bytes_per_s: FloatArray = self.column("bytes_per_s").astype(np.float64)
         self._edges: FloatArray = np.cumsum(self.weight)[:-1] / self.weight.sum()
         self._row_of_trace = self._matched() if match == "trace_model" else np.full(fleet.traces.n, -1)
+        self._slowness = _normal_ranks(self._inference_ms, self.share_of_rows())
 
     def _matched(self) -> IntArray:
         """For each base trace the table row of its model, −1 where there is none."""
         first: dict[Any, int] = {}
-        for row, model in enumerate(self.rows.column("model").to_pylist()):
+        for row, model in enumerate(self.models):
             first.setdefault(model, row)
         models = self._fleet.traces.facts["model"]
         return np.array([-1 if model is None else first.get(model, -1) for model in models], dtype=np.int64)
@@ -57,6 +68,16 @@ class Hardware:
             return drawn
         matched = self._row_of_trace[self._fleet.trace_of(ids)]
         return np.where(matched >= 0, matched, drawn)
+
+    def inference_ms(self, ids: IntArray) -> FloatArray:
+        """Latency of the benchmark model on each device, in ms."""
+        latency_ms: FloatArray = self._inference_ms[self.row_of(ids)]
+        return latency_ms
+
+    def slowness(self, ids: IntArray) -> FloatArray:
+        """Standard normal rank of each device's latency, ``float64[n]``; phones of one row share theirs."""
+        z: FloatArray = self._slowness[self.row_of(ids)]
+        return z
 
     def share_of_rows(self) -> FloatArray:
         """Share of the fleet in each row, ``float64[rows]`` (traces count alike)."""
@@ -83,6 +104,15 @@ class Hardware:
 
         is_met: BoolArray = requirement.truth(truth, len(self.weight)) == TRUE
         return is_met
+
+
+def _normal_ranks(values: FloatArray, share: FloatArray) -> FloatArray:
+    """Normal scores of values that occur with the given shares: Φ⁻¹ of the middle of each one's rank."""
+    order = np.argsort(values, kind="stable")
+    middle = np.cumsum(share[order]) - share[order] / 2
+    scores = np.empty(len(values))
+    scores[order] = [NormalDist().inv_cdf(min(max(p, 1e-9), 1 - 1e-9)) for p in middle / share.sum()]
+    return scores
 
 
 def _checked(rows: pa.Table, name: str, where: Path | str) -> FloatArray:

@@ -9,30 +9,34 @@ from fedsim.units import BoolArray, FloatArray, IntArray
 
 _EMPTY = np.int64(-1)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ROW = np.dtype(
-    [
-        ("n_sessions", np.int32),
-        ("busy_until", np.float64),
-        ("participated_at", np.float64),
-        ("debt_percent", np.float32),  # battery our work took and charging had not restored at debt_at
-        ("debt_at", np.float64),
-        ("held_version", np.int32),  # model version in the device's cache, −1: none
-        ("assets_at", np.float64),  # instant at which the static assets were downloaded last
-    ]
-)
-_FRESH = np.array((0, -np.inf, -np.inf, 0.0, -np.inf, -1, -np.inf), dtype=_ROW)
+
+
+def _row_type(n_assets: int) -> np.dtype[np.void]:
+    return np.dtype(
+        [
+            ("n_sessions", np.int32),
+            ("busy_until", np.float64),
+            ("participated_at", np.float64),
+            ("debt_percent", np.float32),  # battery our work took and charging had not restored at debt_at
+            ("debt_at", np.float64),
+            ("held_version", np.int32),  # model version in the device's cache, −1: none
+            ("assets_at", np.float64, (n_assets,)),  # instants at which its assets were downloaded last
+        ]
+    )
 
 
 class Participation:
     """Per device: sessions started, end of the last one, instant of the last aggregated one, battery debt, cache.
 
-    An open-addressing hash table of numpy columns (104 to 416 bytes a touched device); all methods are
-    vectorised over distinct device ids.
+    An open-addressing hash table of numpy columns (88 to 352 bytes a touched device, 16 to 64 more for each of
+    ``n_assets``); all methods are vectorised over distinct device ids.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_assets: int = 0) -> None:
+        never = (-np.inf,) * n_assets
+        self._fresh = np.array((0, -np.inf, -np.inf, 0.0, -np.inf, -1, never), dtype=_row_type(n_assets))
         self._keys = np.full(1 << 12, _EMPTY)
-        self._rows = np.full(1 << 12, _FRESH)
+        self._rows = np.full(1 << 12, self._fresh)
         self.n_touched = 0
 
     def _home(self, ids: IntArray) -> IntArray:
@@ -66,7 +70,7 @@ class Participation:
     def _grow(self, n: int) -> None:
         old_keys, old_rows = self._keys, self._rows
         size = 1 << int(4 * n - 1).bit_length()
-        self._keys, self._rows, self.n_touched = np.full(size, _EMPTY), np.full(size, _FRESH), 0
+        self._keys, self._rows, self.n_touched = np.full(size, _EMPTY), np.full(size, self._fresh), 0
         kept = np.flatnonzero(old_keys != _EMPTY)
         self._rows[self._claim(old_keys[kept])] = old_rows[kept]
 
@@ -108,7 +112,7 @@ class Participation:
         self._rows["debt_percent"][slots], self._rows["debt_at"][slots] = percent, at
 
     def cache(self, slots: IntArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
-        """Model version held (−1: none) and instant of the last download of assets (−inf: never), by slot."""
+        """By slot: model version held (−1: none), instants of the assets' downloads ``[n, assets]`` (−inf: never)."""
         return self._rows["held_version"][slots], self._rows["assets_at"][slots]
 
     def fill_cache(self, slots: IntArray, version: int, assets_at: FloatArray) -> None:

@@ -59,8 +59,10 @@ def _task_lines(task: Mapping[str, Any]) -> list[str]:
     ]
     if task["not_counted"]:
         lines.append(f"not counted as FLOPs  {_not_counted(task['not_counted'])}")
-    if task["n_parameters"] != task["declared_n_parameters"]:
-        lines.append(f"note      model.n_parameters says {task['declared_n_parameters']:,}")
+    counts = {"n_parameters": task["n_parameters"], "forward_flops": task["forward_flops_per_example"]}
+    for name, count in counts.items():
+        if task[f"declared_{name}"] not in (None, count):
+            lines.append(f"note      model.{name} says {task[f'declared_{name}']:,}, not {count:,.0f}")
     return lines
 
 
@@ -85,7 +87,7 @@ def _not_counted(modules: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _phones_lines(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    law = told["law"]["_target_"].rpartition(".")[2].removesuffix("Law").lower()
+    law = told["compute"]["_target_"].rpartition(".")[2].removesuffix("Compute").lower()
     feasible = summary["feasible"]
     lines = [
         f"phones    {summary['n_classes']:,} classes: {told['phones']}; law {law}",

@@ -85,7 +85,7 @@ class Job:
         self.seed, self.availability, self.track, self.device = seed, availability, track, device
         self.selector, self.clients, self.work, self.trainer = selector, clients, work, trainer
         self.stop, self.evaluation, self.sessions = stop, evaluation, sessions
-        self.participation = participation or Participation()
+        self.participation = participation or Participation(len(work.assets))
         self.holders = holders or RandomHolders(clients, seed=seed)
         self.gates: Sequence[Gate] = [*gates, battery] if battery is not None else gates
         self.battery = battery
@@ -138,7 +138,9 @@ class Job:
         """Plan one session for each selected device, starting now from the newest version."""
         ids = selection.ids
         client_ids = self.holders.client_of(ids)
+        n_examples = self.clients.n_examples(client_ids)
         n_before, slots = self.participation.begin(ids)
+        held = self.participation.cache(slots)
         rows = self.device.plan(
             self.availability,
             self.track,
@@ -147,8 +149,8 @@ class Job:
             ids=ids,
             cells=selection.cells,
             k=n_before,
-            n_examples=self.clients.n_examples(client_ids),
-            download_bytes=self.work.sizes(*self.participation.cache(slots), version=self.version, now=now),
+            n_examples=n_examples,
+            download_bytes=self.work.sizes(*held, n_examples, version=self.version, now=now),
             battery=self.battery,
         )
         rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))

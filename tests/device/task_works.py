@@ -5,18 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from fedsim.device.cost import LayerWork, Phones, TaskWork
+from fedsim.device.cost import PhoneClasses, TaskWork
+from fedsim.device.model_work import LayerWork, ModelWork
 
-PLAIN = TaskWork(
-    model="Net-10",
-    n_examples=25,
-    epochs=2,
-    batch_size=10,  # 3 steps an epoch
+MODEL = ModelWork(
+    name="Net-10",
     forward_flops=1e6,
     training_flops=2.5e6,
     lookup_bytes=200.0,
     trained_bytes=4000,
     layers=(LayerWork("Linear", 1e6, 50.0, 1000, 0),),
+)
+PLAIN = TaskWork(
+    n_examples=25,
+    epochs=2,
+    batch_size=10,  # 3 steps an epoch
+    training_flops=2.5e6,
     memory_bytes=100_000_000,
     download_bytes=10_000,
     upload_bytes=4_000,
@@ -29,15 +33,19 @@ def task(**changes: Any) -> TaskWork:
     return replace(PLAIN, **changes)
 
 
-def phones(**columns: Any) -> Phones:
+def model(**changes: Any) -> ModelWork:
+    return replace(MODEL, **changes)
+
+
+def phones(**columns: Any) -> PhoneClasses:
     """Three phones A, B, C of 10, 20 and 40 ms; 1, 2 and 4 GB; shares 0.5, 0.3, 0.2."""
     base = {
-        "model": np.array(["A", "B", "C"], dtype=object),
+        "models": ["A", "B", "C"],
         "share": np.array([0.5, 0.3, 0.2]),
-        "inference_ms": np.array([10.0, 20.0, 40.0]),
+        "latency_ms": np.array([10.0, 20.0, 40.0]),
         "ram_gb": np.array([1.0, 2.0, 4.0]),
         "bytes_per_s": np.full(3, np.nan),
         "compute_w": np.full(3, np.nan),
-        "latency_source": np.full(3, None, dtype=object),
+        "latency_source": [None] * 3,
     }
-    return Phones(**{**base, **{name: np.array(values) for name, values in columns.items()}})
+    return PhoneClasses(**{**base, **{name: np.array(values) for name, values in columns.items()}})

@@ -8,21 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.device.cost import DEVICE_COSTS, Conditions, Limits, Phones, TaskWork, device_costs
+from fedsim.device.cost import DEVICE_COSTS, Conditions, Limits, PhoneClasses, TaskWork, device_costs
 from fedsim.device.cost_summary import summarise
+from fedsim.device.energy import Energy
 from fedsim.errors import InputError
 from fedsim.schema import HARDWARE
-from fedsim.units import FloatArray
+from fedsim.units import FloatArray, IntArray
+from tests.build import network, rates
 from tests.device.task_works import phones, task
 
+LINK: dict[str, Any] = {"down": 10_000.0, "up": 2_000.0, "connect_s": 0.5}
+POWERS: dict[str, Any] = {"compute_w": 3.0, "receive_w": 1.0, "send_w": 2.0}
 CONDITIONS: dict[str, Any] = {
-    "down_bytes_per_s": 10_000.0,
-    "up_bytes_per_s": 2_000.0,
-    "round_trips_s": 0.0,
-    "connect_s": 0.5,
-    "compute_w": 3.0,
-    "receive_w": 1.0,
-    "send_w": 2.0,
+    "network_type": "wifi",
     "battery_capacity_wh": 10.0,
     "thermal_after_s": 1e9,
     "thermal_slowdown": 1.0,
@@ -36,18 +34,30 @@ class Says:
     def __init__(self, *seconds: float) -> None:
         self.seconds = np.array(seconds)
 
-    def train_s(self, work: TaskWork, classes: Phones) -> FloatArray:
-        return self.seconds
+    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        assert n_samples.tolist() == [50] * len(ids) and n_steps.tolist() == [6] * len(ids)  # those of `task()`
+        return self.seconds[ids]
+
+
+def conditions(*seconds: float, of: PhoneClasses | None = None, link: Any = None, **changed: Any) -> Conditions:
+    classes = of or phones()
+    return Conditions(
+        compute=Says(*seconds),
+        network=network(**(LINK | (link or {})), phones=classes),
+        energy=Energy(**POWERS, phones=classes),
+        **{**CONDITIONS, **changed},
+    )
 
 
 def costs(
-    *seconds: float, work: TaskWork | None = None, of: Phones | None = None, limits: Any = None, **changed: Any
-) -> list[dict[str, Any]]:
+    *seconds: float, work: TaskWork | None = None, of: PhoneClasses | None = None, limits: Any = None,
+    link: Any = None, **changed: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    classes = of or phones()
     table = device_costs(
         work or task(),
-        of or phones(),
-        Says(*seconds),
-        conditions=Conditions(**{**CONDITIONS, **changed}),
+        classes,
+        conditions=conditions(*seconds, of=classes, link=link, **changed),
         limits=Limits(**{**GENEROUS, **(limits or {})}),
     )
     assert table.column_names == [column.name for column in DEVICE_COSTS.columns]
@@ -74,12 +84,14 @@ def test_a_class_may_have_its_own_network_and_power() -> None:
     own = phones(bytes_per_s=[np.nan, 1000.0, np.nan], compute_w=[np.nan, 5.0, np.nan])
     rows = costs(10.0, 10.0, 10.0, of=own)
     assert [row["model"] for row in rows] == ["A", "C", "B"]  # B's slow network makes it last
-    assert (rows[2]["download_s"], rows[2]["upload_s"], rows[2]["compute_j"]) == (10.0, 4.0, 50.0)
+    # a tenth of the median rate down, and so up
+    assert (rows[2]["download_s"], rows[2]["upload_s"], rows[2]["compute_j"]) == (10.0, 20.0, 50.0)
     assert (rows[0]["download_s"], rows[0]["compute_j"]) == (1.0, 30.0)
 
 
 def test_round_trips_before_each_transfer() -> None:
-    none, some = costs(20.0, 30.0, 40.0)[0], costs(20.0, 30.0, 40.0, round_trips_s=0.25)[0]
+    twice = {"rtt_s": rates(0.125), "n_round_trips": 2}
+    none, some = costs(20.0, 30.0, 40.0)[0], costs(20.0, 30.0, 40.0, link=twice)[0]
     assert some["session_s"] == none["session_s"] + 2 * 0.25
     assert some["radio_j"] == none["radio_j"] + 0.25 * 1.0 + 0.25 * 2.0
 
@@ -127,21 +139,21 @@ def test_phones_of_a_hardware_table_leave_out_what_nobody_has() -> None:
         {"model": "Y", "weight": 0.0, "inference_ms_per_sample": 5.0},
         {"model": None, "weight": 1.0, "inference_ms_per_sample": 7.0, "latency_source": "drawn", "compute_w": 2.0},
     ]
-    found = Phones.of(pa.Table.from_pylist(rows, HARDWARE.arrow()), where="test")
-    assert found.model.tolist() == ["X", None]
+    found = PhoneClasses.of(pa.Table.from_pylist(rows, HARDWARE.arrow()), where="test")
+    assert found.models == ["X", None]
     assert found.share.tolist() == [0.75, 0.25]
     assert np.isnan(found.ram_gb).tolist() == [False, True]
     assert (found.latency_source[1], found.compute_w[1]) == ("drawn", 2.0)
     with pytest.raises(InputError, match="no device class has a weight"):
-        Phones.of(pa.Table.from_pylist(rows[1:2], HARDWARE.arrow()), where="test")
+        PhoneClasses.of(pa.Table.from_pylist(rows[1:2], HARDWARE.arrow()), where="test")
 
 
 def test_classes_of_a_lognormal_latency_have_its_quantiles() -> None:
-    found = Phones.lognormal(median_ms=63.0, sigma=0.7, n=101)
-    assert found.inference_ms[50] == pytest.approx(63.0)
-    assert np.std(np.log(found.inference_ms)) == pytest.approx(0.7, rel=0.02)
+    found = PhoneClasses.lognormal(median_ms=63.0, sigma=0.7, n=101)
+    assert found.latency_ms[50] == pytest.approx(63.0)
+    assert np.std(np.log(found.latency_ms)) == pytest.approx(0.7, rel=0.02)
     assert found.share.sum() == pytest.approx(1.0)
-    assert len(set(found.model)) == 101
+    assert len(set(found.models)) == 101
 
 
 @pytest.mark.parametrize(
@@ -149,8 +161,9 @@ def test_classes_of_a_lognormal_latency_have_its_quantiles() -> None:
     [
         (lambda: Limits(**{**GENEROUS, "max_session_s": 0}), r"cost.limits.max_session_s: 0"),
         (lambda: Limits(**{**GENEROUS, "max_ram_fraction": float("nan")}), r"cost.limits.max_ram_fraction"),
-        (lambda: Conditions(**{**CONDITIONS, "battery_capacity_wh": 0}), r"cost.battery_capacity_wh: 0"),
-        (lambda: Phones.lognormal(median_ms=1.0, sigma=1.0, n=0), r"cost.n_classes: 0"),
+        (lambda: conditions(battery_capacity_wh=0), r"cost.battery_capacity_wh: 0"),
+        (lambda: conditions(network_type="6g"), r"cost.network is unknown: '6g'"),
+        (lambda: PhoneClasses.lognormal(median_ms=1.0, sigma=1.0, n=0), r"cost.n_classes: 0"),
     ],
 )
 def test_a_wrong_number_is_refused_by_name(build: Any, message: str) -> None:
@@ -159,8 +172,8 @@ def test_a_wrong_number_is_refused_by_name(build: Any, message: str) -> None:
 
 
 def table(seconds: tuple[float, float, float], **limits: float) -> pa.Table:
-    conditions, bounds = Conditions(**CONDITIONS), Limits(**{**GENEROUS, **limits})
-    return device_costs(task(), phones(), Says(*seconds), conditions=conditions, limits=bounds)
+    bounds = Limits(**{**GENEROUS, **limits})
+    return device_costs(task(), phones(), conditions=conditions(*seconds), limits=bounds)
 
 
 def test_a_summary_weighs_phones_by_their_share() -> None:
@@ -176,14 +189,12 @@ def test_a_summary_weighs_phones_by_their_share() -> None:
 
 
 def test_a_summary_names_few_phones_however_many_there_are() -> None:
-    many = Phones.lognormal(median_ms=60.0, sigma=0.7, n=2000)
+    many = PhoneClasses.lognormal(median_ms=60.0, sigma=0.7, n=2000)
     share = many.share.copy()
     share[1234] *= 20
-    crowd = Phones(**{**vars(many), "share": share / share.sum()})
-    rows = device_costs(
-        task(), crowd, Says(*many.inference_ms), conditions=Conditions(**CONDITIONS), limits=Limits(**GENEROUS)
-    )
+    crowd = PhoneClasses(**{**vars(many), "share": share / share.sum()})
+    rows = device_costs(task(), crowd, conditions=conditions(*many.latency_ms, of=crowd), limits=Limits(**GENEROUS))
     named = summarise(rows)["named"]
     assert len(named) <= 12
-    assert many.model[1234] in {row["model"] for row in named}
+    assert many.models[1234] in {row["model"] for row in named}
     assert named == sorted(named, key=lambda row: row["session_s"])

@@ -1,12 +1,14 @@
 """Powers of a device: by activity, by network type, and by phone."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from fedsim.device.cost import PhoneClasses
 from fedsim.device.energy import Energy
 from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
@@ -22,16 +24,16 @@ CODES = np.arange(len(NETWORKS), dtype=np.int8)
 def test_energy_is_power_times_seconds() -> None:
     energy, seconds = Energy(**POWERS), np.arange(6.0)
     assert energy.compute_j(np.arange(6), seconds).tolist() == (2.0 * seconds).tolist()
-    assert energy.receive_j(CODES, seconds).tolist() == pytest.approx((0.7 * seconds).tolist())
-    assert energy.send_j(CODES, seconds).tolist() == pytest.approx((1.1 * seconds).tolist())
+    assert energy.receive_j(CODES, CODES, seconds).tolist() == pytest.approx((0.7 * seconds).tolist())
+    assert energy.send_j(CODES, CODES, seconds).tolist() == pytest.approx((1.1 * seconds).tolist())
 
 
 def test_every_network_type_may_have_its_own_power() -> None:
     """A transfer that begins on no network is booked as on Wi-Fi."""
     energy, wanted = Energy(compute_w=1.0, receive_w=BY_TYPE, send_w=0.1), [BY_TYPE.get(n, 0.5) for n in NETWORKS]
-    assert energy.receive_j(CODES, np.ones(6)).tolist() == wanted
-    assert energy.send_j(CODES, np.ones(6)).tolist() == [0.1] * 6
-    assert Energy(compute_w=1.0, receive_w=0.1, send_w=BY_TYPE).send_j(CODES, np.ones(6)).tolist() == wanted
+    assert energy.receive_j(CODES, CODES, np.ones(6)).tolist() == wanted
+    assert energy.send_j(CODES, CODES, np.ones(6)).tolist() == [0.1] * 6
+    assert Energy(compute_w=1.0, receive_w=0.1, send_w=BY_TYPE).send_j(CODES, CODES, np.ones(6)).tolist() == wanted
 
 
 def test_a_phone_of_known_power_takes_its_own() -> None:
@@ -41,9 +43,45 @@ def test_a_phone_of_known_power_takes_its_own() -> None:
     table = pa.table({c.name: pa.array(known.get(c.name, [None] * 3), c.type) for c in HARDWARE.columns})
     traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=86_400)
     hardware, ids = Hardware(Fleet(traces, n_devices=100, seed=1), table), np.arange(100)
-    joules = Energy(**POWERS, hardware=hardware).compute_j(ids, np.full(100, 10.0))
+    joules = Energy(**POWERS, phones=hardware).compute_j(ids, np.full(100, 10.0))
     assert joules.tolist() == np.array([40.0, 20.0, 0.0])[hardware.row_of(ids)].tolist()
     assert len(set(joules.tolist())) == 3
+
+
+CLASSES = {
+    "slow": {"below_ms": None, "compute_factor": 0.5, "radio_factor": 2.0},
+    "fast": {"below_ms": 20.0, "compute_factor": 3.0, "radio_factor": 1.0},
+    "mid": {"below_ms": 40.0, "compute_factor": 1.0, "radio_factor": 1.5},
+}
+
+
+def test_classes_of_phones_have_factors_on_the_powers() -> None:
+    """10 ms is fast, 20 ms is mid (not below 20), 40 ms is slow; a power of one's own beats the class's."""
+    phones = PhoneClasses.named(["A", "B", "C"], [10.0, 20.0, 40.0])
+    energy, ids, one = Energy(**POWERS, phones=phones, classes=CLASSES), np.arange(3), np.ones(3)
+    wifi = np.ones(3, dtype=np.int8)
+    assert energy.compute_j(ids, one).tolist() == [2.0 * 3, 2.0, 2.0 * 0.5]
+    assert energy.receive_j(ids, wifi, one).tolist() == pytest.approx([0.7, 0.7 * 1.5, 0.7 * 2])
+    assert energy.send_j(ids, wifi, one).tolist() == pytest.approx([1.1, 1.1 * 1.5, 1.1 * 2])
+    own = replace(phones, compute_w=np.array([9.0, np.nan, np.nan]))
+    assert Energy(**POWERS, phones=own, classes=CLASSES).compute_j(ids, one).tolist() == [9.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"fast": CLASSES["fast"]}, "below_ms.*null for the rest"),
+        ({**CLASSES, "twin": CLASSES["mid"]}, "below_ms.*different limits"),
+        ({"slow": {"below_ms": None, "compute_factor": 1.0}}, r"classes\.slow.*radio_factor"),
+        ({"slow": {**CLASSES["slow"], "radio_factor": -1.0}}, r"classes\.slow must not be negative"),
+        ({"slow": {**CLASSES["slow"], "radio_factor": None}}, r"classes\.slow must not be negative"),
+    ],
+)
+def test_bad_classes_are_refused(classes: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Energy(**POWERS, phones=PhoneClasses.named(["A"], [10.0]), classes=classes)
+    with pytest.raises(InputError, match="need phones"):
+        Energy(**POWERS, classes=CLASSES)
 
 
 @pytest.mark.parametrize("name", list(POWERS))

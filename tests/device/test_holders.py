@@ -4,30 +4,30 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fedsim.device.compute import FixedCompute, LognormalCompute
 from fedsim.device.holders import OwnDataHolders, RandomHolders, SpeedCoupledHolders, normal_cdf
 from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.phones import LognormalPhones
 from fedsim.traces.canonical import Events, TraceSet
 from fedsim.units import DAY_S
 from tests.build import Sizes
 
 IDS = np.arange(20_000)
 CLIENTS = Sizes(tuple(np.random.default_rng(0).permutation(500) + 1))
-COMPUTE = LognormalCompute(seed=3, median_inference_ms=50.0, sigma=0.7)
+PHONES = LognormalPhones(seed=3, median_inference_ms=50.0, sigma=0.7)
 
 
 def test_random_holders_tell_nothing_about_speed() -> None:
     sizes = CLIENTS.n_examples(RandomHolders(CLIENTS, seed=3).client_of(IDS))
-    assert abs(np.corrcoef(sizes, COMPUTE.slowness(IDS))[0, 1]) < 0.02
+    assert abs(np.corrcoef(sizes, PHONES.slowness(IDS))[0, 1]) < 0.02
 
 
 @pytest.mark.parametrize("correlation", [-0.7, 0.0, 0.5, 1.0])
 def test_slow_phones_hold_more_data_by_the_copula(correlation: float) -> None:
-    holders = SpeedCoupledHolders(CLIENTS, COMPUTE, seed=3, correlation=correlation)
+    holders = SpeedCoupledHolders(CLIENTS, PHONES, seed=3, correlation=correlation)
     sizes = CLIENTS.n_examples(holders.client_of(IDS))
     scores = norm.ppf((sizes - 0.5) / 500)
-    assert np.corrcoef(scores, COMPUTE.slowness(IDS))[0, 1] == pytest.approx(correlation, abs=0.02)
+    assert np.corrcoef(scores, PHONES.slowness(IDS))[0, 1] == pytest.approx(correlation, abs=0.02)
     assert np.bincount(sizes, minlength=501)[1:].min() > 0  # every client is still held by somebody
 
 
@@ -51,9 +51,9 @@ def test_data_without_natural_ids_is_refused() -> None:
         OwnDataHolders(CLIENTS, Fleet(traces, n_devices=1, seed=0))
 
 
-def test_phones_that_are_all_alike_cannot_be_coupled() -> None:
-    with pytest.raises(InputError, match="slow"):
-        SpeedCoupledHolders(CLIENTS, FixedCompute(train_s=1.0), seed=0, correlation=0.5).client_of(IDS)
+def test_a_correlation_beyond_one_is_refused() -> None:
+    with pytest.raises(InputError, match=r"holders\.correlation.*1\.1"):
+        SpeedCoupledHolders(CLIENTS, PHONES, seed=0, correlation=1.1)
 
 
 def test_the_approximation_of_the_normal_law_is_as_good_as_it_says() -> None:

@@ -1,6 +1,7 @@
 """Transfers over the network a trace is on: by hand, and against a walk in exact fractions."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedsim.device.cost import PhoneClasses
 from fedsim.device.network import Network
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Track
@@ -257,3 +259,26 @@ def test_a_device_keeps_its_level_and_varies_by_session() -> None:
 def test_bad_networks_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         network(**changes)
+
+
+# ---------------------------------------------------------------------------------- phones of known speed
+
+
+def test_a_phone_of_known_speed_has_it_on_wifi_and_in_proportion_elsewhere() -> None:
+    """B moves 1 kB/s where the median phone moves 4; A and C are drawn."""
+    three = PhoneClasses.named(["A", "B", "C"], [1.0] * 3)
+    known = replace(three, bytes_per_s=np.array([np.nan, 1000.0, np.nan]))
+    made = Network(**(PLAIN | {"device_sigma": 0.7}), phones=known)
+    drawn = Network(**(PLAIN | {"device_sigma": 0.7}))
+    ids, k = np.arange(3), np.zeros(3, dtype=np.int32)
+    assert made.level(ids, k).tolist() == [drawn.level(ids, k)[0], 0.25, drawn.level(ids, k)[2]]
+    assert made.typical_level(ids).tolist() == [1.0, 0.25, 1.0]
+    end, _, _ = made.download(None, ids, np.zeros(3), 1000, made.typical_level(ids))
+    assert end.tolist() == [0.25, 1.0, 0.25]
+    assert Network(**PLAIN, phones=three).typical_level(ids).tolist() == [1.0] * 3
+
+
+PLAIN: dict[str, Any] = {
+    "seed": 3, "down_bytes_per_s": dict.fromkeys(NETWORKS[1:], 4000.0), "assumed_type": "wifi",
+    "up_bytes_per_s": dict.fromkeys(NETWORKS[1:], 4000.0), "device_sigma": 0.0, "session_sigma": 0.0, "connect_s": 0.0,
+}  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.device.profiles import TERMS, between, fit_device, fit_steps, layer_terms, model_terms
+from fedsim.device.profiles import TERMS, fit_device, fit_steps, layer_terms, model_terms
 from fedsim.errors import InputError
 from fedsim.schema import PROFILES
 
@@ -60,13 +60,6 @@ def test_one_size_tells_no_fixed_cost() -> None:
     with pytest.raises(InputError, match="lstm on A was timed in one size only"):
         fit_device(rows("lstm", [(3, 5, 2, 7)] * 4), "A", "lstm")
     assert fit_device(rows("lstm", [(3, 5, 2, 7)]), "B", "lstm") is None
-
-
-def test_times_between_known_latencies() -> None:
-    ms = np.array([5.0, 10.0, 20.0, 40.0, 160.0, np.nan])
-    found = between(ms, [(40.0, 4.0), (10.0, 1.0)])
-    assert found[:5] == pytest.approx([0.5, 1.0, 2.0, 4.0, 16.0])
-    assert np.isnan(found[5])
 
 
 @pytest.mark.parametrize(("op", "median_error"), [("output", 0.06), ("embedding", 0.17), ("lstm", 0.25)])

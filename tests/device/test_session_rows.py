@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedsim.device.compute import LognormalCompute
-from fedsim.device.session import Sessions, Work, joined, spent
+from fedsim.device.session import Assets, Sessions, Work, joined, spent
 from fedsim.errors import InputError
 from fedsim.units import IntArray
+from tests.build import inference_compute
 from tests.device.lived import GOLDEN, device, fleet_of, network
 
 # --------------------------------------------------------------------------------- rows and their columns
@@ -19,7 +19,7 @@ def varied_plan(order: IntArray) -> Sessions:
     """Devices that differ in everything a draw decides."""
     availability, track = fleet_of([GOLDEN] * 40)
     made = device(
-        compute=LognormalCompute(seed=7, median_inference_ms=40, sigma=1.0, session_sigma=0.5, fixed_s_per_step=0.1),
+        compute=inference_compute(seed=7, median_inference_ms=40, sigma=1.0, session_sigma=0.5, fixed_s_per_step=0.1),
         network=network(device_sigma=0.5, session_sigma=0.5),
         crash_fraction=0.3,
     )
@@ -53,7 +53,7 @@ def test_columns_of_a_row() -> None:
 def test_a_session_trains_every_epoch_in_whole_batches() -> None:
     """3 × 10 ms × 2 epochs × 9 examples + 0.5 s × 2 × ⌈9 ÷ 4⌉ steps."""
     availability, track = fleet_of([GOLDEN])
-    made = device(compute=LognormalCompute(seed=1, median_inference_ms=10, sigma=0.0, fixed_s_per_step=0.5))
+    made = device(compute=inference_compute(seed=1, median_inference_ms=10, sigma=0.0, fixed_s_per_step=0.5))
     zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=1, upload_bytes=1, epochs=2, batch_size=4)
     rows = made.plan(
         availability, track, work, now=0.0, ids=zero, cells=zero, k=zero.astype(np.int32), n_examples=zero + 9
@@ -63,7 +63,8 @@ def test_a_session_trains_every_epoch_in_whole_batches() -> None:
 
 
 CACHING: dict[str, Any] = {
-    "download_bytes": 1000, "upload_bytes": 0, "epochs": 1, "batch_size": 1, "plan_bytes": 7, "assets_bytes": 200,
+    "download_bytes": 1000, "upload_bytes": 0, "epochs": 1, "batch_size": 1, "plan_bytes": 7,
+    "assets": (Assets(200),),
 }  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def test_a_bad_device_is_refused(changes: dict[str, Any], message: str) -> None:
         ({"download_bytes": -1}, "download_bytes must not be negative: -1"),
         ({"upload_bytes": -1}, "upload_bytes must not be negative: -1"),
         ({"plan_bytes": -1}, "plan_bytes must not be negative: -1"),
-        ({"assets_bytes": -1}, "assets_bytes must not be negative: -1"),
+        ({"shipped_bytes_per_example": -1}, "shipped_bytes_per_example must not be negative: -1"),
         ({"epochs": 0}, "epochs must be at least 1: 0"),
         ({"batch_size": 0}, "batch_size must be at least 1: 0"),
     ],

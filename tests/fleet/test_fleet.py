@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.device.compute import LognormalCompute
 from fedsim.errors import InputError
 from fedsim.fleet import fleet as fleet_module
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet, Region
 from fedsim.fleet.participation import Participation
+from fedsim.fleet.phones import LognormalPhones
 from fedsim.server.selector import UniformSelector
 from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
@@ -241,7 +241,7 @@ def test_other_attributes_do_not_depend_on_the_base_trace(traces: TraceSet) -> N
     ids = np.arange(n)
     fleet = Fleet(traces, n_devices=n, seed=4)
     is_open, _ = availability_of(fleet).at(ids, 0.0)
-    logs = np.log(LognormalCompute(seed=4, median_inference_ms=20, sigma=1.0).inference_s(ids))
+    logs = np.log(LognormalPhones(seed=4, median_inference_ms=20, sigma=1.0).inference_ms(ids))
     difference = logs[is_open].mean() - logs[~is_open].mean()
     assert abs(difference) < 4 * math.sqrt(1 / is_open.sum() + 1 / (~is_open).sum())
 

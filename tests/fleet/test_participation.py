@@ -98,16 +98,17 @@ def test_separation_counts_from_the_aggregation() -> None:
 
 
 def test_debts_and_caches_belong_to_their_devices() -> None:
-    table, phones = Participation(), np.array([5, 6, 7])
+    table, phones = Participation(n_assets=2), np.array([5, 6, 7])
+    never = [-math.inf] * 2
     assert [column.tolist() for column in table.debt(phones)] == [[0, 0, 0], [-math.inf] * 3]
     _, slots = table.begin(phones)
-    assert [column.tolist() for column in table.cache(slots)] == [[-1, -1, -1], [-math.inf] * 3]
+    assert [column.tolist() for column in table.cache(slots)] == [[-1, -1, -1], [never] * 3]
     table.owe(phones[1:], np.array([2.5, 0.5]), np.array([10.0, 11.0]))
-    table.fill_cache(slots[:2], 4, np.array([20.0, 21.0]))
+    table.fill_cache(slots[:2], 4, np.array([[20.0, 1.0], [21.0, 2.0]]))
     table.begin(1000 + np.arange(5000))  # the table grows
     _, slots = table.begin(phones)
     assert [column.tolist() for column in table.debt(phones)] == [[0, 2.5, 0.5], [-math.inf, 10, 11]]
-    assert [column.tolist() for column in table.cache(slots)] == [[4, 4, -1], [20, 21, -math.inf]]
+    assert [column.tolist() for column in table.cache(slots)] == [[4, 4, -1], [[20, 1], [21, 2], never]]
 
 
 @settings(max_examples=10)
@@ -130,7 +131,7 @@ def test_asking_touches_nobody() -> None:
     assert (table.begin(np.arange(5))[0] == 0).all()
 
 
-def test_a_touched_device_takes_at_most_416_bytes() -> None:
+def test_a_touched_device_takes_at_most_352_bytes() -> None:
     tracemalloc.start()
     try:
         table = Participation()
@@ -139,4 +140,4 @@ def test_a_touched_device_takes_at_most_416_bytes() -> None:
         size = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert size < 416 * 200_000
+    assert size < 352 * 200_000
