@@ -9,9 +9,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedsim.files import write_text
 from fedsim.report import figures, story
+from fedsim.report.phone_panels import phone_panels
 from fedsim.report.sources import noted_values
 from fedsim.report.svg import css_variables
-from fedsim.report.tables import OutcomeRow, PhaseRow, Run, headline, outcome_rows, phase_rows
+from fedsim.report.tables import (
+    NetworkRow,
+    OutcomeRow,
+    PhaseRow,
+    Run,
+    headline,
+    network_rows,
+    outcome_rows,
+    phase_rows,
+)
 from fedsim.report.words import OUTCOME_MEANINGS, UNKNOWN, duration, large, percent, size
 from fedsim.units import HOUR_S
 
@@ -53,9 +63,11 @@ def _content(run: Run) -> dict[str, Any]:
             ("How fast the server moved", figures.step_panels(run, numbers)),
             ("What the model learned", figures.learning_panels(run)),
             ("What it cost", figures.cost_panels(run, numbers)),
+            ("What it took from the phones", phone_panels(run, numbers)),
         ],
         "outcomes": _outcome_cells(outcome_rows(run), has_energy=numbers["joules_per_session"] is not None),
         "phases": _phase_cells(phase_rows(run)),
+        "networks": _network_cells(network_rows(run), has_energy=numbers["joules_per_session"] is not None),
         "foundations": story.foundations(run, numbers, noted),
         "noted": [(note.key, note.value, note.note) for note in noted],
         "command": story.command(run),
@@ -93,6 +105,22 @@ def _outcome_cells(rows: list[OutcomeRow], *, has_energy: bool) -> list[list[str
         ]
         for row in [*rows, total]
         if row.n
+    ]
+
+
+def _network_cells(rows: list[NetworkRow], *, has_energy: bool) -> list[list[str]]:
+    """Rows of the table of networks as text."""
+    n = sum(row.n for row in rows)
+    return [
+        [
+            row.network,
+            f"{row.n:,}",
+            percent(row.n / n),
+            size(row.n_bytes),
+            size(row.n_bytes / row.n),
+            large(row.joules / 1000) if has_energy else UNKNOWN,
+        ]
+        for row in rows
     ]
 
 

@@ -242,6 +242,47 @@ def staleness_histogram(counts: IntArray) -> Figure:
     return figure
 
 
+@drawn
+def energy_by_phase(joules: FloatArray, unit: Unit) -> Figure:
+    """Energy of download, training and upload, useful and wasted."""
+    figure, axes = _axes()
+    left = np.zeros(joules.shape[1])
+    for row, name, shade in zip(joules / unit.size, ("aggregated", "wasted"), ("blue", "orange"), strict=True):
+        axes.barh(np.arange(3), row, left=left, height=0.6, color=color(shade), label=name)
+        left = left + row
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", visible=True)
+    axes.invert_yaxis()
+    axes.set_yticks(np.arange(3), ["download", "training", "upload"])
+    axes.tick_params(axis="y", length=0, labelcolor=color("ink"))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+    axes.set(xlabel=f"energy ({unit.name})", xlim=(0, None))
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@drawn
+def battery_used(counts: IntArray, edges: FloatArray) -> Figure:
+    """Share of a full battery that a session took."""
+    figure, axes = _axes()
+    axes.stairs(counts, edges, fill=True, color=color("blue"), alpha=0.85)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _short_numbers(axes)
+    axes.set(xlabel="taken by a session (% of a full battery)", ylabel="sessions")
+    return figure
+
+
+@drawn
+def battery_start(counts: IntArray, width: int) -> Figure:
+    """Battery level of the phones when they were assigned."""
+    figure, axes = _axes()
+    axes.bar(np.arange(len(counts)) * width + width / 2, counts, width=0.9 * width, color=color("green"))
+    _short_numbers(axes)
+    axes.set(xlabel="battery at assignment (%)", ylabel="sessions", xlim=(0, 100))
+    return figure
+
+
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     axes = figure.add_subplot()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fedsim.report.binning import Grid, log_histogram, padded_sum, spread, weighted_counts
-from fedsim.schema import OUTCOMES
+from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.units import BoolArray, FloatArray, IntArray
 
 Column = npt.NDArray[Any]
@@ -21,9 +21,11 @@ Column = npt.NDArray[Any]
 COLUMNS = (
     "base_trace", "participation", "assigned_at", "download_end_at", "train_end_at", "upload_end_at", "end_at",
     "outcome", "staleness", "compute_s", "download_bytes", "upload_bytes", "download_j", "compute_j", "upload_j",
+    "network", "battery_start_percent", "battery_used_percent",
 )
 # fmt: on
 PHASES = ("download", "training", "upload", "waiting")
+MILLIPERCENT = 1000.0  # a log histogram begins at 0.001: of battery used, that is a millionth of a percent
 AGGREGATED = OUTCOMES.index("AGGREGATED")
 STALE = OUTCOMES.index("STALE")
 
@@ -41,8 +43,12 @@ class SessionTotals:
     download_bytes: IntArray  # [outcome]
     upload_bytes: IntArray  # [outcome]
     compute_s: FloatArray  # [outcome] seconds of local training done
-    compute_j: FloatArray  # [outcome]
-    transfer_j: FloatArray  # [outcome]
+    phase_j: FloatArray  # [phase, outcome] joules of download, training and upload
+    n_by_network: IntArray  # [network] sessions by the network they began on
+    bytes_by_network: FloatArray  # [network] both ways
+    joules_by_network: FloatArray  # [network]
+    battery_start: IntArray  # [whole percent] sessions by the level of their phone at assignment, if known
+    battery_used: IntArray  # [log bin] thousandths of a percent of a full battery, if known
     phase_s: FloatArray  # [phase, outcome] device-seconds
     n_reached: IntArray  # [phase] sessions that entered the phase
     ended: IntArray  # [outcome, bin] sessions by the bin of their end
@@ -65,7 +71,8 @@ class SessionTotals:
     @property
     def joules(self) -> FloatArray:
         """Joules of training and radio per outcome."""
-        return self.compute_j + self.transfer_j
+        total: FloatArray = self.phase_j.sum(axis=0)
+        return total
 
     def __add__(self, other: SessionTotals) -> SessionTotals:
         """The totals of both sets of sessions; series of different length are padded."""
@@ -89,6 +96,8 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
     stops, is_completed = _phase_stops(column)
     phase_s = np.diff(stops, axis=0)
     device_s = end - column["assigned_at"]
+    phases_j = [column[name] for name in ("download_j", "compute_j", "upload_j")]
+    network = column["network"].astype(np.int64)
 
     def by_outcome(values: Column) -> FloatArray:
         return weighted_counts(outcome, values, len(OUTCOMES))
@@ -99,8 +108,12 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
         download_bytes=by_outcome(column["download_bytes"]).astype(np.int64),
         upload_bytes=by_outcome(column["upload_bytes"]).astype(np.int64),
         compute_s=by_outcome(column["compute_s"]),
-        compute_j=by_outcome(column["compute_j"]),
-        transfer_j=by_outcome(column["download_j"] + column["upload_j"]),
+        phase_j=np.stack([by_outcome(joules) for joules in phases_j]),
+        n_by_network=_counts(network, len(NETWORKS)),
+        bytes_by_network=weighted_counts(network, column["download_bytes"] + column["upload_bytes"], len(NETWORKS)),
+        joules_by_network=weighted_counts(network, sum(phases_j, start=np.zeros(len(end))), len(NETWORKS)),
+        battery_start=_counts(_known(column["battery_start_percent"]), 101),
+        battery_used=log_histogram(MILLIPERCENT * _known(column["battery_used_percent"])),
         phase_s=np.stack([by_outcome(seconds) for seconds in phase_s]),
         n_reached=np.concatenate([[len(end)], is_completed[:-1].sum(axis=1)]),
         ended=_ended(grid, outcome, end),
@@ -135,6 +148,12 @@ def _ended(grid: Grid, outcome: IntArray, end: FloatArray) -> IntArray:
 
 def _counts(values: Column, minlength: int) -> IntArray:
     return np.bincount(values.astype(np.int64), minlength=minlength)
+
+
+def _known(values: Column) -> FloatArray:
+    """The values that are not null."""
+    values = values.astype(np.float64)
+    return values[~np.isnan(values)]
 
 
 def _staleness(outcome: IntArray, staleness: FloatArray) -> IntArray:

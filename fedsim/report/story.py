@@ -84,6 +84,7 @@ def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
         Tile("Download", size(numbers["download_bytes"]), _busiest(numbers["peak_hour_download_bytes"])),
         Tile("Upload", size(numbers["upload_bytes"]), _busiest(numbers["peak_hour_upload_bytes"])),
         _energy_tile(numbers),
+        *_battery_tiles(numbers),
         Tile("Devices in flight", large(numbers["mean_in_flight"]), _peak(numbers)),
         Tile("Distinct devices", large(numbers["n_distinct_devices"]), _spread(numbers)),
     ]
@@ -123,6 +124,13 @@ def _energy_tile(numbers: dict[str, Any]) -> Tile:
     return Tile("Session energy", f"{numbers['joules_per_session']:.3g} J", remark)
 
 
+def _battery_tiles(numbers: dict[str, Any]) -> list[Tile]:
+    median, p95 = numbers["battery_used_median_percent"], numbers["battery_used_p95_percent"]
+    if median is None:
+        return []
+    return [Tile("Battery per session", f"{median:.2g}\u00a0%", f"median; 95 % below {p95:.2g}\u00a0%")]
+
+
 def _share(fraction: float | None) -> str:
     return UNKNOWN if fraction is None else percent(fraction)
 
@@ -144,7 +152,9 @@ def asked(run: Run) -> list[tuple[str, str]]:
         ("Eligible", f"{summary['rule']} (on average {percent(summary['eligible_fraction_mean'])} of the fleet)"),
         ("Protocol", _protocol(run)),
         ("Device", group({key: value for key, value in device.items() if not isinstance(value, dict)})),
+        ("Phones", group(config.get("fleet", {}).get("hardware") or {})),
         *((name.capitalize(), group(device[name])) for name in ("compute", "network", "energy") if name in device),
+        ("Battery", _battery(device.get("battery") or {})),
         ("Model", _model(run)),
         ("Data", group(config.get("data", {}))),
         ("Training", _training(config.get("training", {}))),
@@ -164,7 +174,13 @@ def _model(run: Run) -> str:
     n, n_bytes = run.summary["n_parameters"], run.summary["model_bytes"]
     counted = f"{n:,} parameters" if n else f"parameters {UNKNOWN}"
     module = group(run.config.get("model", {}).get("module") or {})
-    return f"{module}; {counted}, {size(n_bytes)} to download".removeprefix("; ")
+    assets = run.summary.get("assets_bytes")
+    more = f", {size(assets)} of static assets beside it" if assets else ""
+    return f"{module}; {counted}, {size(n_bytes)} to download{more}".removeprefix("; ")
+
+
+def _battery(values: dict[str, Any]) -> str:
+    return group(values) if values.get("capacity_wh") else ""
 
 
 def _training(values: dict[str, Any]) -> str:

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from fedsim.report.binning import Grid, count_quantile, display_width_s, log_quantile
 from fedsim.report.run import Run as Run
-from fedsim.report.sessions import AGGREGATED, PHASES
-from fedsim.schema import OUTCOMES
+from fedsim.report.sessions import AGGREGATED, MILLIPERCENT, PHASES
+from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray
 
 J_PER_KWH = 3.6e6
@@ -45,6 +45,16 @@ class PhaseRow:
     device_s: float
     median_s: float | None
     p95_s: float | None
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """What the sessions that began on one type of network moved and took."""
+
+    network: str
+    n: int
+    n_bytes: float
+    joules: float
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,13 @@ def phase_rows(run: Run) -> list[PhaseRow]:
 def _phase_row(name: str, n_reached: int, n_completed: int, device_s: float, histogram: IntArray) -> PhaseRow:
     quantiles = (log_quantile(histogram, 0.5), log_quantile(histogram, 0.95))
     return PhaseRow(name, int(n_reached), int(n_completed), float(device_s), *quantiles)
+
+
+def network_rows(run: Run) -> list[NetworkRow]:
+    """One row per network type on which sessions began, in the order of the schema."""
+    t = run.sessions
+    columns = (t.n_by_network.tolist(), t.bytes_by_network.tolist(), t.joules_by_network.tolist())
+    return [NetworkRow(*row) for row in zip(NETWORKS, *columns, strict=True) if row[1]]
 
 
 def display(run: Run, values: npt.NDArray[Any], *, n_bins: int, at_least_s: float = 0.0) -> Series:
@@ -196,6 +213,7 @@ def headline(run: Run) -> dict[str, Any]:
         **_session_numbers(run),
         **_traffic_numbers(run),
         **_energy_numbers(run),
+        **_battery_numbers(run),
         **_participation_numbers(run),
         "metrics": run.summary["metrics"],
         "central_metrics": run.summary.get("central_metrics"),
@@ -248,6 +266,17 @@ def _energy_numbers(run: Run) -> dict[str, Any]:
         "joules_per_session": joules / n if joules else None,
         "energy_kwh": joules / J_PER_KWH if joules else None,
         "wasted_energy_fraction": 1 - float(run.sessions.joules[AGGREGATED]) / joules if joules else None,
+    }
+
+
+def _battery_numbers(run: Run) -> dict[str, Any]:
+    """Of a full battery, in percent; None where batteries were not modelled. Quantiles of use within 0.6 %."""
+    used = [log_quantile(run.sessions.battery_used, q) for q in (0.5, 0.95)]
+    median, p95 = (None if value is None else value / MILLIPERCENT for value in used)
+    return {
+        "battery_used_median_percent": median,
+        "battery_used_p95_percent": p95,
+        "battery_start_median_percent": count_quantile(run.sessions.battery_start, 0.5),
     }
 
 

@@ -26,6 +26,10 @@ _SUFFIXES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_ms", lambda value: f"{value:g}\u00a0ms"),
     ("_s", lambda value: duration(value)),
     ("_w", lambda value: f"{value:g}\u00a0W"),
+    ("_wh", lambda value: f"{value:g}\u00a0Wh"),
+    ("_percent_per_h", lambda value: f"{value:g}\u00a0% per h"),
+    ("_percent", lambda value: f"{value:g}\u00a0%"),
+    ("_days", lambda value: f"{value:g}\u00a0days"),
 )
 
 

@@ -142,22 +142,25 @@ HAND_SESSIONS = [
         session_id=0, device_id=7, assigned_at=0.0, download_end_at=600.0, train_end_at=1500.0, upload_end_at=1800.0,
         end_at=1800.0, outcome="AGGREGATED", staleness=0, weight=0.5, compute_s=900.0, download_bytes=6000,
         upload_bytes=3000, compute_j=90.0, download_j=6.0, upload_j=4.0,
+        battery_start_percent=100.0, battery_used_percent=0.5,
     ),
     # an hour across two hours, useful, stale by 1; waits 10 min for the server
     session(
         session_id=1, device_id=8, base_trace=1, assigned_at=1800.0, download_end_at=2400.0, train_end_at=4200.0,
         upload_end_at=4800.0, end_at=5400.0, outcome="AGGREGATED", staleness=1, weight=0.5, compute_s=1800.0,
         download_bytes=6000, upload_bytes=3000, compute_j=180.0, download_j=12.0, upload_j=8.0,
+        battery_start_percent=18.0, battery_used_percent=1.0,
     ),
     # the first device again, interrupted in training, 15 min
     session(
         session_id=2, device_id=7, participation=1, base_trace=1, assigned_at=6300.0, download_end_at=6600.0,
         end_at=7200.0, outcome="INTERRUPTED", compute_s=600.0, download_bytes=6000, compute_j=60.0, download_j=5.0,
+        network=4, battery_start_percent=55.5, battery_used_percent=0.25,
     ),
     # interrupted in the middle of the download, 15 min over an hour's edge
     session(
         session_id=3, device_id=9, assigned_at=10350.0, end_at=11250.0, outcome="INTERRUPTED",
-        download_bytes=3000, download_j=5.0,
+        download_bytes=3000, download_j=5.0, network=4,
     ),
     # refused as stale, 60 min; nothing else in the last hour
     session(
@@ -201,6 +204,7 @@ def hand_made(folder: Path, *, n_files: int = 1, **summary_values: Any) -> Path:
 def without_training(folder: Path, **summary_values: Any) -> Path:
     """The hand-made sessions of a run that trained nothing, evaluated nothing and knew no energy."""
     free = {"compute_j": 0.0, "download_j": 0.0, "upload_j": 0.0}
+    free |= {"battery_start_percent": None, "battery_used_percent": None}
     sessions = table(SESSIONS, [{**row, **free} for row in HAND_SESSIONS])
     return write_run(
         folder,
@@ -295,7 +299,7 @@ def _random_sessions(
         "client_id": device,
         "participation": _nth_occurrence(device),
         "version": np.zeros(n),
-        "network": np.ones(n),
+        "network": rng.choice([1, 4], n, p=[0.9, 0.1]),
         "n_examples": rng.integers(5, 200, n),
         "assigned_at": assigned,
         **{name: pa.array(at, mask=at > end) for name, at in reached.items()},
@@ -309,8 +313,8 @@ def _random_sessions(
         "compute_j": 2.5 * np.clip(end - download_end, 0, train_end - download_end),
         "download_j": 0.8 * np.clip(end - assigned, 0, download_end - assigned),
         "upload_j": 1.2 * np.clip(end - train_end, 0, upload_end - train_end),
-        "battery_start_percent": pa.nulls(n),
-        "battery_used_percent": pa.nulls(n),
+        "battery_start_percent": rng.uniform(15, 100, n),
+        "battery_used_percent": rng.lognormal(-3.0, 0.6, n),
     }
 
 

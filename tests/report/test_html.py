@@ -24,6 +24,9 @@ TITLES = [
     "Bytes per hour",
     "Wasted work by reason",
     "Staleness of updates",
+    "Energy by phase",
+    "Battery taken by a session",
+    "Battery at assignment",
 ]
 
 
@@ -125,6 +128,11 @@ def test_what_the_page_says(hand: tuple[str, str]) -> None:
         "0.75 devices are in a session on average, 2 in the busiest minute.",
         "Most at 00 h (9.0 %), fewest at 03 h (4.0 %), a factor of 2.2.",
         "Traces: FLASH state traces; licence: BSD-2-Clause.",
+        "Download 7.0 %, training 82.5 %, upload 10.5 % of 0.000111 kWh; 25.0 % went into sessions that did not count.",
+        "Half of the sessions take less than 0.5 % of a full battery, 95 % less than 1 %.",
+        "Half of the sessions began above 55 %, 33.3 % below 20 %.",
+        "Battery per session 0.5 % median; 95 % below 1 %",
+        "4g 2 40.0 % 9.0 kB 4.5 kB 0.07",
         "One seed (3): every number is one draw and has no interval.",
         "the tables hold the 5 sessions that the summary counts",
         "fedsim run fleet.n_devices=1000 'stop.metric=a b'",
@@ -138,6 +146,9 @@ def test_a_run_without_training_says_so(tmp_path: Path) -> None:
     assert "Not drawn: the run trained no model or evaluated none, so no metric exists." in text
     assert "no model was evaluated" in text
     assert "Session energy not measured" in text
+    assert "Not drawn: no energy was booked." in text
+    assert "Not drawn: batteries were not modelled" in text
+    assert "Battery per session" not in text
     assert "against device-hours" not in source
     assert "parameters not measured" in text
 
