@@ -1,4 +1,4 @@
-"""The commands ``fedsim traces …``: import, validate, show, criteria, debounce, resample, merge, fit, synthesize."""
+"""The commands ``fedsim traces …``: import, validate, show, criteria, compare, debounce, resample, merge, fit …"""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def add_traces(commands: Any) -> None:
     merge = add_command(actions, "merge", "put trace sets together", _merge)
     merge.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="two sets or more")
     merge.add_argument("to", type=Path, metavar="DST", help="folder to write")
-    fit = add_command(actions, "fit", "estimate the generator's parameters from a trace set", _fit)
-    fit.add_argument("folder", type=Path, metavar="DIR")
-    fit.add_argument("file", type=Path, metavar="PARAMETERS.json", help="file to write")
+    _add_compare(actions)
+    _add_fit(actions)
     _add_synthesize(actions)
 
 
@@ -101,6 +100,32 @@ def _add_resample(actions: Any) -> None:
     resample.add_argument("to", type=Path, metavar="DST", help="folder to write")
     resample.add_argument("--devices", type=int, required=True, help="how many to draw")
     resample.add_argument("--seed", type=int, default=0)
+
+
+def _add_compare(actions: Any) -> None:
+    text = "how well one set stands for another: distances of shares, hours, session lengths, autocorrelation"
+    compare = add_command(actions, "compare", text, _compare)
+    compare.add_argument("folder", type=Path, metavar="DIR", help="the set that is to stand")
+    compare.add_argument("real", type=Path, metavar="REAL", help="for this one")
+    _add_comparison(compare)
+
+
+def _add_fit(actions: Any) -> None:
+    text = "estimate the generator's parameters from a trace set, and tell how near synthetic phones come to it"
+    fit = add_command(actions, "fit", text, _fit)
+    fit.add_argument("folder", type=Path, metavar="DIR")
+    fit.add_argument("file", type=Path, metavar="PARAMETERS.json", help="file to write")
+    held_out = "share of the phones that the fit does not see and is held against (default 0: against all)"
+    fit.add_argument("--held-out", type=float, default=0.0, metavar="SHARE", help=held_out)
+    fit.add_argument("--seed", type=int, default=0, help="of the held-out phones and the synthetic ones")
+    _add_comparison(fit)
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    rule = "eligibility rule under which to compare, may be repeated (default: FLASH's, and two wider ones)"
+    parser.add_argument("--rule", action="append", dest="rules", metavar="RULE", help=rule)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="also write the table as Markdown")
 
 
 def _add_synthesize(actions: Any) -> None:
@@ -219,13 +244,41 @@ def _write(traces: Any, folder: Path) -> None:
     _show(folder)
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    _require_files(arguments.markdown)
+    made, real = ((str(folder), _load(folder)) for folder in (arguments.folder, arguments.real))
+    _tell(door("fedsim.traces.compare").compare(made, real, _rules(arguments)), arguments)
+
+
 def _fit(arguments: argparse.Namespace) -> None:
-    _require_files(arguments.file)
+    _require_files(arguments.file, arguments.markdown)
     traces, parameters = _load(arguments.folder), door("fedsim.traces.parameters").SynthesisParameters
-    template = parameters.load(door("fedsim.traces.synthesis").REFERENCE)
-    source = traces.provenance.get("source", arguments.folder.name)
-    door("fedsim.traces.fit").fit(traces, template=template, source=source).save(arguments.file)
-    print(arguments.file)
+    fitted, comparisons = door("fedsim.traces.compare").fit_and_compare(
+        traces,
+        _rules(arguments),
+        template=parameters.load(door("fedsim.traces.synthesis").REFERENCE),
+        source=traces.provenance.get("source", arguments.folder.name),
+        held_out_share=arguments.held_out,
+        seed=arguments.seed,
+    )
+    fitted.save(arguments.file)
+    _tell(comparisons, arguments)
+
+
+def _rules(arguments: argparse.Namespace) -> Any:
+    texts = arguments.rules or door("fedsim.traces.compare").FIT_RULES
+    return [door("fedsim.traces.rule").Rule.parse(text) for text in texts]
+
+
+def _tell(comparisons: Any, arguments: argparse.Namespace) -> None:
+    """Print what was compared, and write it where it is asked for."""
+    text = door("fedsim.traces.compare")
+    if arguments.markdown:
+        door("fedsim.files").write_text(arguments.markdown, text.markdown_comparisons(comparisons))
+    if arguments.json:
+        print(json.dumps(text.json_comparisons(comparisons), indent=2))
+    else:
+        _print(text.render_comparisons(comparisons))
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:

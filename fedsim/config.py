@@ -13,7 +13,7 @@ from typing import Any
 import hydra.utils
 import numpy as np
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,7 +25,7 @@ from fedsim.device.battery import BatteryLimits
 from fedsim.device.holders import OwnDataHolders
 from fedsim.device.model_work import ModelWork
 from fedsim.device.session import Assets, Device, Work
-from fedsim.errors import InputError
+from fedsim.errors import FedsimError, InputError
 from fedsim.files import shipped
 from fedsim.fleet.admission import Gate, Requirement, Rollout
 from fedsim.fleet.fleet import Fleet, Region
@@ -51,8 +51,22 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
             config = compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(" ".join(str(error).split("\nSee https")[0].split())) from error
+        raise explained(error) from error
     return plain(config)
+
+
+def explained(error: BaseException) -> FedsimError:
+    """The error of ours behind Hydra's, or Hydra's own first words; a value that needs quotes is told so."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, FedsimError):
+            return cause
+        cause = cause.__cause__
+    text = " ".join(str(error).split("\nSee https")[0].split())
+    if isinstance(error, OverrideParseException):
+        quoted = "'key=\"a & b\"': values with blanks or signs in quotes of their own"
+        return InputError("override cannot be read", value=error.override, allowed=quoted)
+    return InputError(text)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

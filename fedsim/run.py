@@ -14,8 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedsim.config import build_simulation, central_metrics, plain
-from fedsim.errors import FedsimError, InputError
+from fedsim.config import build_simulation, central_metrics, explained, plain
+from fedsim.errors import FedsimError
 from fedsim.files import shipped, write_json, write_text
 from fedsim.progress import shown
 from fedsim.provenance import describe_run
@@ -63,18 +63,8 @@ def main(overrides: Sequence[str]) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("configs")), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error) from error
+        raise explained(error) from error
     finally:
         sys.argv = before
     if refused:
         raise refused[0]
-
-
-def _explained(error: BaseException) -> FedsimError:
-    """The error of ours behind Hydra's, or Hydra's own first words."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, FedsimError):
-            return cause
-        cause = cause.__cause__
-    return InputError(" ".join(str(error).split("\nSee https")[0].split()))

@@ -63,6 +63,8 @@ def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
     ("words", "expected"),
     [
         (["run", "fleet.n_device=3"], "n_device"),
+        (["run", "fleet.rule=charging & screen"], "quotes of their own"),
+        (["cost", "fleet.rule=charging & screen"], "quotes of their own"),
         (["run", "server=syn"], "syn"),
         (["run", "fleet.n_devices=-3"], "fleet.n_devices"),
         (["run", "traces.folder=nowhere"], "nowhere"),

@@ -118,6 +118,47 @@ def test_a_fit_can_be_synthesized(tmp_path: Path) -> None:
     assert len(TraceSet.load(tmp_path / "c").events) != len(made.events)
 
 
+def test_a_fit_is_held_against_phones_it_has_not_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert traces("synthesize", tmp_path / "a", "--devices", 40, "--days", 3) == 0
+    words = ("--held-out", 0.25, "--rule", "screen", "--markdown", tmp_path / "fit.md")
+    capsys.readouterr()
+    assert traces("fit", tmp_path / "a", tmp_path / "a.json", *words, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["made"], row["real"], row["rule"]) for row in rows] == [
+        ("synthetic phones", "10 held-out phones", "screen"),
+        ("the 30 phones of the fit", "10 held-out phones", "screen"),
+    ]
+    assert (tmp_path / "fit.md").read_text().count("| `screen` |") == 2
+    assert traces("fit", tmp_path / "a", tmp_path / "b.json") == 0
+    assert "the set" in capsys.readouterr().out
+
+
+def test_a_set_compared_with_itself_is_perfect(phones: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert traces("compare", phones, phones, "--rule", "charging", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert set(row["goodness"].values()) == {0.0}
+    assert traces("compare", phones, phones, "--rule", "charging") == 0
+    assert "0.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("fit", "phones", "p.json", "--held-out", "1"), "--held-out is outside its range: 1.0"),
+        (("fit", "phones", "p.json", "--held-out", "0.1"), "--held-out leaves no phone on one side: 0.1"),
+        (("compare", "phones", "phones", "--rule", "battery > 100"), "cannot be compared"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    phones: Path, words: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"phones": phones, "p.json": tmp_path / "p.json"}
+    assert traces(*(places.get(word, word) for word in words)) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "p.json").exists()
+
+
 def test_help_lists_every_format(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         traces("import", "--help")

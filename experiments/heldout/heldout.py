@@ -1,50 +1,31 @@
-"""Fit the generator on half of a trace set, synthesize, and hold it against the other half.
-
-Usage: heldout.py TRACE_SET REPORT.md
-"""
+"""Put together what `fedsim traces fit --held-out 0.5 --json` found with several seeds; usage: heldout.py REPORT.md FILE…"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import astuple, fields
 from pathlib import Path
 
 import numpy as np
 
-from fedsim import rng
-from fedsim.files import write_text
-from fedsim.traces.assemble import take
-from fedsim.traces.canonical import TraceSet
-from fedsim.traces.fit import fit
-from fedsim.traces.goodness import Goodness, goodness
-from fedsim.traces.parameters import SynthesisParameters
-from fedsim.traces.rule import Rule
-from fedsim.traces.synthesis import REFERENCE, synthesize
-
-RULES = ("charging & network == wifi & locked", "charging & network == wifi", "charging")
+from fedsim.files import read_json, write_text
 
 
-def main(folder: Path, report: Path, *, seed: int = 0, n_devices: int = 500) -> None:
-    """Write the table of distances; the other real half is the yardstick for what is possible."""
-    real = TraceSet.load(folder)
-    order = rng.generator(seed, "halves").permutation(real.n)
-    fitted_on, held_out = (take(real, np.sort(half)) for half in np.array_split(order, 2))
-    template = SynthesisParameters.load(REFERENCE)
-    made = synthesize(
-        fit(fitted_on, template=template, source="half of the set"), n_devices=n_devices, n_days=7, seed=seed
-    )
-    names = [field.name.replace("_", " ") for field in fields(Goodness)]
-    lines = [
-        "| rule | compared with the held-out half | " + " | ".join(names) + " |",
-        "|" + " --- |" * (len(names) + 2),
-    ]
-    for text in RULES:
-        for label, other in (("synthetic, fitted on the first half", made), ("the first half itself", fitted_on)):
-            values = astuple(goodness(other, held_out, Rule.parse(text)))
-            lines.append(f"| `{text}` | {label} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+def main(report: Path, files: list[Path]) -> None:
+    """Mean of each distance over the seeds, and its range in brackets."""
+    runs = [read_json(file, "comparison") for file in files]
+    columns = list(runs[0][0]["goodness"])
+    lines = ["| rule | compared with the held-out half | " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
+    lines.append("|" + " --- |" * (len(columns) + 2))
+    for rows in zip(*runs, strict=True):
+        values = np.array([[row["goodness"][name] for name in columns] for row in rows])
+        cells = [
+            f"{mean:.3f} ({low:.3f} … {high:.3f})"
+            for mean, low, high in zip(values.mean(axis=0), values.min(axis=0), values.max(axis=0), strict=True)
+        ]
+        lines.append(f"| `{rows[0]['rule']}` | {rows[0]['made']} | " + " | ".join(cells) + " |")
     write_text(report, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
