@@ -1,4 +1,7 @@
-"""Put together what `fedsim traces fit --held-out 0.5 --json` found with several seeds; usage: heldout.py REPORT.md FILE…"""
+"""Put together what `fedsim traces fit --held-out 0.5 --json` found with several seeds.
+
+Usage: heldout.py REPORT.md FILE…
+"""
 
 from __future__ import annotations
 

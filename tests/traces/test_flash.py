@@ -211,8 +211,8 @@ def test_a_bad_line_is_named_and_nothing_is_written(tmp_path: Path, messages: st
     ("contents", "says"),
     [
         (json.dumps({"0": entry(PHONE)})[:-20], "not valid JSON"),
-        ("[]", "must be an object of devices"),
-        ("{}", "must be an object of devices"),
+        ("[]", "must be an object of entries"),
+        ("{}", "hold no device"),
         ({"0": "text"}, "entry must be an object in device '0'"),
         ({"0": {"guid": "0", "model": "x"}}, "'messages' must be a text in device '0'"),
         ({"0": {"guid": "0", "model": 5, "messages": PHONE}}, "'model' must be a text: 5 in device '0'"),

@@ -13,17 +13,18 @@ Source: Yang et al., WWW 2021 (FLASH), ``data/state_traces.json``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedsim.errors import InputError
-from fedsim.files import read_json
-from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet, validate
+from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet, TraceWriter, validate
+from fedsim.traces.importers.json_entries import json_entries
 from fedsim.traces.importers.source import provenance, source_file
 from fedsim.units import DAY_MS
 
@@ -40,6 +41,7 @@ _MEANING: Mapping[str, tuple[str, float]] = {
     "Unknown": ("network", _UNKNOWN),
     **{word: ("network", float(NETWORK_CODE[word.lower()])) for word in ("wifi", "2G", "3G", "4G", "5G")},
 }
+_BATCH = 1000  # phones held as arrays at once
 _EPOCH = datetime(1970, 1, 1)
 _SECOND = timedelta(seconds=1)
 
@@ -51,13 +53,22 @@ def import_flash(src: Path, dst: Path) -> None:
         InputError: naming the file, device, line number and content of the first bad line.
     """
     source_file(src, "FLASH state traces")
-    contents = read_json(src, "FLASH state traces")
-    if not isinstance(contents, dict) or not contents:
-        raise InputError("FLASH state traces must be an object of devices", where=src, allowed='{"0": {…}, …}')
-    logs = [_Log.of(device, entry, f"device {device!r} of {src}") for device, entry in contents.items()]
-    traces = _trace_set(logs, src)
-    validate(traces, where=src)
-    traces.save(dst)
+    first_ms = min((log.first_ms for log in _logs(src)), default=None)
+    if first_ms is None:
+        raise InputError("FLASH state traces hold no device", where=src, allowed='{"0": {…}, …}')
+    midnight_ms, logs = first_ms // DAY_MS * DAY_MS, _logs(src)
+    with TraceWriter(dst) as writer:
+        while batch := list(islice(logs, _BATCH)):
+            traces = _trace_set(batch, midnight_ms)
+            validate(traces, where=src)
+            writer.add(traces)
+        writer.provenance = _provenance(src, midnight_ms)
+
+
+def _logs(src: Path) -> Iterator[_Log]:
+    """One phone after the other."""
+    for device, entry in json_entries(src, "FLASH state traces"):
+        yield _Log.of(device, entry, f"device {device!r} of {src}")
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,7 @@ def _meaning(event: str, line: str, where: str) -> tuple[str, float]:
     return _MEANING[event]
 
 
-def _trace_set(logs: list[_Log], src: Path) -> TraceSet:
-    midnight_ms = min(log.first_ms for log in logs) // DAY_MS * DAY_MS
+def _trace_set(logs: list[_Log], midnight_ms: int) -> TraceSet:
     events = [log.events for log in logs]
     return TraceSet(
         device_id=np.array([log.device for log in logs], dtype=object),
@@ -141,7 +151,6 @@ def _trace_set(logs: list[_Log], src: Path) -> TraceSet:
             value=np.concatenate([log.value for log in events]),
             is_sentinel=np.concatenate([log.is_sentinel for log in events]),
         ),
-        provenance=_provenance(src, midnight_ms),
     )
 
 
