@@ -27,8 +27,15 @@ from fedsim.files import write_json
 from fedsim.fleet.participation import Participation
 from fedsim.provenance import package_versions
 from fedsim.rng import bits
+from fedsim.schema import CHANNELS
 from fedsim.server.selector import UniformSelector
+from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.criteria import compile_rule
+from fedsim.traces.importers.spans import unknown_facts
+from fedsim.traces.rule import Rule
+from fedsim.traces.stats import criteria_table
 from fedsim.training.trainer import Trainer, Updates
+from fedsim.units import DAY_MS
 
 _QUIET = ("training=none", "report=false", "stop.max_steps=null", "gauge_interval_s=3600")
 _MB = 1_000_000
@@ -161,6 +168,43 @@ def _clients_per_s(overrides: Sequence[str], *, n_clients: int = 256) -> float:
     return n_clients / _median_s(step, repeats=3)
 
 
+def traces() -> list[Row]:
+    """A rule, and a sweep of ten, over as many traces and events as FedScale's full availability set would have."""
+    large = _large_set(n=107_749, n_events=232)
+    rule = Rule.parse("charging & network == wifi & locked")
+    ten = [Rule.parse(text) for text in ("charging", "locked", "screen", "network == wifi", "network == 4g")]
+    ten += [Rule.parse(f"charging & battery >= {level}") for level in (10, 30, 50, 70, 90)]
+    events = large.events
+    device = large.device_of_event()
+    sort_s = _median_s(lambda: np.lexsort((events.at_ms, events.channel, device)), repeats=3)
+    one_s = _median_s(lambda: compile_rule(large, rule, unknown="ineligible"), repeats=3)
+    ten_s = _median_s(lambda: criteria_table(large, ten, unknown="ineligible"), repeats=1)
+    size = f"{large.n:,} traces, {len(events) / 1e6:.0f} M events"
+    return [
+        Row(f"compile a rule, {size}", one_s, "s", "≤ 60 s", f"{one_s / sort_s:.2g} × one sort of the same events"),
+        Row(f"criteria of ten rules, {size}", ten_s, "s", "minutes", f"{ten_s / sort_s:.2g} × one sort"),
+    ]
+
+
+def _large_set(*, n: int, n_events: int) -> TraceSet:
+    """Traces of a week with changes of random channels at random instants; behaviour is not the point here."""
+    draw = np.random.default_rng(0)
+    at_ms = np.sort(draw.integers(0, 7 * DAY_MS, (n, n_events)), axis=1).ravel()
+    channel = draw.integers(1, len(CHANNELS), n * n_events).astype(np.int8)
+    on_off = draw.integers(0, 2, n * n_events).astype(np.float32)
+    value = np.where(CHANNELS.index("network") == channel, 1 + 3 * on_off, on_off)
+    value = np.where(CHANNELS.index("battery") == channel, draw.integers(0, 101, n * n_events), value)
+    return TraceSet(
+        device_id=np.arange(n).astype(str).astype(object),
+        start_ms=np.zeros(n, dtype=np.int64),
+        period_ms=np.full(n, 7 * DAY_MS),
+        is_local=np.ones(n, dtype=bool),
+        facts=unknown_facts(n),
+        offsets=np.arange(n + 1) * n_events,
+        events=Events(at_ms, channel, value.astype(np.float32), np.zeros(n * n_events, dtype=bool)),
+    )
+
+
 def start() -> list[Row]:
     """Time to import fedsim and to answer --help, in processes of their own."""
 
@@ -182,6 +226,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "sync": sync,
     "buffered": buffered,
+    "traces": traces,
     "cohort": cohort,
     "start": start,
 }
