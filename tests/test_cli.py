@@ -30,6 +30,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert not {"torch", "matplotlib", "scipy.stats", "numpy", "hydra", "sklearn"} & set(loaded)
 
 
+def test_the_engine_imports_neither_torch_nor_scipy() -> None:
+    code = "import sys; import fedsim.simulation; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "matplotlib", "scipy", "hydra", "sklearn"} & set(loaded)
+
+
 def test_the_engine_runs_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from fedsim.cli import main; "

@@ -1,13 +1,14 @@
 """How long a device trains: laws for three kinds of evidence, and a constant.
 
-``inference``: a benchmark of inference is all there is. ``measured``: steps were timed on some phones. ``flops``:
-nothing was timed, or only the FLOPs are to count. Each says what so many examples in so many steps take on a phone;
-a run asks for its sessions, ``fedsim cost`` for every kind of phone, and both get the same answer.
+``inference``: a benchmark of inference is all there is. ``flops``: nothing was timed, or only the FLOPs are to count.
+``measured`` (:mod:`fedsim.device.measured_compute`): steps were timed on some phones. Each says what so many examples
+in so many steps take on a phone; a run asks for its sessions, ``fedsim cost`` for every kind of phone, and both get
+the same answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,6 @@ import numpy.typing as npt
 
 from fedsim import rng
 from fedsim.device.model_work import ModelWork
-from fedsim.device.profiles import Profiles
 from fedsim.errors import InputError
 from fedsim.fleet.phones import Phones
 from fedsim.units import FloatArray, IntArray
@@ -23,7 +23,6 @@ from fedsim.units import FloatArray, IntArray
 BACKWARD_FACTOR = 3.0  # forward + backward pass in units of one inference; FedScale, Lai et al. 2022
 _MS_PER_S = 1000.0
 _UPDATE_PASSES = 3  # a step reads the gradient, reads and writes the parameter
-_SHORTEST_S = 1e-12  # logarithms of times need more than 0
 
 
 class Compute(Protocol):
@@ -34,11 +33,11 @@ class Compute(Protocol):
         ...
 
 
-class _PhoneCompute:
-    """A law that reads what phone a device is; sessions spread around it by a lognormal factor of median 1."""
+class PhoneCompute:
+    """What laws over phones share: sessions spread around the phone's time by a lognormal factor of median 1."""
 
     def __init__(self, *, seed: int, phones: Phones, session_sigma: float) -> None:
-        _check_not_negative("session_sigma", session_sigma)
+        check_not_negative("session_sigma", session_sigma)
         self.seed, self.phones, self.session_sigma = seed, phones, session_sigma
 
     def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
@@ -58,7 +57,7 @@ class _PhoneCompute:
         return seconds
 
 
-class InferenceCompute(_PhoneCompute):
+class InferenceCompute(PhoneCompute):
     """3 × inference latency × samples × relative cost, and a fixed cost per step.
 
     The convention of FedScale (Lai et al. 2022), there with a relative cost of 1 and no fixed cost. A relative cost
@@ -77,11 +76,11 @@ class InferenceCompute(_PhoneCompute):
         session_sigma: float,
     ) -> None:
         super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
-        _check_positive("benchmark_flops", benchmark_flops)
-        _check_not_negative("fixed_s_per_step", fixed_s_per_step)
+        check_positive("benchmark_flops", benchmark_flops)
+        check_not_negative("fixed_s_per_step", fixed_s_per_step)
         if relative_cost is None:
             relative_cost = forward_flops() / benchmark_flops
-        _check_not_negative("relative_cost", relative_cost)
+        check_not_negative("relative_cost", relative_cost)
         self.relative_cost, self.fixed_s_per_step = relative_cost, fixed_s_per_step
 
     def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
@@ -90,7 +89,7 @@ class InferenceCompute(_PhoneCompute):
         return seconds * n_samples + self.fixed_s_per_step * n_steps
 
 
-class FlopsCompute(_PhoneCompute):
+class FlopsCompute(PhoneCompute):
     """Counted FLOPs ÷ the phone's FLOP/s, bytes touched ÷ its memory rate, and a fixed cost per step.
 
     ``flops_per_s`` holds for all phones; None: each phone's own rate in the benchmark (``benchmark_flops`` ÷ latency)
@@ -112,11 +111,11 @@ class FlopsCompute(_PhoneCompute):
     ) -> None:
         super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
         if flops_per_s is not None:
-            _check_positive("flops_per_s", flops_per_s)
-        _check_positive("benchmark_flops", benchmark_flops)
-        _check_positive("efficiency", efficiency)
-        _check_positive("memory_bytes_per_s", memory_bytes_per_s)
-        _check_not_negative("fixed_s_per_step", fixed_s_per_step)
+            check_positive("flops_per_s", flops_per_s)
+        check_positive("benchmark_flops", benchmark_flops)
+        check_positive("efficiency", efficiency)
+        check_positive("memory_bytes_per_s", memory_bytes_per_s)
+        check_not_negative("fixed_s_per_step", fixed_s_per_step)
         work = model()
         self._flops, self._flops_per_s = work.training_flops, flops_per_s
         self._flops_per_ms = efficiency * benchmark_flops * _MS_PER_S  # ÷ latency in ms: FLOP/s
@@ -133,66 +132,11 @@ class FlopsCompute(_PhoneCompute):
         return seconds + self._s_per_step * n_steps
 
 
-class MeasuredCompute(_PhoneCompute):
-    """Steps timed on real devices (:data:`fedsim.schema.PROFILES`), fitted and added up over the model's layers.
-
-    A phone that was timed has its own time. Others lie between the timed ones by their inference latency, straight
-    in logarithms; beyond the fastest and the slowest time goes with latency. ``inference_ms`` tells the latency of
-    timed devices. Where neither is known the time is unknown.
-    """
-
-    def __init__(
-        self,
-        *,
-        seed: int,
-        phones: Phones,
-        model: Callable[[], ModelWork],
-        profiles: str,
-        inference_ms: Mapping[str, float],
-        layer_ops: Mapping[str, str],
-        session_sigma: float,
-    ) -> None:
-        super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
-        for name, latency_ms in inference_ms.items():
-            _check_positive(f"inference_ms.{name}", latency_ms)
-        timed = Profiles.load(profiles).unit_s(model(), layer_ops)
-        self._unit_s = rng.portable(np.array(list(timed.values())))  # [device, (a step, a sample)]
-        number = {name: i for i, name in enumerate(timed)}
-        self._timed_of_row = np.array([*(number.get(str(name), -1) for name in phones.models), -1], dtype=np.int64)
-        placed = [name for name in timed if name in inference_ms]
-        self._ms, which = np.unique([inference_ms[name] for name in placed], return_inverse=True)
-        sums = np.zeros((len(self._ms), 2))
-        np.add.at(sums, which, self._unit_s[[number[name] for name in placed]])
-        self._placed_unit_s = sums / np.bincount(which)[:, None]  # phones of one latency count as their mean
-
-    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
-        """Seconds without the spread, ``float64[n]``; NaN where no timed device tells."""
-        work = np.stack([n_steps, n_samples], axis=1).astype(np.float64)
-        seconds = self._between(self.phones.inference_ms(ids), work)
-        timed = self._timed_of_row[self.phones.row_of(ids)]
-        own = np.flatnonzero(timed >= 0)
-        seconds[own] = (work[own] * self._unit_s[timed[own]]).sum(axis=1)
-        return seconds
-
-    def _between(self, phones_ms: FloatArray, work: FloatArray) -> FloatArray:
-        """Seconds of phones by their latency; NaN without one, or if the latency of no timed device is known."""
-        if not self._ms.size:
-            return np.full(len(phones_ms), np.nan)
-        reach = phones_ms / np.clip(phones_ms, self._ms[0], self._ms[-1])
-        place = np.interp(np.log(phones_ms), np.log(self._ms), np.arange(self._ms.size))
-        below = np.nan_to_num(place).astype(np.int64)
-        above = np.minimum(below + 1, self._ms.size - 1)
-        low, high = (
-            np.log(np.maximum((work * self._placed_unit_s[i]).sum(axis=1), _SHORTEST_S)) for i in (below, above)
-        )
-        return rng.portable(np.exp(low + (place - below) * (high - low))) * reach
-
-
 class FixedCompute:
     """The same training time for every device and session; for planning without a model of phones."""
 
     def __init__(self, *, train_s: float) -> None:
-        _check_not_negative("train_s", train_s)
+        check_not_negative("train_s", train_s)
         self.seconds = train_s
 
     def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
@@ -204,11 +148,13 @@ class FixedCompute:
         return np.full(len(ids), self.seconds)
 
 
-def _check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float) -> None:
+    """Refuse a setting of ``device.compute`` that is not above zero."""
     if not 0 < value < float("inf"):
         raise InputError(f"device.compute.{name}", value=value, allowed="> 0")
 
 
-def _check_not_negative(name: str, value: float) -> None:
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse a setting of ``device.compute`` that is below zero."""
     if not 0 <= value < float("inf"):
         raise InputError(f"device.compute.{name}", value=value, allowed="0 or more")

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fedsim.device.compute import FlopsCompute, MeasuredCompute
+from fedsim.device.compute import FlopsCompute
 from fedsim.device.cost import PhoneClasses
+from fedsim.device.measured_compute import MeasuredCompute
 from fedsim.device.model_work import LayerWork, ModelWork
 from fedsim.device.profiles import Profiles
 from fedsim.errors import InputError
