@@ -6,7 +6,7 @@ Nothing below this file knows Hydra or OmegaConf: classes receive plain numbers,
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -144,12 +144,12 @@ class Model:
 
     @cached_property
     def _counted(self) -> ModelWork:
-        x = self._data.held_out()[0]
+        shape, dtype = example_of(self._values["model"], lambda: self._data)
         work = named("fedsim.model_count.counted", "model")(
             lambda: build_module(self._values["model"]["module"]),
             seed=self._values["seed"],
-            shape=x.shape[1:],
-            dtype=str(x.dtype),
+            shape=shape,
+            dtype=dtype,
             batch_size=self._values["training"]["local"]["batch_size"],
             loss=self._values["training"]["loss"],
         )
@@ -167,6 +167,17 @@ class Model:
 
 
 _FLOPS_TOLERANCE = 0.01
+
+
+def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tuple[tuple[int, ...], str]:
+    """Shape and type of an example, as the model declares them; what it leaves open is as the data has it."""
+    shape, dtype = model["example_shape"], model["example_dtype"]
+    if not (shape is None or (fits(shape, Sequence[int]) and all(size > 0 for size in shape))):
+        raise InputError("model.example_shape", value=shape, allowed="a list of sizes, or null: that of the data")
+    if shape is None or dtype is None:
+        x = data().held_out()[0]
+        shape, dtype = (x.shape[1:] if shape is None else shape), (str(x.dtype) if dtype is None else dtype)
+    return tuple(shape), str(dtype)
 
 
 def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalSgd) -> Work:

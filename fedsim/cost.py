@@ -125,6 +125,7 @@ def _provenance(overrides: Sequence[str], hardware: Path | None) -> dict[str, An
 def _measure(task: Task, folder: Path) -> None:
     """Time the model here and write the folder that ``device.compute.profiles`` reads."""
     schedule = cast(Schedule, build(task.values["cost"]["measure"], "cost.measure", target=Schedule))
+    _ = task.step  # a model that does not fit its examples is refused here, not in the middle of the measurement
     with MeasurementWriter(folder) as writer:
         profiles = measure(
             task.model,

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from fedsim.build import build
-from fedsim.config import build_module, composed, feature_catalogue, setting
+from fedsim.config import build_module, composed, example_of, feature_catalogue, setting
 from fedsim.data import features
 from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
@@ -31,8 +31,6 @@ _PARTS = ("limits", "measure")  # of the group, each built by itself
 class Assumptions:
     """What the configuration's group ``cost`` says beside limits and measurement; None: as the data has it."""
 
-    example_shape: Sequence[int] | None
-    example_dtype: str | None
     n_examples: int | None
     examples_quantile: float
     network: str
@@ -183,14 +181,17 @@ def _with_features(overrides: Sequence[str]) -> tuple[dict[str, Any], Catalogue]
 
 def _examples(values: dict[str, Any], assumed: Assumptions) -> tuple[tuple[int, ...], str, int]:
     """Shape and type of an example and their number on a phone: as given, else as the data has them."""
-    shape, dtype, n_examples = assumed.example_shape, assumed.example_dtype, assumed.n_examples
-    if shape is None or dtype is None or n_examples is None:
-        data = cast(ClientData, build(values["data"], "data"))
-        x = data.held_out()[0]
-        shape = x.shape[1:] if shape is None else shape
-        dtype = str(x.dtype) if dtype is None else dtype
-        n_examples = _typical(data, assumed.examples_quantile) if n_examples is None else n_examples
-    return tuple(shape), dtype, n_examples
+    data: list[ClientData] = []
+
+    def needed() -> ClientData:
+        """The data, built where something of it is asked for."""
+        if not data:
+            data.append(cast(ClientData, build(values["data"], "data")))
+        return data[0]
+
+    shape, dtype = example_of(values["model"], needed)
+    n_examples = assumed.n_examples
+    return shape, dtype, _typical(needed(), assumed.examples_quantile) if n_examples is None else n_examples
 
 
 def _typical(data: ClientData, quantile: float) -> int:

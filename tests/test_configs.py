@@ -132,20 +132,10 @@ def test_wrong_flops_are_found_when_the_model_is_trained() -> None:
         build_simulation(composed(["training=loop", "model.forward_flops=1300"]))
 
 
-@pytest.mark.parametrize(
-    ("model", "shape", "dtype"),
-    [
-        ("logistic_digits", [64], "float32"),
-        ("cnn_digits", [28, 28], "float32"),
-        ("clicks", [8], "int64"),
-        ("feed", [34], "int64"),
-        ("lstm_words", [20], "int64"),
-    ],
-)
-def test_declared_flops_are_those_that_are_counted(model: str, shape: list[int], dtype: str) -> None:
+@pytest.mark.parametrize("model", ["logistic_digits", "cnn_digits", "clicks", "feed", "lstm_words"])
+def test_declared_counts_are_those_of_the_module(model: str) -> None:
     loss = "binary_cross_entropy" if model in ("clicks", "feed") else "cross_entropy"
-    task = Task.compose([f"model={model}", f"cost.example_shape={shape}", f"cost.example_dtype={dtype}",
-                         "cost.n_examples=10", f"training.loss={loss}"])  # fmt: skip
+    task = Task.compose([f"model={model}", "cost.n_examples=10", f"training.loss={loss}"])
     declared = task.values["model"]
     assert (declared["n_parameters"], declared["forward_flops"]) == (task.step.n_parameters, task.step.forward_flops)
 

@@ -25,8 +25,8 @@ from fedsim.training.tasks.models import Mlp
 from fedsim.training.tasks.words import WordLstm
 
 CLICKS = ["model=clicks", "data=clicks", "training.loss=binary_cross_entropy", "features=clicks"]
-PICTURES = ["model=cnn_digits", "cost.example_shape=[28,28]", "cost.example_dtype=float32", "cost.n_examples=116"]
-WORDS = ["model=lstm_words", "cost.example_shape=[20]", "cost.example_dtype=int64", "cost.n_examples=120"]
+PICTURES = ["model=cnn_digits", "cost.n_examples=116"]
+WORDS = ["model=lstm_words", "cost.n_examples=120"]
 TASKS = {"digits": [], "pictures": PICTURES, "clicks": CLICKS, "words": WORDS}
 
 
@@ -153,7 +153,7 @@ def test_assets_of_the_model_count_as_well(tmp_path: Path) -> None:
 
 def test_what_is_not_counted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = ["~model.module.n_inputs", "~model.module.n_classes", f"model.module._target_={__name__}.Square"]
-    found = told(tmp_path, *own, "cost.example_shape=[3]", "cost.n_examples=5")["task"]
+    found = told(tmp_path, *own, "model.example_shape=[3]", "cost.n_examples=5")["task"]
     out = capsys.readouterr().out
     assert "not counted as FLOPs  Bilinear (_trilinear" in out
     assert "model.n_parameters says 650" in out
@@ -215,8 +215,10 @@ def test_a_measurement_can_be_used_as_a_law(
         (["cost.network=5g", "device.network.waits_on=[5g]"], "transfers wait on cost.network: '5g'"),
         (["cost.n_examples=0"], "cost.n_examples"),
         (["cost.examples_quantile=50"], "cost.examples_quantile"),
-        (["cost.example_shape=5"], "cost.example_shape"),
-        (["cost.example_dtype=int8", "cost.example_shape=[64]"], "int8"),
+        (["model.example_shape=5"], "model.example_shape"),
+        (["model.example_shape=[0]"], "model.example_shape"),
+        (["model.example_shape=[3]", "--measure", "x"], "does not fit its examples"),
+        (["model.example_dtype=int8"], "int8"),
         (["device/compute=measured", "device.compute.profiles=nowhere"], "nowhere"),
         (["--hardware", "nowhere.parquet"], "nowhere.parquet"),
         (["features=clicks"], "model.module.n_values"),

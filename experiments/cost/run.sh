@@ -11,6 +11,6 @@ for law in inference measured flops; do
   cost pictures model=cnn_digits data=mnist_by_writer
   cost feed model=feed data=kuairand_feed $binary
   cost clicks model=clicks data=clicks $binary features=clicks
-  cost words model=lstm_words 'cost.example_shape=[20]' cost.example_dtype=int64 cost.n_examples=120
+  cost words model=lstm_words cost.n_examples=120
 done
 "${PYTHON:-.venv/bin/python}" experiments/cost/costs.py experiments/cost/report.md $out
