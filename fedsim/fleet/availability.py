@@ -6,6 +6,7 @@ a question, falls on the same side of the bound, at any time, in any order.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Literal
 
@@ -196,6 +197,11 @@ class Availability:
         if self._fraction is None:  # a product of floats and flags would convert all flags each time
             self._fraction = float(np.add.reduce(self._weights, where=is_open))
         return self._fraction
+
+    def most_eligible(self, now: float) -> int:
+        """A bound on the number of eligible devices: exact in a small fleet, six standard deviations up in a large."""
+        expected = self.eligible_fraction(now) * self.fleet.n_devices
+        return math.ceil(expected + 6.0 * math.sqrt(expected)) if self.fleet.is_large else round(expected)
 
     def earliest_start(self, now: float) -> float:
         """The next instant at which a device that is not eligible now becomes so (inf: never)."""

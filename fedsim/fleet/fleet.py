@@ -14,6 +14,7 @@ from fedsim.traces.canonical import TraceSet
 from fedsim.units import DAY_S, HOUR_S, US_PER_MS, US_PER_S, FloatArray, IntArray, to_us
 
 JITTER_LEVELS = 16
+MANY_CELLS = 1 << 20  # beyond, jitter has fewer levels: so many traces do not leave in one second anyway
 MAX_CELLS = 1 << 24  # one byte-sized answer and one instant per cell: 0.3 GB at this bound
 _SMALL_FLEET = 1 << 16  # up to here cells are counted exactly, above their expected share is used
 
@@ -35,10 +36,11 @@ class Fleet:
     """``n_devices`` devices sampled from base traces; no array of that length is ever built.
 
     A device lives in a *cell*: base trace, whole-day shift, region, jitter. Cells are few (traces ×
-    days × regions × 16), so what depends on the cell alone is computed once for all devices in it.
+    days × regions × up to 16), so what depends on the cell alone is computed once for all devices in it.
     Simulated time 0 is midnight at UTC offset 0; a device at trace position
     ``(now + phase of its cell) mod period`` keeps the hour of day of its trace, up to ± half of
-    ``jitter_s``: without jitter all devices of a base trace would leave in the same second.
+    ``jitter_s``: without jitter all devices of a base trace would leave in the same second. Where
+    traces are so many that few devices share a cell, jitter has fewer levels, down to none.
 
     ``trace_weight`` (float64[traces], any scale) makes some traces more frequent than others, as in
     a mixture of trace sets.
@@ -80,7 +82,7 @@ class Fleet:
         cells_per_offset = int(self._first_cell[-1])
         shares, offsets_s = _region_columns(regions)
         self._region_edges = np.cumsum(shares)[:-1]
-        self._n_jitter = JITTER_LEVELS if jitter_s > 0 else 1
+        self._n_jitter = _jitter_levels(cells_per_offset * len(shares)) if jitter_s > 0 else 1
         jitter = jitter_s * ((np.arange(self._n_jitter) + 0.5) / self._n_jitter - 0.5)
         offset_us = to_us(offsets_s[:, None] + jitter).ravel()  # region by region, level by level
         self._cells_per_offset, self.n_cells = cells_per_offset, cells_per_offset * offset_us.size
@@ -96,6 +98,11 @@ class Fleet:
         per_trace_day = self._trace_share[trace] / (self._days[trace] * self._n_jitter)
         per_offset = np.repeat(shares, self._n_jitter)
         self._cell_probability: FloatArray = (per_offset[:, None] * per_trace_day).ravel()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether cells hold their expected share of the devices, not a counted one."""
+        return self.n_devices > _SMALL_FLEET
 
     def cell_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
         """The cell of each device, ``int64[n]``."""
@@ -125,10 +132,18 @@ class Fleet:
 
     def cell_weights(self) -> FloatArray:
         """Share of the fleet in each cell, ``float64[n_cells]``: exact up to 65,536 devices, else expected."""
-        if self.n_devices > _SMALL_FLEET:
+        if self.is_large:
             return self._cell_probability
         cells = self.cell_of(np.arange(self.n_devices))
         return np.bincount(cells, minlength=self.n_cells) / self.n_devices
+
+
+def _jitter_levels(n_cells: int) -> int:
+    """Levels of jitter for cells that would be so many without it: where they are many, few devices share one."""
+    levels = JITTER_LEVELS
+    while levels > 1 and levels * n_cells > MANY_CELLS:
+        levels //= 2
+    return levels
 
 
 def _shares(n: int, weight: FloatArray | None) -> FloatArray:

@@ -19,7 +19,7 @@ from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.participation import Participation
 from fedsim.log import RowLog, SessionLog
 from fedsim.schema import EVALS, STEPS
-from fedsim.server.selector import Selection, Selector
+from fedsim.server.selector import NOBODY, Selection, Selector
 from fedsim.training.trainer import Trainer, Updates
 from fedsim.units import FloatArray, IntArray, format_duration
 
@@ -116,6 +116,19 @@ class Job:
             self._retry_at = self._next_chance(now)
         return selection
 
+    def select_together(self, now: float, n: int, *, at_least: int) -> Selection:
+        """As :meth:`select` for devices that start together: none is looked for if ``at_least`` cannot be there."""
+        most = self.availability.most_eligible(now)
+        if most < at_least:
+            self._n_found += most
+            selection, self._retry_at = NOBODY, self._next_chance(now)
+        else:
+            selection = self.select(now, n)
+            most = len(selection.ids)
+        if 0 < most < at_least and not self.sees_every_change:
+            self._retry_at = now + min(10.0 * (at_least - most) / at_least, 1.0) * _RETRY_S
+        return selection
+
     def _next_chance(self, now: float) -> float:
         if self.availability.eligible_fraction(now) > 0:
             return min(self.availability.next_change(now), now + _RETRY_S)
@@ -128,6 +141,15 @@ class Job:
                 f"the first one would be at {format_duration(start)}"
             )
         return start
+
+    @property
+    def sees_every_change(self) -> bool:
+        """Whether a cohort that is not complete is looked at whenever a device comes or goes.
+
+        Simplification: in a fleet of more than 65,536 devices somebody comes or goes all the time, and it is looked at
+        again after up to a minute, in proportion to what is lacking (a minute for a tenth and more).
+        """
+        return not self.availability.fleet.is_large
 
     @property
     def retry_at(self) -> float:

@@ -91,8 +91,9 @@ class SyncCoordinator:
         """Wait until a cohort can be assigned, and until when that was; None when the run's time is up."""
         timeout_at = now + self.selection_timeout_s
         while now < job.until:
-            selection = job.select(now, self.cohort)
-            if len(selection.ids) >= (self.cohort if now < timeout_at else self.quorum):
+            needed = self.cohort if now < timeout_at else self.quorum
+            selection = job.select_together(now, self.cohort, at_least=needed)
+            if len(selection.ids) >= needed:
                 return selection, now
             now = min(self._next_try(job, now, timeout_at), job.until)
             yield wait(env, now)
@@ -100,7 +101,9 @@ class SyncCoordinator:
 
     def _next_try(self, job: Job, now: float, timeout_at: float) -> float:
         """When the fleet may have changed, a straggler is free, or a quorum is enough."""
-        free_at = float(self._straggler_ends[self._straggler_ends > now].min(initial=math.inf))
+        free_at = math.inf
+        if job.sees_every_change:
+            free_at = float(self._straggler_ends[self._straggler_ends > now].min(initial=math.inf))
         next_at = max(min(job.retry_at, free_at), now + self.assignment_interval_s)
         return min(next_at, timeout_at) if now < timeout_at else next_at
 

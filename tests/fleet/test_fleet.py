@@ -306,3 +306,31 @@ def test_too_many_cells_are_refused(traces: TraceSet, monkeypatch: pytest.Monkey
     Fleet(traces, n_devices=10, seed=0)
     with pytest.raises(InputError, match=r"too many: 300 .*up to 150"):
         Fleet(traces, n_devices=10, seed=0, regions={"a": Region(0.5, 0.0), "b": Region(0.5, 1.0)})
+
+
+# ------------------------------------------------------------------------------------- fleets of many traces
+
+
+@pytest.mark.parametrize(("many_cells", "levels"), [(1 << 20, 16), (6 * 16, 16), (6 * 16 - 1, 8), (6, 1), (1, 1)])
+def test_jitter_has_fewer_levels_where_traces_are_many(
+    monkeypatch: pytest.MonkeyPatch, many_cells: int, levels: int
+) -> None:
+    """Three traces of two days are six cells without jitter."""
+    monkeypatch.setattr(fleet_module, "MANY_CELLS", many_cells)
+    traces = TraceSet.of([Events.of([(0, "charging", 1)])] * 3, period_s=2 * DAY_S)
+    fleet = Fleet(traces, n_devices=10**6, seed=1, jitter_s=1600.0)
+    assert fleet.n_cells == 6 * levels
+    assert fleet.cell_of(np.arange(1000)).max() < fleet.n_cells
+    assert fleet.cell_weights().sum() == pytest.approx(1.0)
+
+
+def test_a_bound_on_the_eligible_devices() -> None:
+    """A third of the phones charge: counted in a small fleet, and rarely exceeded in a large one."""
+    logs = [Events.of([(0, "charging", int(i == 0))]) for i in range(3)]
+    traces = TraceSet.of(logs, period_s=DAY_S)
+    small, large = (Fleet(traces, n_devices=n, seed=2) for n in (1000, 100_000))
+    counted = [int(availability_of(fleet).at(np.arange(fleet.n_devices), 0.0)[0].sum()) for fleet in (small, large)]
+    assert availability_of(small).most_eligible(0.0) == counted[0]
+    assert counted[1] <= availability_of(large).most_eligible(0.0) <= 1.05 * counted[1]
+    nobody = TraceSet.of([Events.of([(0, "charging", 0)])], period_s=DAY_S)
+    assert availability_of(Fleet(nobody, n_devices=100_000, seed=2)).most_eligible(0.0) == 0
