@@ -122,7 +122,9 @@ def _add_fit(actions: Any) -> None:
 
 
 def _add_comparison(parser: argparse.ArgumentParser) -> None:
-    rule = "eligibility rule under which to compare, may be repeated (default: FLASH's, and two wider ones)"
+    rule = (
+        "eligibility rule under which to compare, may be repeated (default: FLASH's and two wider ones, or available)"
+    )
     parser.add_argument("--rule", action="append", dest="rules", metavar="RULE", help=rule)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="also write the table as Markdown")
@@ -247,16 +249,15 @@ def _write(traces: Any, folder: Path) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     _require_files(arguments.markdown)
     made, real = ((str(folder), _load(folder)) for folder in (arguments.folder, arguments.real))
-    _tell(door("fedsim.traces.compare").compare(made, real, _rules(arguments)), arguments)
+    _tell(door("fedsim.traces.compare").compare(made, real, _rules(arguments, real[1])), arguments)
 
 
 def _fit(arguments: argparse.Namespace) -> None:
     _require_files(arguments.file, arguments.markdown)
-    traces, parameters = _load(arguments.folder), door("fedsim.traces.parameters").SynthesisParameters
+    traces = _load(arguments.folder)
     fitted, comparisons = door("fedsim.traces.compare").fit_and_compare(
         traces,
-        _rules(arguments),
-        template=parameters.load(door("fedsim.traces.synthesis").REFERENCE),
+        _rules(arguments, traces),
         source=traces.provenance.get("source", arguments.folder.name),
         held_out_share=arguments.held_out,
         seed=arguments.seed,
@@ -265,9 +266,10 @@ def _fit(arguments: argparse.Namespace) -> None:
     _tell(comparisons, arguments)
 
 
-def _rules(arguments: argparse.Namespace) -> Any:
-    texts = arguments.rules or door("fedsim.traces.compare").FIT_RULES
-    return [door("fedsim.traces.rule").Rule.parse(text) for text in texts]
+def _rules(arguments: argparse.Namespace, traces: Any) -> Any:
+    if arguments.rules:
+        return [door("fedsim.traces.rule").Rule.parse(text) for text in arguments.rules]
+    return door("fedsim.traces.compare").default_rules(traces)
 
 
 def _tell(comparisons: Any, arguments: argparse.Namespace) -> None:
@@ -282,8 +284,8 @@ def _tell(comparisons: Any, arguments: argparse.Namespace) -> None:
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:
-    synthesis, parameters = door("fedsim.traces.synthesis"), door("fedsim.traces.parameters").SynthesisParameters
-    population = parameters.load(arguments.parameters or synthesis.REFERENCE)
-    made = synthesis.synthesize(population, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)
+    generators = door("fedsim.traces.generators")
+    population = generators.load_generator(arguments.parameters or generators.REFERENCE)
+    made = generators.generate(population, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)
     made.save(arguments.folder)
     _show(arguments.folder)

@@ -181,7 +181,7 @@ def test_help_lists_every_format(capsys: pytest.CaptureFixture[str]) -> None:
         (["merge", "SET", "nowhere", "out"], "nowhere"),
         (["validate", "nowhere"], "nowhere"),
         (["fit", "SET", "."], "not a folder"),
-        (["fit", "SET", "out.json"], "no event of channel"),
+        (["fit", "SET", "out.json"], "fit no generator"),
         (["synthesize", "out", "--parameters", "nowhere.json"], "nowhere.json"),
     ],
 )

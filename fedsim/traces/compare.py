@@ -12,15 +12,12 @@ from rich.table import Table
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.traces.assemble import take
-from fedsim.traces.calibrate import calibrated
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.fit import fit
+from fedsim.traces.generators import Parameters, fit_generator, generate
 from fedsim.traces.goodness import Goodness, goodness
-from fedsim.traces.parameters import SynthesisParameters
 from fedsim.traces.rule import Rule
-from fedsim.traces.synthesis import synthesize
 
-FIT_RULES = ("charging & network == wifi & locked", "charging & network == wifi", "charging")
+FIT_RULES = ("charging & network == wifi & locked", "charging & network == wifi", "charging", "available")
 _COLUMNS = tuple(field.name for field in fields(Goodness))
 N_SYNTHETIC, N_DAYS = 500, 7
 
@@ -33,6 +30,12 @@ class Comparison:
     made: str
     real: str
     goodness: Goodness
+
+
+def default_rules(traces: TraceSet) -> list[Rule]:
+    """Those of :data:`FIT_RULES` that the set's channels can answer."""
+    rules = [Rule.parse(text) for text in FIT_RULES]
+    return [rule for rule in rules if set(rule.channels) <= set(traces.channels())]
 
 
 def compare(made: tuple[str, TraceSet], real: tuple[str, TraceSet], rules: Sequence[Rule]) -> list[Comparison]:
@@ -51,11 +54,10 @@ def fit_and_compare(
     traces: TraceSet,
     rules: Sequence[Rule],
     *,
-    template: SynthesisParameters,
     source: str,
     held_out_share: float,
     seed: int,
-) -> tuple[SynthesisParameters, list[Comparison]]:
+) -> tuple[Parameters, list[Comparison]]:
     """Parameters fitted to a set, and how synthetic phones made with them compare with real ones.
 
     With a share held out, the fit sees the other phones only and is held against those it has not seen; beside it
@@ -68,13 +70,17 @@ def fit_and_compare(
     if held_out_share and not 0 < n_held_out < traces.n:
         raise InputError("--held-out leaves no phone on one side", value=held_out_share)
     seen = take(traces, np.sort(order[n_held_out:])) if n_held_out else traces
-    fitted = calibrated(fit(seen, template=template, source=source), seen)
-    made = ("synthetic phones", synthesize(fitted, n_devices=N_SYNTHETIC, n_days=N_DAYS, seed=seed))
+    fitted = fit_generator(seen, source=source)
+    made = ("synthetic phones", generate(fitted, n_devices=N_SYNTHETIC, n_days=N_DAYS, seed=seed))
     if not n_held_out:
         return fitted, compare(made, ("the set they were fitted to", traces), rules)
     real = (f"{n_held_out} held-out phones", take(traces, np.sort(order[:n_held_out])))
     yardstick = (f"the {seen.n} phones of the fit", seen)
     return fitted, [row for rule in rules for one in (made, yardstick) for row in compare(one, real, [rule])]
+
+
+def _cells(found: Goodness) -> list[str]:
+    return ["unknown" if value is None else f"{value:.3f}" for value in asdict(found).values()]
 
 
 def render_comparisons(rows: Sequence[Comparison]) -> Table:
@@ -92,7 +98,7 @@ def render_comparisons(rows: Sequence[Comparison]) -> Table:
     ):
         table.add_column(column, justify="left" if column in ("rule", "this", "against") else "right")
     for row in rows:
-        table.add_row(row.rule, row.made, row.real, *(f"{value:.3f}" for value in asdict(row.goodness).values()))
+        table.add_row(row.rule, row.made, row.real, *_cells(row.goodness))
     return table
 
 
@@ -100,10 +106,7 @@ def markdown_comparisons(rows: Sequence[Comparison]) -> str:
     """The distances as a Markdown table."""
     head = ["rule", "this", "against", *(name.replace("_", " ") for name in _COLUMNS)]
     lines = [head, ["---"] * len(head)]
-    lines += [
-        [f"`{row.rule}`", row.made, row.real, *(f"{value:.3f}" for value in asdict(row.goodness).values())]
-        for row in rows
-    ]
+    lines += [[f"`{row.rule}`", row.made, row.real, *_cells(row.goodness)] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

@@ -53,30 +53,30 @@ def fit(traces: TraceSet, *, template: SynthesisParameters, source: str) -> Synt
     columns: dict[str, FloatArray] = {}
     for i, process in enumerate(PROCESSES):
         (laws[f"{process} off"], off_s), (laws[f"{process} on"], on_s) = (
-            _fit_law(_State.of(segments, i, state), source) for state in (0, 1)
+            _fit_law(State.of(segments, i, state), source) for state in (0, 1)
         )
-        columns[f"{process}_fraction"] = _fraction(off_s, on_s)
+        columns[f"{process}_fraction"] = fraction(off_s, on_s)
         columns[f"{process}_sessions_per_day"] = DAY_S / (off_s + on_s)
     columns["lock_fraction"], columns["unlock_fraction"] = _keyguard(segments, template.unlock_delay_s)
     columns |= _battery(traces)
     columns["charge_margin"] = _charge_margin(segments, columns)
     return replace(
         template,
-        traits={name: Trait(_rounded(np.quantile(columns[name], TRAIT_PROBABILITIES)), source) for name in TRAITS},
-        trait_correlation=_correlation(np.stack([columns[name] for name in TRAITS])),
+        traits={name: Trait(rounded(np.quantile(columns[name], TRAIT_PROBABILITIES)), source) for name in TRAITS},
+        trait_correlation=correlation(np.stack([columns[name] for name in TRAITS])),
         laws=laws,
         sources={**template.sources, "trait_correlation": source},
     )
 
 
-def _fraction(off_s: FloatArray, on_s: FloatArray) -> FloatArray:
+def fraction(off_s: FloatArray, on_s: FloatArray) -> FloatArray:
     """Share of time on, from the mean stays; a state that is never left is all there is."""
     never_on, always_on = np.isinf(off_s), np.isinf(on_s)
     return np.divide(on_s, off_s + on_s, out=always_on.astype(np.float64), where=~(never_on | always_on))
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """One state of one process: the segments in which phones are in it, and those at whose end they leave it."""
 
     segments: Segments
@@ -86,12 +86,13 @@ class _State:
     leaves: BoolArray
 
     @classmethod
-    def of(cls, segments: Segments, process: int, state: int) -> _State:
+    def of(cls, segments: Segments, process: int, state: int) -> State:
+        """The state of a process (0 off, 1 on); an :class:`InputError` if no phone ever leaves it."""
         value = segments.process[:, process]
         is_in = value == state
         leaves = is_in & segments.continues & (np.append(value[1:], UNKNOWN) == 1 - state)
         if not leaves.any():
-            name = f"{PROCESSES[process]} {('off', 'on')[state]}"
+            name = f"{segments.names[process]} {('off', 'on')[state]}"
             raise InputError("no phone of the trace set ever leaves the state", value=name)
         return cls(segments, process, state, is_in, leaves)
 
@@ -106,25 +107,25 @@ class _State:
         return np.asarray(total_s, dtype=np.float64)
 
 
-def _fit_law(state: _State, source: str) -> tuple[Law, FloatArray]:
+def _fit_law(state: State, source: str) -> tuple[Law, FloatArray]:
     """The law of one state, and each phone's mean stay in it (operational seconds)."""
     groups = {"hour": state.segments.hour, "level": state.segments.band} | {
         p: state.segments.process[:, i] for i, p in enumerate(PROCESSES) if i != state.process
     }
-    factors = _factors(state, groups)
+    factors = hazard_factors(state, groups)
     speed = np.prod([factors[name][index] for name, index in groups.items()], axis=0)
-    mean_s = _mean_stays_s(state, speed * state.segments.seconds)
+    mean_s = mean_stays_s(state, speed * state.segments.seconds)
     law = Law(
-        relative_duration_quantiles=_relative_durations(state, speed * state.segments.seconds, mean_s),
-        hour_factors=_rounded(factors["hour"]),
-        context_factors={p: (_rounded(f)[0], _rounded(f)[1]) for p, f in factors.items() if p in PROCESSES},
-        level_factors=_rounded(factors["level"][:N_BANDS]),
+        relative_duration_quantiles=relative_durations(state, speed * state.segments.seconds, mean_s),
+        hour_factors=rounded(factors["hour"]),
+        context_factors={p: (rounded(f)[0], rounded(f)[1]) for p, f in factors.items() if p in PROCESSES},
+        level_factors=rounded(factors["level"][:N_BANDS]),
         source=source,
     )
     return law, mean_s
 
 
-def _factors(state: _State, groups: Mapping[str, IntArray]) -> dict[str, FloatArray]:
+def hazard_factors(state: State, groups: Mapping[str, IntArray]) -> dict[str, FloatArray]:
     """Iterative proportional fitting: in each group observed / expected changes, mean 1 over the time in the state.
 
     The last entry of every group but the hours stands for unknown and stays 1.
@@ -148,7 +149,7 @@ def _factors(state: _State, groups: Mapping[str, IntArray]) -> dict[str, FloatAr
     return factor
 
 
-def _mean_stays_s(state: _State, seconds: FloatArray) -> FloatArray:
+def mean_stays_s(state: State, seconds: FloatArray) -> FloatArray:
     """Mean stay per phone, shrunk towards the population's; inf if the phone was never seen outside the state."""
     total_s, n = state.per_phone(seconds), state.n_leaves
     mean_s = (total_s + _PSEUDO_STAYS * total_s.sum() / n.sum()) / (n + _PSEUDO_STAYS)
@@ -157,7 +158,7 @@ def _mean_stays_s(state: _State, seconds: FloatArray) -> FloatArray:
     return np.where((n > 0) | was_outside, mean_s, np.inf)
 
 
-def _relative_durations(state: _State, seconds: FloatArray, mean_s: FloatArray) -> tuple[float, ...]:
+def relative_durations(state: State, seconds: FloatArray, mean_s: FloatArray) -> tuple[float, ...]:
     """Quantiles of stays seen from their beginning, relative to the phone's mean; rescaled to mean 1."""
     segments, value = state.segments, state.segments.process[:, state.process]
     starts = segments.starts(state.process)
@@ -168,7 +169,7 @@ def _relative_durations(state: _State, seconds: FloatArray, mean_s: FloatArray) 
     mean_s = mean_s[segments.phone[first]]
     use = (value[first] == state.state) & is_seen_to_begin & np.isfinite(mean_s)
     quantiles = _product_limit(stay_s[use] / mean_s[use], is_whole[use])
-    return _rounded(quantiles / np.sum(segment_means(quantiles) * np.diff(DURATION_PROBABILITIES)))
+    return rounded(quantiles / np.sum(segment_means(quantiles) * np.diff(DURATION_PROBABILITIES)))
 
 
 def _product_limit(stay: FloatArray, is_whole: BoolArray) -> FloatArray:
@@ -241,7 +242,7 @@ def _time_share(segments: Segments, is_true: BoolArray, among: BoolArray) -> Flo
     return np.asarray((true + HOUR_S * true.sum() / total.sum()) / (total + HOUR_S))
 
 
-def _correlation(columns: FloatArray) -> tuple[tuple[float, ...], ...]:
+def correlation(columns: FloatArray) -> tuple[tuple[float, ...], ...]:
     """Correlation of the normal scores, the nearest positive definite matrix with 0.01 to spare."""
     rank = columns.argsort(axis=1, kind="stable").argsort(axis=1)
     probability = (rank + 0.5) / columns.shape[1]
@@ -253,6 +254,6 @@ def _correlation(columns: FloatArray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in matrix.tolist())
 
 
-def _rounded(values: FloatArray) -> tuple[float, ...]:
+def rounded(values: FloatArray) -> tuple[float, ...]:
     """Four significant digits, as the file shows them."""
     return tuple(float(f"{value:.4g}") for value in values)

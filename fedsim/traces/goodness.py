@@ -21,18 +21,19 @@ class Goodness:
     """Distances of a set from a reference set; 0 is perfect."""
 
     mean_share: float  # difference of the eligible share of time
-    hour_of_day: float  # largest difference of the share by local hour
+    hour_of_day: float | None  # largest difference of the share by local hour; None if a set's clock is relative
     session_ks: float  # Kolmogorov-Smirnov distance of session lengths
     device_ks: float  # Kolmogorov-Smirnov distance of the devices' own shares
     autocorrelation: float  # difference of the lag-1 autocorrelation on a half-hour grid
 
 
 def goodness(made: TraceSet, real: TraceSet, rule: Rule) -> Goodness:
-    """Compare two sets with local clocks; unknown values count as ineligible in both."""
+    """Compare two sets; unknown values count as ineligible in both."""
+    is_local = bool(made.is_local.all() and real.is_local.all())
     ours, theirs = (compile_rule(traces, rule, unknown="ineligible") for traces in (made, real))
     return Goodness(
         mean_share=mean_share(ours) - mean_share(theirs),
-        hour_of_day=float(np.abs(share_by_hour(ours) - share_by_hour(theirs)).max()),
+        hour_of_day=float(np.abs(share_by_hour(ours) - share_by_hour(theirs)).max()) if is_local else None,
         session_ks=ks_distance(_lengths(ours), _lengths(theirs)),
         device_ks=ks_distance(share_per_device(ours), share_per_device(theirs)),
         autocorrelation=autocorrelation(ours) - autocorrelation(theirs),

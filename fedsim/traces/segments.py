@@ -10,7 +10,7 @@ import numpy as np
 from fedsim.traces import clock
 from fedsim.traces.canonical import NETWORK_CODE, TraceSet
 from fedsim.traces.criteria import Levels, compile_channel
-from fedsim.traces.parameters import LEVEL_EDGES
+from fedsim.traces.parameters import LEVEL_EDGES, PROCESSES
 from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 
 UNKNOWN = 2  # third value of an on/off process
@@ -27,10 +27,11 @@ class Segments:
     phone: IntArray
     seconds: FloatArray
     hour: IntArray  # of the local day
-    process: IntArray  # [m, 4] in the order of PROCESSES: 0 off, 1 on, 2 unknown
+    process: IntArray  # [m, names]: 0 off, 1 on, 2 unknown
     locked: FloatArray  # NaN unknown
     band: IntArray  # of the battery level between LEVEL_EDGES, N_BANDS unknown
     continues: BoolArray  # the next segment is the same phone's
+    names: tuple[str, ...] = PROCESSES
 
     @classmethod
     def of(cls, traces: TraceSet) -> Segments:
@@ -43,7 +44,7 @@ class Segments:
         levels = {
             name: compile_channel(traces, name) for name in ("network", "charging", "screen", "locked", "battery")
         }
-        phone, at_ms = _cuts(traces, levels.values())
+        phone, at_ms = cuts(traces, levels.values())
         value = {name: level.at(phone, at_ms).astype(np.float64) for name, level in levels.items()}
         continues = np.append(phone[1:] == phone[:-1], False)
         end_ms = np.where(continues, np.append(at_ms[1:], 0), traces.period_ms[phone])
@@ -66,6 +67,27 @@ class Segments:
             continues=continues,
         )
 
+    @classmethod
+    def of_channel(cls, traces: TraceSet, channel: str) -> Segments:
+        """The segments of one on-off channel alone; with a relative clock all hours are the first."""
+        levels = compile_channel(traces, channel)
+        phone, at_ms = cuts(traces, [levels])
+        value = levels.at(phone, at_ms).astype(np.float64)
+        continues = np.append(phone[1:] == phone[:-1], False)
+        end_ms = np.where(continues, np.append(at_ms[1:], 0), traces.period_ms[phone])
+        hour = (traces.start_ms[phone] + at_ms) // _HOUR_MS % clock.HOURS_OF_DAY
+        return cls(
+            n=traces.n,
+            phone=phone,
+            seconds=(end_ms - at_ms) / 1000,
+            hour=np.where(traces.is_local[phone], hour, 0),
+            process=_on_off(value == 1, np.isnan(value))[:, None],
+            locked=np.full(len(phone), np.nan),
+            band=np.full(len(phone), N_BANDS),
+            continues=continues,
+            names=(channel,),
+        )
+
     def starts(self, process: int) -> BoolArray:
         """Whether a stay of the process, known or not, begins with the segment."""
         value = self.process[:, process]
@@ -76,7 +98,7 @@ def _on_off(is_on: BoolArray, is_unknown: BoolArray) -> IntArray:
     return np.where(is_unknown, UNKNOWN, is_on.astype(np.int64))
 
 
-def _cuts(traces: TraceSet, levels: Iterable[Levels]) -> tuple[IntArray, IntArray]:
+def cuts(traces: TraceSet, levels: Iterable[Levels]) -> tuple[IntArray, IntArray]:
     """Phone and instant of every change of any channel and of every full hour, sorted, without repeats."""
     n_hours = traces.period_ms // _HOUR_MS
     hour_phone = np.repeat(np.arange(traces.n), n_hours)

@@ -54,7 +54,7 @@ class Phones:
         # one visit to the charger cannot give more than a full battery
         least_per_day = trait["charging_fraction"] * charge * DAY_S / _FULL_PERCENT
         trait["charging_sessions_per_day"] = np.maximum(trait["charging_sessions_per_day"], least_per_day)
-        stays = [_mean_stays_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
+        stays = [mean_stays_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
         return cls(
             ids=ids,
             mean_stay_s=np.concatenate(stays, axis=1),
@@ -77,7 +77,7 @@ def _traits(parameters: SynthesisParameters, ids: IntArray, seed: int) -> dict[s
     return traits
 
 
-def _mean_stays_s(fraction: FloatArray, per_day: FloatArray) -> FloatArray:
+def mean_stays_s(fraction: FloatArray, per_day: FloatArray) -> FloatArray:
     """Mean stay off and on, [n, 2], of a process that is on for ``fraction`` of the time."""
     cycle_s = DAY_S / np.maximum(per_day, 1e-9)
     off_s = np.where(fraction > 0, (1 - fraction) * cycle_s, np.inf)
