@@ -35,11 +35,11 @@ Reckon what a task costs every kind of phone: seconds, memory, bytes, joules, ba
 
   fedsim cost                                  the default task on phones of the default latency
   fedsim cost model=cnn_digits training.local.epochs=3 --hardware traces/local/flash_tables
-  fedsim cost cost=measured --hardware TABLE   another law of training time: inference, measured, flops
+  fedsim cost device/compute=measured --hardware TABLE   another law of time: inference, measured, flops, fixed
   fedsim cost model=clicks data=clicks training.loss=binary_cross_entropy features=clicks
   fedsim cost cost.n_examples=100 cost.limits.max_session_s=600
   fedsim cost hydra.searchpath=[file:///my/configs] model=mine   any model: a YAML of your own
-  fedsim cost model=cnn_digits --measure DIR   time the model on this machine, for cost.law.profiles=DIR
+  fedsim cost model=cnn_digits --measure DIR   time it here, for device/compute=measured device.compute.profiles=DIR
 
 Overrides are those of `fedsim run`; they stand before the options."""
 

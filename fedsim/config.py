@@ -167,6 +167,17 @@ class Model:
 
 
 _FLOPS_TOLERANCE = 0.01
+_MODEL_KEYS = (
+    "module", "n_parameters", "forward_flops", "example_shape", "example_dtype", "download_bytes_per_parameter",
+    "upload_bytes_per_parameter", "plan_bytes", "assets_bytes", "assets_refresh_days", "caches_model",
+)  # fmt: skip
+
+
+def check_model(model: Mapping[str, Any]) -> None:
+    """A model of the user's own must have all settings; others of its own (``n_values``, say) are let be."""
+    missing = [key for key in _MODEL_KEYS if key not in model]
+    if missing:
+        raise InputError(f"model.{missing[0]} must be given", where="the configuration", allowed="see configs/model/")
 
 
 def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tuple[tuple[int, ...], str]:
@@ -304,6 +315,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     fleet = build_fleet(fleet_values, traces, weight, seed)
     phones = build(hardware, "fleet.hardware", fleet=fleet, seed=seed)
     data = build(values["data"], "data")
+    check_model(values["model"])
     model = Model(values, data)
     device_values = dict(values["device"])
     battery = device_values.pop("battery")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from fedsim.build import build
-from fedsim.config import build_module, composed, example_of, feature_catalogue, setting
+from fedsim.config import build_module, check_model, composed, example_of, feature_catalogue, setting
 from fedsim.data import features
 from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
@@ -66,6 +66,7 @@ class Task:
     def compose(cls, overrides: Sequence[str]) -> Task:
         """The task that the shipped configuration with these overrides describes."""
         values, catalogue = _with_features(overrides)
+        check_model(values["model"])
         model = build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"])
         local = cast(LocalSgd, build(values["training"]["local"], "training.local"))
         said = {name: value for name, value in values["cost"].items() if name not in _PARTS}

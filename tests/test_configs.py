@@ -91,6 +91,7 @@ def refused(*overrides: str) -> str:
         ("fleet.hardware.sigma=-0.1", "sigma", "-0.1"),
         ("device.compute.relative_cost=-0.1", "relative_cost", "-0.1"),
         ("model.forward_flops=many", "forward_flops", "many"),
+        ("~model.plan_bytes", "model.plan_bytes", "must be given"),
         ("device.energy.compute_w=-1", "compute_w", "-1"),
         ("device.interruption=stop", "interruption", "stop"),
         ("server.report_goal=0", "report_goal", "0"),

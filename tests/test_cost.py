@@ -211,6 +211,7 @@ def test_a_measurement_can_be_used_as_a_law(
         (["model=clicks"], "ClickModel"),
         (["device.compute.benchmark_flops=0"], "device.compute.benchmark_flops: 0"),
         (["cost.limits.max_ram_fraction=0"], "cost.limits.max_ram_fraction"),
+        (["~model.forward_flops"], "model.forward_flops must be given"),
         (["cost.network=6g"], "6g"),
         (["cost.network=5g", "device.network.waits_on=[5g]"], "transfers wait on cost.network: '5g'"),
         (["cost.n_examples=0"], "cost.n_examples"),

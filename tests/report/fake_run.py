@@ -28,7 +28,7 @@ device:
   interruption: abort
   crash_fraction: 0.02
   session_timeout_s: null
-  compute: {_target_: fedsim.device.compute.LognormalCompute, median_inference_ms: 63, sigma: 0.7}
+  compute: {_target_: fedsim.device.compute.InferenceCompute, relative_cost: null, fixed_s_per_step: 0.1}
   network:
     _target_: fedsim.device.network.Network
     down_bytes_per_s: {wifi: 674000, 4g: 3600000}
