@@ -79,6 +79,9 @@ def _phones(task: Task, hardware: Path | None) -> tuple[PhoneClasses, str]:
         names, latencies_ms = Profiles.load(compute["profiles"]).devices, compute["inference_ms"]
         timed_ms = [latencies_ms.get(name, float("nan")) for name in names]
         return PhoneClasses.named(names, timed_ms), "the phones that were timed"
+    if "median_inference_ms" not in of_fleet:
+        allowed = "--hardware FILE, fleet/hardware=table or fleet/hardware=lognormal"
+        raise InputError("no phones to reckon with: a hardware table is needed", allowed=allowed)
     n = task.assumed.n_classes
     classes = PhoneClasses.lognormal(median_ms=of_fleet["median_inference_ms"], sigma=of_fleet["sigma"], n=n)
     return classes, f"{n} classes of the lognormal latency of fleet.hardware (no hardware table given)"
@@ -108,7 +111,7 @@ def _conditions(task: Task, phones: PhoneClasses) -> Conditions:
         thermal_after_s=device["thermal_after_s"],
         thermal_slowdown=device["thermal_slowdown"],
     )
-    if kind in device["network"]["waits_on"]:
+    if kind in device["network"].get("waits_on", ()):
         raise InputError("transfers wait on cost.network", value=kind, allowed="a type that device.network uses")
     return conditions
 

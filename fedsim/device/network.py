@@ -63,10 +63,10 @@ class Network:
             raise InputError("network.n_round_trips must not be negative", value=n_round_trips)
         self.connect_s, self.assumed_code = connect_s, NETWORK_CODE[assumed_type]
         self._trips_s = n_round_trips * _rates(rtt_s, "rtt_s") if rtt_s is not None else np.zeros(len(NETWORKS))
-        self._phones, self._own_level = phones, self._levels_of(phones, down_bytes_per_s)
         is_used = np.array([kind not in waits_on for kind in NETWORKS])
         self._down = _rates(down_bytes_per_s, "down_bytes_per_s") * is_used
         self._up = _rates(up_bytes_per_s, "up_bytes_per_s") * is_used
+        self._phones, self._own_level = phones, self._levels_of(phones, down_bytes_per_s)
 
     def _levels_of(self, phones: Phones | None, down_bytes_per_s: Mapping[str, float]) -> FloatArray | None:
         """Levels of the rows whose speed is known, NaN elsewhere and behind; None if it is known of no row."""

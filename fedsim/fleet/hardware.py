@@ -49,6 +49,11 @@ class Hardware:
         self.models: Sequence[str | None] = rows.column("model").to_pylist()
         self.compute_w: FloatArray = self.column("compute_w").astype(np.float64)
         self.bytes_per_s: FloatArray = self.column("bytes_per_s").astype(np.float64)
+        slow = np.flatnonzero(self.bytes_per_s <= 0)
+        if slow.size:
+            raise InputError(
+                f"bytes_per_s must be positive at row {slow[0]}", value=self.bytes_per_s[slow[0]].item(), where=where
+            )
         self._edges: FloatArray = np.cumsum(self.weight)[:-1] / self.weight.sum()
         self._row_of_trace = self._matched() if match == "trace_model" else np.full(fleet.traces.n, -1)
         self._slowness = _normal_ranks(self._inference_ms, self.share_of_rows())

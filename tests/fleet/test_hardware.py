@@ -55,6 +55,12 @@ def test_a_requirement_asks_the_phone_and_unknown_is_no() -> None:
     assert gate.share(0.0) == pytest.approx(0.5)
 
 
+def test_a_phone_without_speed_is_refused() -> None:
+    rows = pa.Table.from_pylist([ROWS[0] | {"bytes_per_s": 1e6}, ROWS[1] | {"bytes_per_s": 0.0}], HARDWARE.arrow())
+    with pytest.raises(InputError, match="bytes_per_s must be positive at row 1"):
+        Hardware(fleet([None]), rows)
+
+
 @pytest.mark.parametrize("rule", ["charging", "ram_gb >= 64"])
 def test_a_requirement_that_makes_no_sense_is_refused(rule: str) -> None:
     with pytest.raises(InputError, match=rule.split()[0]):
