@@ -6,8 +6,7 @@ Nothing below this file knows Hydra or OmegaConf: classes receive plain numbers,
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra.utils
@@ -18,19 +17,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedsim.build import build, fits, named, part
-from fedsim.data import features
 from fedsim.data.clients import ClientData
-from fedsim.data.features import Catalogue
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.holders import OwnDataHolders
-from fedsim.device.model_work import ModelWork
-from fedsim.device.session import Assets, Device, Work
+from fedsim.device.session import Device
 from fedsim.errors import FedsimError, InputError
 from fedsim.files import shipped
 from fedsim.fleet.admission import Gate, Requirement, Rollout
 from fedsim.fleet.fleet import Fleet, Region
 from fedsim.fleet.hardware import Hardware
 from fedsim.fleet.phones import Phones
+from fedsim.model_config import Model, build_work, check_model, checked_catalogue
 from fedsim.server.job import Evaluation, Stop
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import TraceSet
@@ -38,7 +35,7 @@ from fedsim.traces.merge import merge
 from fedsim.traces.rule import Rule
 from fedsim.training.local import LocalSgd
 from fedsim.training.trainer import NullTrainer, Trainer
-from fedsim.units import DAY_S, FloatArray
+from fedsim.units import FloatArray
 
 _TRAINERS = {"cohort": "fedsim.training.cohort.CohortTrainer", "loop": "fedsim.training.loop.LoopTrainer"}
 
@@ -127,121 +124,6 @@ def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int
     return typing.cast(Device, build(values, "device", target=Device, seed=seed, **parts))
 
 
-class Model:
-    """The configured model's work on one example; counted with torch, once, where a law of time asks for it."""
-
-    def __init__(self, values: dict[str, Any], data: ClientData) -> None:
-        self._values, self._data = values, data
-
-    def forward_flops(self) -> float:
-        """As declared, so that no torch is needed; counted if nothing is declared."""
-        declared = self._values["model"]["forward_flops"]
-        if declared is None:
-            return self.count().forward_flops
-        if not fits(declared, float) or declared < 0:
-            raise InputError("model.forward_flops must be a number", value=declared, allowed="0 or more, or null")
-        return float(declared)
-
-    @cached_property
-    def _counted(self) -> ModelWork:
-        shape, dtype = example_of(self._values["model"], lambda: self._data)
-        work = named("fedsim.model_count.counted", "model")(
-            lambda: build_module(self._values["model"]["module"]),
-            seed=self._values["seed"],
-            shape=shape,
-            dtype=dtype,
-            batch_size=self._values["training"]["local"]["batch_size"],
-            loss=self._values["training"]["loss"],
-        )
-        return typing.cast(ModelWork, work)
-
-    def count(self) -> ModelWork:
-        """All that is counted of a training step."""
-        return self._counted
-
-    def check(self) -> None:
-        """Hold a declared figure against the module, so that a run without torch keeps the same time."""
-        declared, counted = self.forward_flops(), self.count().forward_flops
-        if abs(declared - counted) > _FLOPS_TOLERANCE * counted:
-            raise InputError("model.forward_flops does not match the module", value=declared, allowed=f"{counted:.0f}")
-
-
-_FLOPS_TOLERANCE = 0.01
-_MODEL_KEYS = (
-    "module", "n_parameters", "forward_flops", "example_shape", "example_dtype", "download_bytes_per_parameter",
-    "upload_bytes_per_parameter", "plan_bytes", "assets_bytes", "assets_refresh_days", "caches_model",
-)  # fmt: skip
-
-
-def check_model(model: Mapping[str, Any]) -> None:
-    """A model of the user's own must have all settings; others of its own (``n_values``, say) are let be."""
-    missing = [key for key in _MODEL_KEYS if key not in model]
-    if missing:
-        raise InputError(f"model.{missing[0]} must be given", where="the configuration", allowed="see configs/model/")
-
-
-def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tuple[tuple[int, ...], str]:
-    """Shape and type of an example, as the model declares them; what it leaves open is as the data has it."""
-    shape, dtype = model["example_shape"], model["example_dtype"]
-    if not (shape is None or (fits(shape, Sequence[int]) and all(size > 0 for size in shape))):
-        raise InputError("model.example_shape", value=shape, allowed="a list of sizes, or null: that of the data")
-    if shape is None or dtype is None:
-        x = data().held_out()[0]
-        shape, dtype = (x.shape[1:] if shape is None else shape), (str(x.dtype) if dtype is None else dtype)
-    return tuple(shape), str(dtype)
-
-
-def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalSgd) -> Work:
-    """What a job asks of its devices: the model's bytes, the features' assets, the local work."""
-    sizes = {name: values[name] for name in _SIZES}
-    bad = {name: value for name, value in sizes.items() if not fits(value, float) or value < 0}
-    if bad:
-        raise InputError("model: sizes must be numbers that are not negative", value=bad)
-    n = values["n_parameters"]
-    refresh_days = values["assets_refresh_days"]
-    refresh_s = None if refresh_days is None else refresh_days * DAY_S
-    sizes_by_age = features.assets_by_age(catalogue)
-    sizes_by_age[refresh_s] = sizes_by_age.get(refresh_s, 0) + round(values["assets_bytes"])
-    return Work(
-        download_bytes=round(n * values["download_bytes_per_parameter"]),
-        plan_bytes=round(values["plan_bytes"]),
-        shipped_bytes_per_example=features.shipped_bytes_per_example(catalogue),
-        assets=tuple(Assets(size, age) for age, size in sizes_by_age.items() if size),
-        caches_model=bool(values["caches_model"]),
-        upload_bytes=round(n * values["upload_bytes_per_parameter"]),
-        epochs=local.epochs,
-        batch_size=local.batch_size,
-    )
-
-
-_SIZES = ("n_parameters", "download_bytes_per_parameter", "upload_bytes_per_parameter", "plan_bytes", "assets_bytes")
-
-
-def feature_catalogue(
-    *, catalogue: Mapping[str, Any], bytes_per_entry: float | None, embedding_rows_as: str | None
-) -> tuple[Catalogue, str | None]:
-    """The catalogue of the group ``features``, and the setting that follows its number of embedding rows."""
-    return Catalogue.parse(catalogue, bytes_per_entry=bytes_per_entry), embedding_rows_as
-
-
-def checked_catalogue(values: dict[str, Any]) -> Catalogue:
-    """The catalogue, whose vocabularies must fit the model's embedding."""
-    catalogue, key = build(values["features"], "features", target=feature_catalogue)
-    rows = features.embedding_rows(catalogue)
-    if key is not None and rows and setting(values, key) != rows:
-        raise InputError(f"{key} does not hold the features' vocabularies", value=setting(values, key), allowed=rows)
-    return typing.cast(Catalogue, catalogue)
-
-
-def setting(values: Any, key: str) -> Any:
-    """The value under a dotted key."""
-    for name in key.split("."):
-        if not isinstance(values, dict) or name not in values:
-            raise InputError("features.embedding_rows_as names no setting of this configuration", value=key)
-        values = values[name]
-    return values
-
-
 def build_module(values: dict[str, Any]) -> Any:
     """Any ``torch.nn.Module`` named by the configuration, nested ones included."""
     try:
@@ -316,7 +198,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     phones = build(hardware, "fleet.hardware", fleet=fleet, seed=seed)
     data = build(values["data"], "data")
     check_model(values["model"])
-    model = Model(values, data)
+    model = Model(values, data, lambda: build_module(values["model"]["module"]))
     device_values = dict(values["device"])
     battery = device_values.pop("battery")
     device = build_device(device_values, phones, model, seed)

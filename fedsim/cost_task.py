@@ -10,13 +10,14 @@ from typing import Any, cast
 import numpy as np
 
 from fedsim.build import build
-from fedsim.config import build_module, check_model, composed, example_of, feature_catalogue, setting
+from fedsim.config import build_module, composed
 from fedsim.data import features
 from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
 from fedsim.device.cost import TaskWork
 from fedsim.device.model_work import ModelWork
 from fedsim.errors import InputError
+from fedsim.model_config import check_model, example_of, feature_catalogue, setting
 from fedsim.model_count import model_name, model_work
 from fedsim.training.flat import build_model
 from fedsim.training.flops import StepCount, count_step, example_batch

@@ -18,7 +18,8 @@ import simpy
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.holders import Holders
-from fedsim.device.session import Device, Work, spent
+from fedsim.device.session import Device, spent
+from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.availability import Availability, Track

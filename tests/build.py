@@ -15,7 +15,8 @@ from fedsim.data.clients import Array, Examples
 from fedsim.device.compute import Compute, InferenceCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
-from fedsim.device.session import Device, Sessions, Work
+from fedsim.device.session import Device, Sessions
+from fedsim.device.work import Work
 from fedsim.fleet.availability import Interruption
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import LognormalPhones

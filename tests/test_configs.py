@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from fedsim.build import build
-from fedsim.config import Model, build_simulation, composed
+from fedsim.config import build_module, build_simulation, composed
 from fedsim.cost import cost
 from fedsim.cost_task import Task
 from fedsim.errors import InputError
 from fedsim.files import shipped, write_table
+from fedsim.model_config import Model
 from fedsim.schema import HARDWARE
 from fedsim.traces.canonical import Events, TraceSet
 
@@ -143,7 +144,10 @@ def test_declared_counts_are_those_of_the_module(model: str) -> None:
 
 def test_undeclared_flops_are_counted() -> None:
     values = composed(["model.forward_flops=null"])
-    assert Model(values, build(values["data"], "data")).forward_flops() == 1280
+    assert (
+        Model(values, build(values["data"], "data"), lambda: build_module(values["model"]["module"])).forward_flops()
+        == 1280
+    )
 
 
 def test_vocabularies_must_fit_the_embedding() -> None:

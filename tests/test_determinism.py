@@ -12,7 +12,7 @@ import pytest
 
 from fedsim import log
 from fedsim.device.network import Network
-from fedsim.device.session import Work
+from fedsim.device.work import Work
 from fedsim.fleet.fleet import Fleet
 from fedsim.server.coordinator import Coordinator
 from fedsim.simulation import Simulation

@@ -16,7 +16,7 @@ import pytest
 from scipy import integrate, special
 
 from fedsim import rng
-from fedsim.device.session import Work
+from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import OUTCOMES

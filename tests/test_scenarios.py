@@ -11,7 +11,8 @@ from textwrap import dedent
 
 import numpy as np
 
-from fedsim.device.session import Device, Work
+from fedsim.device.session import Device
+from fedsim.device.work import Work
 from fedsim.units import DAY_S
 from tests.build import ALWAYS, Seconds, Tables, buffered, by_device, device, network, played, replay, simulation, sync
 

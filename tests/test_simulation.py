@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fedsim.device.session import Work
+from fedsim.device.work import Work
 from fedsim.errors import InputError, SimulationError
 from fedsim.schema import RUN_TABLES, SESSIONS
 from fedsim.server.coordinator import Coordinator

@@ -17,6 +17,7 @@ from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import Compute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
+from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import INTERRUPTIONS, Availability, Interruption, Track
 from fedsim.schema import OUTCOMES
@@ -66,77 +67,6 @@ def joined(parts: Sequence[Sessions]) -> Sessions:
         start, stop = stop, stop + len(part)
         rows[start:stop] = part
     return rows
-
-
-@dataclass(frozen=True)
-class Assets:
-    """Static files beside the model, such as vocabularies, that a device keeps for ``refresh_s`` (None: for good)."""
-
-    n_bytes: int
-    refresh_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.n_bytes >= 0:
-            raise InputError("assets_bytes must not be negative", value=self.n_bytes)
-        if self.refresh_s is not None and not self.refresh_s > 0:
-            raise InputError("assets must last longer than nothing", value=self.refresh_s, allowed="> 0, or null")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a job asks of its devices.
-
-    A device downloads the model (``download_bytes``), unless it is cached from an earlier session
-    (``caches_model``), the plan, ``shipped_bytes_per_example`` for the features of its examples that only the
-    server knows, and of the ``assets`` those that it lacks or that have aged.
-    """
-
-    download_bytes: int
-    upload_bytes: int
-    epochs: int
-    batch_size: int
-    plan_bytes: int = 0
-    shipped_bytes_per_example: float = 0.0
-    assets: tuple[Assets, ...] = ()
-    caches_model: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("download_bytes", "upload_bytes", "plan_bytes", "shipped_bytes_per_example"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} must not be negative", value=getattr(self, name))
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1", value=getattr(self, name))
-
-    @property
-    def assets_bytes(self) -> int:
-        """All assets together."""
-        return sum(assets.n_bytes for assets in self.assets)
-
-    def sizes(
-        self, held_version: npt.NDArray[np.int32], assets_at: FloatArray, n_examples: IntArray, *,
-        version: int, now: float,
-    ) -> IntArray:  # fmt: skip
-        """Bytes each device downloads, given what it holds: version −1 and instants −inf are nothing.
-
-        ``assets_at[n, assets]`` are the instants at which it downloaded each of the assets.
-        """
-        needs_model = (held_version != version) if self.caches_model else np.ones(len(held_version), dtype=bool)
-        size: IntArray = self.plan_bytes + needs_model * self.download_bytes
-        if self.shipped_bytes_per_example:
-            size += np.rint(n_examples * self.shipped_bytes_per_example).astype(np.int64)
-        if self.assets:
-            size += self.needs_assets(assets_at, now) @ np.array([assets.n_bytes for assets in self.assets])
-        return size
-
-    def needs_assets(self, assets_at: FloatArray, now: float) -> BoolArray:
-        """Which assets each device lacks or has too old, ``bool[n, assets]``."""
-        ages = [np.inf if assets.refresh_s is None else assets.refresh_s for assets in self.assets]
-        return ~(assets_at > now - np.array(ages))
-
-    def n_steps(self, n_examples: IntArray) -> IntArray:
-        """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉."""
-        return self.epochs * -(-n_examples // self.batch_size)
 
 
 class Device:

@@ -12,7 +12,8 @@ from fedsim import rng
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import Battery
 from fedsim.device.holders import Holders, RandomHolders
-from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Device, Sessions, Work, spent
+from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Device, Sessions, spent
+from fedsim.device.work import Work
 from fedsim.errors import InputError, SimulationError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.availability import Availability, Track

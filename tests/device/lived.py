@@ -13,7 +13,8 @@ from fedsim import rng
 from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
-from fedsim.device.session import Device, Sessions, Spent, Work, spent
+from fedsim.device.session import Device, Sessions, Spent, spent
+from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS

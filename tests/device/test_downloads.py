@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsim.device.session import Assets, Work
+from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
 from fedsim.units import DAY_S
 from tests.build import Sizes, always, by_device, device, played, simulation, sync

@@ -10,7 +10,8 @@ from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
-from fedsim.device.session import FAILED, REPORTS, TIMEOUT, Device, Sessions, Spent, Work, spent
+from fedsim.device.session import FAILED, REPORTS, TIMEOUT, Device, Sessions, Spent, spent
+from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet

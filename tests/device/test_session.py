@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim.device.compute import FixedCompute
-from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, TIMEOUT, Work, spent
+from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, TIMEOUT, spent
+from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS

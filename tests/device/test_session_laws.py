@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from fedsim.device.compute import FixedCompute
-from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, Sessions, Work
+from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, Sessions
+from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.traces.canonical import Events, TraceSet

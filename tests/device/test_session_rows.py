@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedsim.device.session import Assets, Sessions, Work, joined, spent
+from fedsim.device.session import Sessions, joined, spent
+from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
 from fedsim.units import IntArray
 from tests.build import inference_compute

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsim.device.session import Work
+from fedsim.device.work import Work
 from fedsim.report.tables import Run, headline, metric_curve, outcome_rows
 from fedsim.server.job import Evaluation
 from fedsim.units import HOUR_S

@@ -11,7 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fedsim import rng
-from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Work
+from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS
+from fedsim.device.work import Work
 from fedsim.errors import SimulationError
 from fedsim.fleet.availability import INTERRUPTIONS
 from fedsim.fleet.fleet import Fleet

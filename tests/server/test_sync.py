@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.device.session import AGGREGATED, REPORTS, TIMEOUT, Work
+from fedsim.device.session import AGGREGATED, REPORTS, TIMEOUT
+from fedsim.device.work import Work
 from fedsim.errors import InputError, SimulationError
 from fedsim.server.sync import SyncCoordinator
 from fedsim.simulation import Simulation
