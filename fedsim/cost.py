@@ -19,11 +19,12 @@ from fedsim.cost_task import Task
 from fedsim.device.cost import Conditions, Limits, PhoneClasses, device_costs
 from fedsim.device.cost_summary import summarise
 from fedsim.device.profiles import Profiles
+from fedsim.device.session import check_thermal
 from fedsim.errors import InputError
 from fedsim.files import read_table, sha256, whole_file, write_json
 from fedsim.provenance import package_versions
 from fedsim.report.costs import render_costs, render_profiles
-from fedsim.schema import HARDWARE, PROFILES
+from fedsim.schema import HARDWARE, NETWORKS, PROFILES
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.training.measure import Schedule, cpu_name, measure
 
@@ -100,16 +101,18 @@ def _table_file(path: Path) -> Path:
 def _conditions(task: Task, phones: PhoneClasses) -> Conditions:
     """The device model of a run, its devices being the classes, on the network type of ``cost.network``."""
     device, kind, seed = task.values["device"], task.assumed.network, task.values["seed"]
-    compute = device["compute"] | ({"session_sigma": 0.0} if "session_sigma" in device["compute"] else {})
+    if kind not in NETWORKS[1:]:
+        raise InputError("cost.network is unknown", value=kind, allowed=", ".join(NETWORKS[1:]))
     given = {"seed": seed, "phones": phones, "forward_flops": lambda: task.step.forward_flops}
+    thermal = {key: device[key] for key in ("thermal_after_s", "thermal_slowdown")}
+    build(thermal, "device", target=check_thermal)
     conditions = Conditions(
-        compute=build(compute, "device.compute", model=lambda: task.model_work, **given),
+        compute=build(device["compute"], "device.compute", model=lambda: task.model_work, **given),
         network=build(device["network"] | {"assumed_type": kind}, "device.network", seed=seed, phones=phones),
         energy=build(device["energy"], "device.energy", phones=phones),
         network_type=kind,
         battery_capacity_wh=device["battery"]["capacity_wh"] or task.assumed.battery_capacity_wh,
-        thermal_after_s=device["thermal_after_s"],
-        thermal_slowdown=device["thermal_slowdown"],
+        **thermal,
     )
     if kind in device["network"].get("waits_on", ()):
         raise InputError("transfers wait on cost.network", value=kind, allowed="a type that device.network uses")

@@ -16,12 +16,14 @@ from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
 from fedsim.device.cost import TaskWork
 from fedsim.device.model_work import ModelWork
+from fedsim.device.work import Work
 from fedsim.errors import InputError
-from fedsim.model_config import check_model, example_of, feature_catalogue, setting
+from fedsim.model_config import build_work, check_model, example_of, feature_catalogue, setting
 from fedsim.model_count import model_name, model_work
 from fedsim.training.flat import build_model
 from fedsim.training.flops import StepCount, count_step, example_batch
 from fedsim.training.local import LocalSgd
+from fedsim.units import DAY_S
 
 _FLOAT_BYTES = 4
 _MANY_CLIENTS = 100_000
@@ -110,10 +112,15 @@ class Task:
             "inputs": self.step.input_bytes,
         }
 
+    @property
+    def of_run(self) -> Work:
+        """What a run would ask of its devices; sizes that make no sense are refused."""
+        return build_work(self.values["model"], self.catalogue, self.local)
+
     @cached_property
     def work(self) -> TaskWork:
         """What one participation computes, moves and keeps."""
-        step, model, n = self.step, self.values["model"], self.n_examples
+        step, model, n, _ = self.step, self.values["model"], self.n_examples, self.of_run
         assets = features.assets_bytes(self.catalogue) + model["assets_bytes"]
         shipped = n * features.shipped_bytes_per_example(self.catalogue)
         return TaskWork(
@@ -159,7 +166,11 @@ class Task:
             "upload_bytes": work.upload_bytes,
             "assets_bytes": work.assets_bytes,
             "storage_bytes": work.storage_bytes,
-            "refreshed_bytes_per_day": features.refreshed_bytes_per_day(self.catalogue),
+            "refreshed_bytes_per_day": sum(
+                assets.n_bytes * DAY_S / assets.refresh_s
+                for assets in self.of_run.assets
+                if assets.refresh_s is not None
+            ),
             "embedding_rows": features.embedding_rows(self.catalogue),
             "features": {home: _named(self.catalogue, home) for home in features.HOMES},
             "freshness_s": {f.name: f.freshness_s for f in self.catalogue.features if f.freshness_s is not None},

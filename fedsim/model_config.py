@@ -91,6 +91,12 @@ def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalSgd)
     bad = {name: value for name, value in sizes.items() if not fits(value, float) or value < 0}
     if bad:
         raise InputError("model: sizes must be numbers that are not negative", value=bad)
+    if not fits(values["assets_refresh_days"], float | None):
+        raise InputError(
+            "model.assets_refresh_days", value=values["assets_refresh_days"], allowed="days, or null: never"
+        )
+    if not fits(values["caches_model"], bool):
+        raise InputError("model.caches_model", value=values["caches_model"], allowed="true, false")
     n = values["n_parameters"]
     refresh_days = values["assets_refresh_days"]
     refresh_s = None if refresh_days is None else refresh_days * DAY_S
@@ -101,7 +107,7 @@ def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalSgd)
         plan_bytes=round(values["plan_bytes"]),
         shipped_bytes_per_example=features.shipped_bytes_per_example(catalogue),
         assets=tuple(Assets(size, age) for age, size in sizes_by_age.items() if size),
-        caches_model=bool(values["caches_model"]),
+        caches_model=values["caches_model"],
         upload_bytes=round(n * values["upload_bytes_per_parameter"]),
         epochs=local.epochs,
         batch_size=local.batch_size,

@@ -141,12 +141,19 @@ def test_a_set_compared_with_itself_is_perfect(phones: Path, capsys: pytest.Capt
     assert "0.000" in capsys.readouterr().out
 
 
+def test_what_a_set_does_not_tell_is_unknown_and_not_a_number(phones: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert traces("compare", phones, phones, "--rule", "battery > 100", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["goodness"]["session_ks"] is row["goodness"]["autocorrelation"] is None
+    assert traces("compare", phones, phones, "--rule", "battery > 100") == 0
+    assert "unknown" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("fit", "phones", "p.json", "--held-out", "1"), "--held-out is outside its range: 1.0"),
         (("fit", "phones", "p.json", "--held-out", "0.1"), "--held-out leaves no phone on one side: 0.1"),
-        (("compare", "phones", "phones", "--rule", "battery > 100"), "cannot be compared"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(

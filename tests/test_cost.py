@@ -148,7 +148,8 @@ def test_shipped_features_travel_with_the_examples(tmp_path: Path) -> None:
 
 
 def test_assets_of_the_model_count_as_well(tmp_path: Path) -> None:
-    assert told(tmp_path, "model.assets_bytes=777")["task"]["assets_bytes"] == 777
+    task = told(tmp_path, "model.assets_bytes=777", "model.assets_refresh_days=7")["task"]
+    assert (task["assets_bytes"], task["refreshed_bytes_per_day"]) == (777, 111.0)
 
 
 def test_what_is_not_counted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +213,12 @@ def test_a_measurement_can_be_used_as_a_law(
         (["device.compute.benchmark_flops=0"], "device.compute.benchmark_flops: 0"),
         (["cost.limits.max_ram_fraction=0"], "cost.limits.max_ram_fraction"),
         (["~model.forward_flops"], "model.forward_flops must be given"),
-        (["cost.network=6g"], "6g"),
+        (["model.plan_bytes=-5"], "model: sizes must be numbers"),
+        (["model.plan_bytes=abc"], "model: sizes must be numbers"),
+        (["model.assets_refresh_days=abc"], "model.assets_refresh_days: 'abc'"),
+        (["device.thermal_slowdown=0.5"], "thermal_slowdown"),
+        (["device.thermal_after_s=abc"], "device.thermal_after_s"),
+        (["cost.network=6g"], "cost.network is unknown: '6g'"),
         (["cost.network=5g", "device.network.waits_on=[5g]"], "transfers wait on cost.network: '5g'"),
         (["cost.n_examples=0"], "cost.n_examples"),
         (["cost.examples_quantile=50"], "cost.examples_quantile"),

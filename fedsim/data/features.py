@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsim.errors import InputError
-from fedsim.units import DAY_S
 
 HOMES = ("device", "cloud")
 VOCABULARIES = ("table", "hash")
@@ -102,15 +101,6 @@ def shipped_bytes_per_example(catalogue: Catalogue) -> float:
 def stored_bytes_per_example(catalogue: Catalogue) -> float:
     """Bytes of all features of an example that waits on the phone for training."""
     return sum(feature.bytes_per_example for feature in catalogue.features)
-
-
-def refreshed_bytes_per_day(catalogue: Catalogue) -> float:
-    """Assets that freshness makes a phone download anew, averaged over days."""
-    return sum(
-        feature.on_device_bytes * DAY_S / feature.freshness_s
-        for feature in catalogue.features
-        if feature.freshness_s is not None
-    )
 
 
 def embedding_rows(catalogue: Catalogue) -> int:

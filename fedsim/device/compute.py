@@ -51,7 +51,11 @@ class PhoneCompute:
         if unknown.size:
             row = int(self.phones.row_of(ids[unknown[:1]])[0])
             model = None if row < 0 else self.phones.models[row]
-            raise InputError("device.compute cannot tell how long a phone trains", value=model)
+            raise InputError(
+                "device.compute cannot tell how long a phone trains",
+                value=model,
+                allowed="phones that were timed, or device.compute.inference_ms of a phone that was",
+            )
         if self.session_sigma:
             seconds *= rng.lognormal(self.seed, "compute/session", ids, k, median=1.0, sigma=self.session_sigma)
         return seconds

@@ -40,17 +40,20 @@ class Energy:
         if classes is not None and phones is None:
             raise InputError("energy.classes need phones with a latency")
         self.compute_w, self._phones = compute_w, phones
+        if phones is not None and (phones.compute_w < 0).any():
+            raise InputError("compute_w of a phone must not be negative", value=float(np.nanmin(phones.compute_w)))
         self._own_w = None if phones is None or np.isnan(phones.compute_w).all() else of_rows(phones.compute_w, np.nan)
         self._classes = _factors(classes) if classes else None
 
     def _factor(self, ids: IntArray, column: int) -> FloatArray | float:
-        """Factor of each device's class; column 0 of computing, 1 of the radio."""
+        """Factor of each device's class, NaN if its latency is unknown; column 0 of computing, 1 of the radio."""
         if self._phones is None or self._classes is None:
             return 1.0
         below_ms, factors = self._classes
-        which = np.searchsorted(below_ms, self._phones.inference_ms(ids), side="right")
+        latency_ms = self._phones.inference_ms(ids)
+        which = np.searchsorted(below_ms, latency_ms, side="right")
         factor: FloatArray = factors[np.minimum(which, len(factors) - 1), column]
-        return factor
+        return np.where(np.isnan(latency_ms), np.nan, factor)
 
     def compute_j(self, ids: IntArray, seconds: FloatArray) -> FloatArray:
         """Energy of so many seconds of training on each device."""

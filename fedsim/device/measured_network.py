@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,9 @@ class MeasuredNetwork(Network):
     A session's rank in the distribution of its network type is Φ(√w · device + √(1-w) · session)
     with ``w`` = ``device_variance_share``: how much of the spread lies between phones, the rest
     between the sessions of one phone. A type that ``folders`` do not cover takes the median of
-    ``otherwise_bytes_per_s``. Where the way up was not measured it has ``up_fraction`` of the way down.
+    ``otherwise_bytes_per_s``. Phones whose row of the hardware table tells a speed keep their rank among such rows
+    as their part of the score: the measured rates stand, and which phones are fast is joined. Where the way up was
+    not measured it has ``up_fraction`` of the way down.
     """
 
     def __init__(
@@ -73,10 +76,9 @@ class MeasuredNetwork(Network):
             waits_on=waits_on,
             phones=phones,
         )
-        if self._own_level is not None:  # from a factor on the median to a score among the measured rates
-            own_bytes_per_s = self._own_level * median["wifi"]
-            self._own_level = np.interp(own_bytes_per_s, of_type["wifi"], _Z)
         self._share = device_variance_share
+        if self._own_level is not None:
+            self._own_level = np.sqrt(self._share) * _normal_ranks(self._own_level)
         used = (self._down > 0)[:, None]
         nothing = np.zeros(_Z.size)
         self._down = used * rng.portable(np.stack([nothing, *of_type.values()]))
@@ -84,11 +86,11 @@ class MeasuredNetwork(Network):
         self._up = used * rng.portable(np.stack([nothing, *ups]))
 
     def typical_level(self, ids: IntArray) -> FloatArray:
-        """Score of each device's own rate where it is known, of the median elsewhere."""
+        """Score of each device by its rank where its speed is known, of the median device elsewhere."""
         return self._own(ids, np.zeros(len(ids)))
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
-        """Normal score of each session's rate; of a phone whose speed is known, around that."""
+        """Normal score of each session's rate."""
         score = self._own(ids, np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids))
         if self._share < 1:
             score += np.sqrt(1.0 - self._share) * rng.normal(self.seed, "network/session", ids, k)
@@ -101,6 +103,15 @@ class MeasuredNetwork(Network):
         part = place - below
         rate: FloatArray = rates[codes, below] * (1.0 - part) + rates[codes, below + 1] * part
         return rate
+
+
+def _normal_ranks(values: FloatArray) -> FloatArray:
+    """Normal scores of the known values by their rank among them, NaN elsewhere; equal values share theirs."""
+    known = values[~np.isnan(values)]
+    below, until = (np.searchsorted(np.sort(known), known, side) for side in ("left", "right"))
+    scores = np.full(len(values), np.nan)
+    scores[~np.isnan(values)] = [NormalDist().inv_cdf(p) for p in (below + until) / (2 * len(known))]
+    return scores
 
 
 def _quantiles(sets: Sequence[Measurements], kind: str, column: str) -> FloatArray | None:

@@ -69,6 +69,16 @@ def joined(parts: Sequence[Sessions]) -> Sessions:
     return rows
 
 
+def check_thermal(*, thermal_after_s: float, thermal_slowdown: float) -> None:
+    """Refuse a slow-down by warmth that would speed phones up."""
+    if not (thermal_after_s >= 0 and thermal_slowdown >= 1):
+        raise InputError(
+            "device.thermal_after_s and thermal_slowdown are outside their range",
+            value=(thermal_after_s, thermal_slowdown),
+            allowed="0 or more, 1 or more",
+        )
+
+
 class Device:
     """The device side: what a session takes, and when it ends without a report.
 
@@ -96,12 +106,7 @@ class Device:
             raise InputError("device.crash_fraction is outside its range", value=crash_fraction, allowed="0 … 1")
         if session_timeout_s is not None and not session_timeout_s > 0:
             raise InputError("device.session_timeout_s must be positive", value=session_timeout_s)
-        if not (thermal_after_s >= 0 and thermal_slowdown >= 1):
-            raise InputError(
-                "device.thermal_after_s and thermal_slowdown are outside their range",
-                value=(thermal_after_s, thermal_slowdown),
-                allowed="0 or more, 1 or more",
-            )
+        check_thermal(thermal_after_s=thermal_after_s, thermal_slowdown=thermal_slowdown)
         self.thermal_after_s, self.thermal_slowdown = thermal_after_s, thermal_slowdown
         self.seed, self.compute, self.network, self.energy = seed, compute, network, energy
         self.interruption, self.crash_fraction = interruption, crash_fraction

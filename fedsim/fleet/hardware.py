@@ -56,7 +56,7 @@ class Hardware:
             )
         self._edges: FloatArray = np.cumsum(self.weight)[:-1] / self.weight.sum()
         self._row_of_trace = self._matched() if match == "trace_model" else np.full(fleet.traces.n, -1)
-        self._slowness = _normal_ranks(self._inference_ms, self.share_of_rows())
+        self._rank_below, self._rank_width = _ranks(self._inference_ms, self.share_of_rows())
 
     def _matched(self) -> IntArray:
         """For each base trace the table row of its model, −1 where there is none."""
@@ -80,9 +80,10 @@ class Hardware:
         return latency_ms
 
     def slowness(self, ids: IntArray) -> FloatArray:
-        """Standard normal rank of each device's latency, ``float64[n]``; phones of one row share theirs."""
-        z: FloatArray = self._slowness[self.row_of(ids)]
-        return z
+        """Standard normal rank of each device's latency, ``float64[n]``; equal phones stand in random order."""
+        row = self.row_of(ids)
+        rank = self._rank_below[row] + self._rank_width[row] * rng.uniform(self._fleet.seed, "hardware/slowness", ids)
+        return np.interp(rank, _PROBABILITIES, _SCORES)
 
     def share_of_rows(self) -> FloatArray:
         """Share of the fleet in each row, ``float64[rows]`` (traces count alike)."""
@@ -111,13 +112,15 @@ class Hardware:
         return is_met
 
 
-def _normal_ranks(values: FloatArray, share: FloatArray) -> FloatArray:
-    """Normal scores of values that occur with the given shares: Φ⁻¹ of the middle of each one's rank."""
-    order = np.argsort(values, kind="stable")
-    middle = np.cumsum(share[order]) - share[order] / 2
-    scores = np.empty(len(values))
-    scores[order] = [NormalDist().inv_cdf(min(max(p, 1e-9), 1 - 1e-9)) for p in middle / share.sum()]
-    return scores
+_SCORES = np.linspace(-6.0, 6.0, 2401)
+_PROBABILITIES = np.array([NormalDist().cdf(z) for z in _SCORES])
+
+
+def _ranks(values: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Share of the fleet below each row's value, and share of the fleet with that value."""
+    distinct, which = np.unique(values, return_inverse=True)
+    width: FloatArray = np.bincount(which, weights=share, minlength=len(distinct)).astype(np.float64)
+    return (np.cumsum(width) - width)[which], width[which]
 
 
 def _checked(rows: pa.Table, name: str, where: Path | str) -> FloatArray:

@@ -100,7 +100,7 @@ class Job:
         self._evaluated_version = -1
         self._next_evaluation_at = 0.0
         self._retry_at = -math.inf
-        self._n_found = 0  # devices that any selection found, assigned or not
+        self._n_found = 0  # devices that any selection found or knew to be there, assigned or not
 
     @property
     def until(self) -> float:
@@ -126,7 +126,8 @@ class Job:
         else:
             selection = self.select(now, n)
             most = len(selection.ids)
-        if 0 < most < at_least and not self.sees_every_change:
+        is_anyone_there = self.availability.eligible_fraction(now) > 0
+        if most < at_least and is_anyone_there and not self.sees_every_change:
             self._retry_at = now + min(10.0 * (at_least - most) / at_least, 1.0) * _RETRY_S
         return selection
 
@@ -187,7 +188,8 @@ class Job:
         """What devices will hold when their download is done; nobody asks before their session has ended."""
         done = np.flatnonzero(rows["download_end_at"] <= rows["end_at"])
         _, assets_at = self.participation.cache(slots[done])
-        assets_at = np.where(self.work.needs_assets(assets_at, now), now, assets_at)
+        fetched_at = rows["download_end_at"][done, None]
+        assets_at = np.where(self.work.needs_assets(assets_at, now), fetched_at, assets_at)
         self.participation.fill_cache(slots[done], self.version, assets_at)
 
     # Ends of sessions

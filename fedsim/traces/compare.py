@@ -35,7 +35,10 @@ class Comparison:
 def default_rules(traces: TraceSet) -> list[Rule]:
     """Those of :data:`FIT_RULES` that the set's channels can answer."""
     rules = [Rule.parse(text) for text in FIT_RULES]
-    return [rule for rule in rules if set(rule.channels) <= set(traces.channels())]
+    answered = [rule for rule in rules if set(rule.channels) <= set(traces.channels())]
+    if not answered:
+        raise InputError("the set's channels answer no default rule", value=traces.channels(), allowed="--rule RULE")
+    return answered
 
 
 def compare(made: tuple[str, TraceSet], real: tuple[str, TraceSet], rules: Sequence[Rule]) -> list[Comparison]:

@@ -15,7 +15,6 @@ from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 
 UNKNOWN = 2  # third value of an on/off process
 N_BANDS = len(LEVEL_EDGES) - 1
-_CHANNELS = ("network", "charging", "screen", "locked", "battery")
 _HOUR_MS = HOUR_S * 1000
 
 

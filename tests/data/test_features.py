@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from fedsim.data.features import (
     Catalogue,
+    assets_by_age,
     assets_bytes,
     embedding_rows,
-    refreshed_bytes_per_day,
     shipped_bytes_per_example,
     stored_bytes_per_example,
 )
@@ -44,7 +44,7 @@ def test_what_lies_on_the_phone_and_what_is_shipped() -> None:
     assert assets_bytes(catalogue) == 1000 + 5000 * 12  # the item's vocabulary stays in the cloud
     assert shipped_bytes_per_example(catalogue) == 8 + 4.5
     assert stored_bytes_per_example(catalogue) == 40 + 1 + 8 + 4.5
-    assert refreshed_bytes_per_day(catalogue) == pytest.approx(61_000 / 7)
+    assert assets_by_age(catalogue)[7 * 86_400] == 61_000
     assert embedding_rows(catalogue) == 5000 + 24 + 300
 
 
@@ -63,7 +63,7 @@ def test_entries_take_what_the_catalogue_says_unless_the_vocabulary_does() -> No
 
 def test_an_empty_catalogue_costs_nothing() -> None:
     empty = parsed({}, None)
-    assert (assets_bytes(empty), embedding_rows(empty), refreshed_bytes_per_day(empty)) == (0, 0, 0)
+    assert (assets_bytes(empty), embedding_rows(empty), assets_by_age(empty)) == (0, 0, {})
 
 
 @given(

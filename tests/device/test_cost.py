@@ -162,7 +162,6 @@ def test_classes_of_a_lognormal_latency_have_its_quantiles() -> None:
         (lambda: Limits(**{**GENEROUS, "max_session_s": 0}), r"cost.limits.max_session_s: 0"),
         (lambda: Limits(**{**GENEROUS, "max_ram_fraction": float("nan")}), r"cost.limits.max_ram_fraction"),
         (lambda: conditions(battery_capacity_wh=0), r"cost.battery_capacity_wh: 0"),
-        (lambda: conditions(network_type="6g"), r"cost.network is unknown: '6g'"),
         (lambda: PhoneClasses.lognormal(median_ms=1.0, sigma=1.0, n=0), r"cost.n_classes: 0"),
     ],
 )

@@ -63,6 +63,8 @@ def test_classes_of_phones_have_factors_on_the_powers() -> None:
     assert energy.compute_j(ids, one).tolist() == [2.0 * 3, 2.0, 2.0 * 0.5]
     assert energy.receive_j(ids, wifi, one).tolist() == pytest.approx([0.7, 0.7 * 1.5, 0.7 * 2])
     assert energy.send_j(ids, wifi, one).tolist() == pytest.approx([1.1, 1.1 * 1.5, 1.1 * 2])
+    unknown = Energy(**POWERS, phones=replace(phones, latency_ms=np.full(3, np.nan)), classes=CLASSES)
+    assert np.isnan(unknown.compute_j(ids, one)).all() and np.isnan(unknown.send_j(ids, wifi, one)).all()
     own = replace(phones, compute_w=np.array([9.0, np.nan, np.nan]))
     assert Energy(**POWERS, phones=own, classes=CLASSES).compute_j(ids, one).tolist() == [9.0, 2.0, 1.0]
 
@@ -82,6 +84,11 @@ def test_bad_classes_are_refused(classes: Any, message: str) -> None:
         Energy(**POWERS, phones=PhoneClasses.named(["A"], [10.0]), classes=classes)
     with pytest.raises(InputError, match="need phones"):
         Energy(**POWERS, classes=CLASSES)
+
+
+def test_a_phone_of_negative_power_is_refused() -> None:
+    with pytest.raises(InputError, match="compute_w of a phone must not be negative: -3"):
+        Energy(**POWERS, phones=replace(PhoneClasses.named(["A"], [10.0]), compute_w=np.array([-3.0])))
 
 
 @pytest.mark.parametrize("name", list(POWERS))

@@ -1,13 +1,16 @@
 """Whose data a device holds."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import norm
 
 from fedsim.device.holders import OwnDataHolders, RandomHolders, SpeedCoupledHolders, normal_cdf
 from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.hardware import Hardware
 from fedsim.fleet.phones import LognormalPhones
+from fedsim.schema import HARDWARE
 from fedsim.traces.canonical import Events, TraceSet
 from fedsim.units import DAY_S
 from tests.build import Sizes
@@ -29,6 +32,21 @@ def test_slow_phones_hold_more_data_by_the_copula(correlation: float) -> None:
     scores = norm.ppf((sizes - 0.5) / 500)
     assert np.corrcoef(scores, PHONES.slowness(IDS))[0, 1] == pytest.approx(correlation, abs=0.02)
     assert np.bincount(sizes, minlength=501)[1:].min() > 0  # every client is still held by somebody
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.1, 0.8, 0.1]])
+def test_phones_of_a_table_leave_no_client_out(weights: list[float]) -> None:
+    """However few rows: sizes stay evenly held, and with several rows slow ones hold more."""
+    rows = [{"weight": w, "inference_ms_per_sample": 10.0 * (i + 1)} for i, w in enumerate(weights)]
+    traces = TraceSet.of([Events.of([(0, "available", 1)])], period_s=DAY_S)
+    phones = Hardware(Fleet(traces, n_devices=10**6, seed=0), pa.Table.from_pylist(rows, HARDWARE.arrow()))
+    z = phones.slowness(IDS)
+    assert (z.mean(), z.std()) == pytest.approx((0.0, 1.0), abs=0.03)
+    sizes = CLIENTS.n_examples(SpeedCoupledHolders(CLIENTS, phones, seed=3, correlation=0.9).client_of(IDS))
+    assert np.quantile(sizes, [0.1, 0.5, 0.9]) == pytest.approx([50, 250, 450], abs=12)
+    if len(weights) > 1:
+        row = phones.row_of(IDS)
+        assert sizes[row == 0].mean() < 150 < 350 < sizes[row == 2].mean()
 
 
 def test_a_device_holds_its_own_user_s_data_and_nobody_else_s() -> None:

@@ -10,7 +10,7 @@ import pytest
 from fedsim.device.cost import PhoneClasses
 from fedsim.device.measured_network import MeasuredNetwork
 from fedsim.errors import InputError
-from fedsim.schema import LEVELS, LINKS, NETWORKS
+from fedsim.schema import LINKS, NETWORKS
 from fedsim.traces.canonical import NETWORK_CODE
 from fedsim.traces.measurements import MeasurementWriter
 
@@ -85,15 +85,12 @@ def test_round_trips_come_before_the_first_byte(folder: str) -> None:
     assert ends[1] - ends[0] == pytest.approx(np.full(9, 1.0))
 
 
-def test_a_phone_of_known_speed_has_its_place_among_the_measured(tmp_path: Path) -> None:
-    """Wifi was measured from 100 to 400 kB/s: a phone of 200 kB/s moves that, one beyond the fastest the fastest."""
-    levels = {"device_id": ["a", "b", "c"], "network": [NETWORK_CODE["wifi"]] * 3}
-    levels |= {f"{way}_sd_bytes_per_s": [0.0] * 3 for way in ("down", "up")}
-    levels |= {f"{way}_bytes_per_s": [1e5, 2e5, 4e5] for way in ("down", "up")}
-    with MeasurementWriter(tmp_path / "levels") as writer:
-        writer.add(LEVELS, pa.table(levels))
-    known = replace(PhoneClasses.named(["A", "B"], [1.0] * 2), bytes_per_s=np.array([2e5, 9e5]))
-    rest = dict.fromkeys(("2g", "3g", "4g", "5g"), 1000.0)
-    network = made(str(tmp_path / "levels"), phones=known, otherwise_bytes_per_s=rest, assumed_type="wifi")
-    end, _, _ = network.download(None, np.arange(2), np.zeros(2), 1_000_000, network.typical_level(np.arange(2)))
-    assert end == pytest.approx([5.0, 2.5], rel=0.02)
+def test_phones_of_known_speed_keep_their_rank_and_the_rates_are_those_that_were_measured(folder: str) -> None:
+    """Far below all that was measured: the fastest of them still has a fast link, on every type of network."""
+    three = replace(PhoneClasses.named(["A", "B", "C"], [1.0] * 3), bytes_per_s=np.array([30.0, 10.0, 20.0]))
+    network = made(folder, phones=three, device_variance_share=1.0)
+    score = network.level(np.arange(3), np.zeros(3, dtype=np.int32))
+    assert score == pytest.approx([0.967, -0.967, 0.0], abs=1e-3)  # Φ⁻¹ of 5/6, 1/6, 1/2
+    end, _, _ = network.download(None, np.arange(3), np.zeros(3), 1_000_000, score)
+    assert 1_000_000 / end == pytest.approx([4e5, 1e5, 2e5])
+    assert made(folder, phones=three).typical_level(np.arange(3)) == pytest.approx(np.sqrt(0.5) * score)

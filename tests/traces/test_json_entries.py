@@ -30,6 +30,13 @@ def test_entries_are_those_of_the_whole_whatever_the_chunk(
         assert list(json_entries(path, "test")) == list(contents.items())
 
 
+@pytest.mark.parametrize("chunk", range(1, 24))
+def test_a_number_may_be_cut_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    (tmp_path / "a.json").write_text('{"a": 12.5, "b": -1e-07, "c": 3, "d": true}')
+    assert list(json_entries(tmp_path / "a.json", "test")) == [("a", 12.5), ("b", -1e-07), ("c", 3), ("d", True)]
+
+
 def test_an_entry_is_read_before_the_next_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first entry of a file that breaks later is still told: the file was not read whole."""
     monkeypatch.setattr(module, "_CHUNK", 16)

@@ -11,6 +11,7 @@ from fedsim.errors import InputError
 
 _CHUNK = 1 << 20  # characters; doubled while one entry does not fit
 _BLANK = " \t\n\r"
+_OF_NUMBERS = ".eE+-0123456789"  # "12." decodes as 12, though more may follow
 
 
 def json_entries(path: Path, what: str) -> Iterator[tuple[str, Any]]:
@@ -91,7 +92,8 @@ class _Reader:
                 if self._is_whole:
                     raise
             else:
-                if end < len(self._text) or self._is_whole:
+                is_cut = isinstance(value, int | float) and not self._text[end:].strip(_OF_NUMBERS)
+                if self._is_whole or not (end == len(self._text) or is_cut):
                     self._at = end
                     return value
             self._more(size)
