@@ -27,7 +27,7 @@ def add_traces(commands: Any) -> None:
     _add_resample(actions)
     merge = add_command(actions, "merge", "put trace sets together", _merge)
     merge.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="two sets or more")
-    merge.add_argument("to", type=Path, metavar="DST", help="folder to write")
+    _add_target(merge, "to", "DST")
     _add_compare(actions)
     _add_fit(actions)
     _add_synthesize(actions)
@@ -39,7 +39,7 @@ def _add_import(actions: Any) -> None:
     for name, importer in IMPORTERS.items():
         one = add_command(formats, name, importer.help.rstrip("."), _import)
         one.add_argument("raw", type=Path, metavar="SRC", help="file or folder of that format")
-        one.add_argument("folder", type=Path, metavar="DST", help="folder to write")
+        _add_target(one, "folder", "DST")
         _add_options(one, importer)
 
 
@@ -89,7 +89,7 @@ def _add_unknown(parser: argparse.ArgumentParser) -> None:
 def _add_debounce(actions: Any) -> None:
     debounce = add_command(actions, "debounce", "close short gaps of an on-off channel", _debounce)
     debounce.add_argument("folder", type=Path, metavar="DIR")
-    debounce.add_argument("to", type=Path, metavar="DST", help="folder to write")
+    _add_target(debounce, "to", "DST")
     debounce.add_argument("--gap-s", type=float, required=True, help="longest gap that is closed, in seconds")
     debounce.add_argument("--channel", default="available", help="on-off channel (default available)")
 
@@ -97,7 +97,7 @@ def _add_debounce(actions: Any) -> None:
 def _add_resample(actions: Any) -> None:
     resample = add_command(actions, "resample", "draw whole devices with replacement", _resample)
     resample.add_argument("folder", type=Path, metavar="DIR")
-    resample.add_argument("to", type=Path, metavar="DST", help="folder to write")
+    _add_target(resample, "to", "DST")
     resample.add_argument("--devices", type=int, required=True, help="how many to draw")
     resample.add_argument("--seed", type=int, default=0)
 
@@ -132,12 +132,24 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 
 def _add_synthesize(actions: Any) -> None:
     make = add_command(actions, "synthesize", "generate traces of phones", _synthesize)
-    make.add_argument("folder", type=Path, metavar="DIR", help="folder to write")
+    _add_target(make, "folder", "DIR")
     parameters = "what `fedsim traces fit` wrote (default: the parameters of the reference set)"
     make.add_argument("--parameters", type=Path, metavar="FILE.json", help=parameters)
     make.add_argument("--devices", type=int, default=200, help="base traces (default 200)")
     make.add_argument("--days", type=int, default=7, help="whole days (default 7)")
     make.add_argument("--seed", type=int, default=0)
+
+
+def _add_target(parser: argparse.ArgumentParser, name: str, metavar: str) -> None:
+    """The folder to write, and leave to replace one that is there."""
+    parser.add_argument(name, type=Path, metavar=metavar, help="folder to write")
+    parser.add_argument("--force", action="store_true", help="replace a folder that holds something")
+
+
+def _require_new(folder: Path, *, force: bool) -> None:
+    """Refuse to replace what a folder holds, before any work is done."""
+    if not force and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError("will not replace what is there", value=str(folder), allowed="a new folder, or --force")
 
 
 def _load(folder: Path) -> Any:
@@ -156,6 +168,7 @@ def _require_files(*paths: Path | None) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    _require_new(arguments.folder, force=arguments.force)
     importer = IMPORTERS[arguments.format]
     options = {option.name: getattr(arguments, _OPTION + option.name) for option in importer.options}
     importer(arguments.raw, arguments.folder, **options)
@@ -226,16 +239,19 @@ def _criteria(arguments: argparse.Namespace) -> None:
 
 
 def _debounce(arguments: argparse.Namespace) -> None:
+    _require_new(arguments.to, force=arguments.force)
     change = door("fedsim.traces.debounce").debounce
     _write(change(_load(arguments.folder), gap_s=arguments.gap_s, channel=arguments.channel), arguments.to)
 
 
 def _resample(arguments: argparse.Namespace) -> None:
+    _require_new(arguments.to, force=arguments.force)
     change = door("fedsim.traces.resample").resample
     _write(change(_load(arguments.folder), n_devices=arguments.devices, seed=arguments.seed), arguments.to)
 
 
 def _merge(arguments: argparse.Namespace) -> None:
+    _require_new(arguments.to, force=arguments.force)
     _write(door("fedsim.traces.merge").merge([_load(folder) for folder in arguments.folders]), arguments.to)
 
 
@@ -284,6 +300,7 @@ def _tell(comparisons: Any, arguments: argparse.Namespace) -> None:
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:
+    _require_new(arguments.folder, force=arguments.force)
     generators = door("fedsim.traces.generators")
     population = generators.load_generator(arguments.parameters or generators.REFERENCE)
     made = generators.generate(population, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)

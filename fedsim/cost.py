@@ -38,6 +38,8 @@ def main(
     measure_folder: Path | None,
 ) -> None:
     """Print the summary and write the files that are asked for; with ``measure_folder`` time the model instead."""
+    if measure_folder is not None and measure_folder.exists() and any(measure_folder.iterdir()):
+        raise InputError("--measure will not replace what is there", value=str(measure_folder), allowed="a new folder")
     task = Task.compose(overrides)
     if measure_folder is not None:
         _measure(task, measure_folder)

@@ -73,6 +73,25 @@ def test_criteria_as_table_json_csv_and_page(phones: Path, tmp_path: Path, capsy
     assert [row["left"]["devices"] for row in table["rules"]] == [0.5, 0]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("merge", "phones", "phones", "phones"),
+        ("synthesize", "phones", "--devices", "2"),
+        ("debounce", "phones", "phones", "--gap-s", "1", "--channel", "charging"),
+        ("resample", "phones", "phones", "--devices", "1"),
+        ("import", "flash", "nothing.json", "phones"),
+    ],
+)
+def test_a_set_that_is_there_is_not_replaced_unasked(
+    phones: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (phones / "events.parquet").read_bytes()
+    assert traces(*(phones if word == "phones" else word for word in words)) == 2
+    assert "will not replace what is there" in capsys.readouterr().err
+    assert (phones / "events.parquet").read_bytes() == before
+
+
 def test_a_chain_of_changes_is_in_the_provenance(phones: Path, tmp_path: Path) -> None:
     assert traces("debounce", phones, tmp_path / "a", "--gap-s", 20, "--channel", "charging") == 0
     assert traces("resample", tmp_path / "a", tmp_path / "b", "--devices", 5, "--seed", 3) == 0
@@ -86,7 +105,7 @@ def test_a_chain_of_changes_is_in_the_provenance(phones: Path, tmp_path: Path) -
 
 
 def test_a_set_can_be_changed_in_place(phones: Path) -> None:
-    assert traces("resample", phones, phones, "--devices", 3) == 0
+    assert traces("resample", phones, phones, "--devices", 3, "--force") == 0
     assert TraceSet.load(phones).n == 3
 
 

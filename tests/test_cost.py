@@ -205,6 +205,11 @@ def test_a_measurement_can_be_used_as_a_law(
     assert row["train_s"] == pytest.approx(12 * 0.1 + 116 * 0.001)
 
 
+def test_a_measurement_replaces_nothing(hardware: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "will not replace what is there" in refused(capsys, *PICTURES, "--measure", str(hardware))
+    assert [file.name for file in hardware.iterdir()] == ["hardware.parquet"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
