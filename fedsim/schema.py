@@ -247,6 +247,7 @@ ELIGIBILITY = Table(
     (
         Column("at", _F64, "instant, s"),
         Column("eligible_fraction", _F64, "expected share of the fleet that is eligible"),
+        Column("admitted_fraction", _F64, "of the fleet, also let in by requirements, roll-out and holders of data"),
     ),
 )
 

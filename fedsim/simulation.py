@@ -173,7 +173,11 @@ class Simulation:
     def _eligible_week(self) -> RowLog:
         week = RowLog(ELIGIBILITY)
         for at in np.arange(0.0, 7 * DAY_S, _ELIGIBILITY_INTERVAL_S):
-            week.add(at=at, eligible_fraction=self.availability.eligible_fraction(at))
+            week.add(
+                at=at,
+                eligible_fraction=self.availability.eligible_fraction(at),
+                admitted_fraction=self.availability.admitted_fraction(at, self.gates),
+            )
         return week
 
     def _summary(self, job: Job, week: RowLog) -> dict[str, Any]:
@@ -196,6 +200,7 @@ class Simulation:
             "download_bytes": job.sessions.download_bytes,
             "upload_bytes": job.sessions.upload_bytes,
             "eligible_fraction_mean": float(np.mean([row["eligible_fraction"] for row in week.rows])),
+            "admitted_fraction_mean": float(np.mean([row["admitted_fraction"] for row in week.rows])),
             "n_parameters": self.trainer.n_parameters,
             "model_bytes": self.work.download_bytes,
             "assets_bytes": self.work.assets_bytes,

@@ -94,3 +94,7 @@ class Battery:
     def share(self, now: float) -> float:
         """Not known ahead: counted as all."""
         return 1.0
+
+    def share_by_trace(self, now: float) -> float | FloatArray:
+        """Not known ahead: counted as all."""
+        return 1.0

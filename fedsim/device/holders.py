@@ -106,6 +106,10 @@ class OwnDataHolders:
         """Share of the base traces whose user has data."""
         return self._share
 
+    def share_by_trace(self, now: float) -> float | FloatArray:
+        """Whether the user of each base trace has data."""
+        return (self._client_of_trace >= 0).astype(np.float64)
+
 
 def normal_cdf(z: FloatArray) -> FloatArray:
     """Φ(z) by the logistic approximation of Page (1977), error below 3e-4: ample for ranks."""

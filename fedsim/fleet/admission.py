@@ -11,7 +11,7 @@ from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.fleet.hardware import Hardware
 from fedsim.traces.rule import Rule
-from fedsim.units import DAY_S, BoolArray, IntArray
+from fedsim.units import DAY_S, BoolArray, FloatArray, IntArray
 
 
 class Gate(Protocol):
@@ -23,6 +23,10 @@ class Gate(Protocol):
 
     def share(self, now: float) -> float:
         """Expected share of devices that pass, for sizing a search."""
+        ...
+
+    def share_by_trace(self, now: float) -> float | FloatArray:
+        """Expected share that passes among the devices of each base trace, ``float64[traces]``, or of all alike."""
         ...
 
 
@@ -44,6 +48,10 @@ class Requirement:
     def share(self, now: float) -> float:
         """Population share of the rows that meet the rule."""
         return self._share
+
+    def share_by_trace(self, now: float) -> float | FloatArray:
+        """Whether the phone of a trace meets the rule, where it is known by its model."""
+        return self._hardware.share_by_trace(self._is_met)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,10 @@ class Rollout:
         """Share of the fleet that has the version at ``now``."""
         done = 1.0 if self.days == 0 else min(1.0, now / (self.days * DAY_S))
         return self.start_share + (self.end_share - self.start_share) * done
+
+    def share_by_trace(self, now: float) -> float | FloatArray:
+        """The same in all traces."""
+        return self.share(now)
 
     def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
         """Which devices have the version."""

@@ -7,6 +7,7 @@ a question, falls on the same side of the bound, at any time, in any order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import InputError
+from fedsim.fleet.admission import Gate
 from fedsim.fleet.fleet import Fleet
 from fedsim.traces.criteria import Levels, Windows
 from fedsim.units import US_PER_MS, US_PER_S, BoolArray, FloatArray, IntArray, to_us
@@ -197,6 +199,17 @@ class Availability:
         if self._fraction is None:  # a product of floats and flags would convert all flags each time
             self._fraction = float(np.add.reduce(self._weights, where=is_open))
         return self._fraction
+
+    def admitted_fraction(self, now: float, gates: Sequence[Gate]) -> float:
+        """Expected share of the fleet that is eligible and passes all gates."""
+        if not gates:
+            return self.eligible_fraction(now)
+        share = np.ones(self.fleet.traces.n)
+        for gate in gates:
+            share = share * gate.share_by_trace(now)
+        is_open, _ = self.cells_at(now)
+        open_cells = np.flatnonzero(is_open)
+        return float(self._weights[open_cells] @ share[self.fleet.cell_trace[open_cells]])
 
     def most_eligible(self, now: float) -> int:
         """A bound on the number of eligible devices: exact in a small fleet, six standard deviations up in a large."""

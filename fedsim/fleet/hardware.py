@@ -92,6 +92,11 @@ class Hardware:
         share: FloatArray = joined + (1.0 - is_matched.mean()) * self.weight / self.weight.sum()
         return share
 
+    def share_by_trace(self, is_met: BoolArray) -> FloatArray:
+        """Share of each base trace's devices whose row is among those of ``is_met``, ``float64[traces]``."""
+        drawn = float(self.weight @ is_met / self.weight.sum())
+        return np.where(self._row_of_trace >= 0, is_met[self._row_of_trace], drawn)
+
     def column(self, name: str) -> npt.NDArray[Any]:
         """A column of the table, NaN or None where unknown."""
         return np.asarray(self.rows.column(name).to_numpy(zero_copy_only=False))

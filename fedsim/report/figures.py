@@ -39,12 +39,16 @@ class Panel(NamedTuple):
 
 def availability_panels(run: Run) -> list[Panel]:
     """Who could take part: eligible share over a week and by hour of day."""
-    at, share = (run.eligibility.column(name).to_numpy() for name in ("at", "eligible_fraction"))
+    at, share = (run.eligibility.column(name).to_numpy() for name in ("at", "admitted_fraction"))
     if len(at) < 2:
         return [Panel("Eligible devices", "Not drawn: the run did not sample who is eligible.")]
     caption = (
         f"On average {percent(share.mean())} of the fleet; between {percent(share.min())} and {percent(share.max())}."
     )
+    by_rule = run.summary["eligible_fraction_mean"]
+    if run.summary["admitted_fraction_mean"] < by_rule:
+        lacking = "the others lack what else is asked for: phone, app version or data"
+        caption += f" The rule alone leaves {percent(by_rule)}; {lacking}."
     if run.grid.horizon_s < 7 * DAY_S:
         caption += f" The run covers the first {duration(run.grid.horizon_s)}."
     over_time = Panel("Eligible devices over a week", caption, plots.eligible_over_time(at, share))

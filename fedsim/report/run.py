@@ -23,7 +23,8 @@ ROWS_PER_BATCH = 1 << 18
 # fmt: off
 SUMMARY_KEYS = (
     "seed", "n_devices", "simulated_s", "n_steps", "n_versions", "n_sessions", "outcomes", "metrics", "protocol",
-    "rule", "n_base_traces", "eligible_fraction_mean", "stop_reason", "n_parameters", "model_bytes",
+    "rule", "n_base_traces", "eligible_fraction_mean", "admitted_fraction_mean", "stop_reason", "n_parameters",
+    "model_bytes",
 )
 # fmt: on
 

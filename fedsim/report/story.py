@@ -36,7 +36,7 @@ def title(run: Run) -> str:
 
 def result_sentence(run: Run, numbers: dict[str, Any]) -> str:
     """The result in one sentence of plain language."""
-    eligible = percent(run.summary["eligible_fraction_mean"])
+    eligible = percent(run.summary["admitted_fraction_mean"])
     start = (
         f"In {duration(numbers['simulated_s'])} of simulated time, a fleet of {large(numbers['n_devices'])} devices "
         f"({eligible} of them eligible on average)"
@@ -150,6 +150,7 @@ def asked(run: Run) -> list[tuple[str, str]]:
         ("Fleet", f"{summary['n_devices']:,} devices over {summary['n_base_traces']:,} base traces"),
         ("Trace set", str(config.get("traces", {}).get("folder", "not recorded"))),
         ("Eligible", f"{summary['rule']} (on average {percent(summary['eligible_fraction_mean'])} of the fleet)"),
+        ("Roll-out", group(config.get("fleet", {}).get("rollout") or {})),
         ("Protocol", _protocol(run)),
         ("Device", group({key: value for key, value in device.items() if not isinstance(value, dict)})),
         ("Phones", group(config.get("fleet", {}).get("hardware") or {})),

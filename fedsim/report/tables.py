@@ -166,7 +166,7 @@ def eligible_by_hour(run: Run) -> FloatArray:
     """
     at = run.eligibility.column("at").to_numpy()
     hour = (at % DAY_S // HOUR_S).astype(np.int64)
-    share = run.eligibility.column("eligible_fraction").to_numpy()
+    share = run.eligibility.column("admitted_fraction").to_numpy()
     n = np.bincount(hour, minlength=24).astype(np.float64)
     sums = np.bincount(hour, weights=share, minlength=24).astype(np.float64)
     mean: FloatArray = np.divide(sums, n, out=np.full(24, np.nan), where=n > 0)

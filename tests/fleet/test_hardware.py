@@ -5,11 +5,13 @@ import pyarrow as pa
 import pytest
 
 from fedsim.errors import InputError
-from fedsim.fleet.admission import Requirement, Rollout
+from fedsim.fleet.admission import Gate, Requirement, Rollout
+from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import HARDWARE
 from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.criteria import compile_rule
 from fedsim.traces.rule import Rule
 from fedsim.units import DAY_S
 
@@ -97,3 +99,23 @@ def test_jitter_spreads_the_same_trace_over_its_width() -> None:
     phase_s = spread.cell_phase_us[spread.cell_of(IDS)] / 1e6
     assert sorted(set(phase_s)) == [-750.0 + 100 * i for i in range(16)]
     assert phase_s.mean() == pytest.approx(0.0, abs=12)
+
+
+def test_the_admitted_share_is_that_of_the_devices_that_are_let_in() -> None:
+    """Phones of the first trace are there and new, those of the second are there and drawn, the third is away."""
+    logs = [Events.of([(0, "charging", on)]) for on in (1, 1, 0)]
+    traces = TraceSet.of(logs, period_s=DAY_S, facts={"model": ["mid", None, "mid"]})
+    whole = Fleet(traces, n_devices=1_000_000, seed=5)
+    availability = Availability(whole, compile_rule(traces, Rule.parse("charging"), unknown="ineligible"))
+    gates: list[Gate] = [
+        Requirement(Hardware(whole, table(), match="trace_model"), Rule.parse("ram_gb >= 2")),
+        Rollout(seed=1, start_share=0.2, end_share=0.2, days=1),
+    ]
+    cells = whole.cell_of(IDS)
+    is_in = availability.at(IDS, 0.0)[0]
+    for gate in gates:
+        is_in = is_in & gate.admits(IDS, cells, 0.0)
+    share = availability.admitted_fraction(0.0, gates)
+    assert share == pytest.approx((1 / 3 + 1 / 3 * 0.5) * 0.2)
+    assert share == pytest.approx(is_in.mean(), abs=0.01)
+    assert availability.admitted_fraction(0.0, []) == availability.eligible_fraction(0.0)

@@ -106,6 +106,7 @@ def summary(sessions: pa.Table, **values: Any) -> dict[str, Any]:
         "rule": "charging & network == wifi & locked",
         "n_base_traces": 100,
         "eligible_fraction_mean": 0.059,
+        "admitted_fraction_mean": 0.059,
         "stop_reason": "max_steps",
         "n_parameters": 4810,
         "model_bytes": 19240,
@@ -182,7 +183,8 @@ HAND_EVALS = [
     for metric, value in (("log_loss", loss), ("accuracy", accuracy))
 ]
 HAND_ELIGIBILITY = [
-    {"at": hour * 3600.0, "eligible_fraction": share} for hour, share in ((0, 0.08), (1, 0.06), (3, 0.04), (24, 0.10))
+    {"at": hour * 3600.0, "eligible_fraction": share, "admitted_fraction": share}
+    for hour, share in ((0, 0.08), (1, 0.06), (3, 0.04), (24, 0.10))
 ]
 
 
@@ -248,7 +250,9 @@ def random_run(
         sessions=sessions,
         steps=steps,
         evals=evals,
-        eligibility=pa.table({"at": at, "eligible_fraction": share}).cast(ELIGIBILITY.arrow()),
+        eligibility=pa.table({"at": at, "eligible_fraction": share, "admitted_fraction": share}).cast(
+            ELIGIBILITY.arrow()
+        ),
         summary=summary(
             sessions,
             n_devices=1_000_000,
@@ -259,6 +263,7 @@ def random_run(
             metrics=metrics,
             central_metrics={"accuracy": 0.972, "log_loss": 0.11},
             eligible_fraction_mean=float(share.mean()),
+            admitted_fraction_mean=float(share.mean()),
         ),
         n_files=n_files,
         config=FULL_CONFIG,

@@ -141,6 +141,12 @@ def test_what_the_page_says(hand: tuple[str, str]) -> None:
         assert sentence in hand[1]
 
 
+def test_who_is_let_in_is_told_beside_the_rule(tmp_path: Path) -> None:
+    _, text = read(hand_made(tmp_path / "run", eligible_fraction_mean=0.2, admitted_fraction_mean=0.01))
+    assert "a fleet of 1,000 devices (1.0 % of them eligible on average)" in text
+    assert "The rule alone leaves 20.0 %; the others lack what else is asked for" in text
+
+
 def test_a_run_without_training_says_so(tmp_path: Path) -> None:
     source, text = read(without_training(tmp_path / "run"))
     assert "Not drawn: the run trained no model or evaluated none, so no metric exists." in text
