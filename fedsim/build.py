@@ -56,6 +56,8 @@ def build(values: Mapping[str, Any], key: str, *, target: Callable[..., Any] | N
 
     ``given`` are parts that code supplies where the signature asks for them; a configuration may not set them.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{key} must be a group of values", value=values, allowed=f"{key.replace('.', '/')}=OPTION")
     arguments = {name: value for name, value in values.items() if name != "_target_"}
     if target is None:
         if "_target_" not in values:

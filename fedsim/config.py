@@ -101,6 +101,35 @@ def build_fleet(values: dict[str, Any], traces: TraceSet, weight: FloatArray | N
     )
 
 
+def _rule(text: Any) -> Rule:
+    if not isinstance(text, str):
+        raise InputError("fleet.rule must be a rule", value=text, allowed="as charging & network == wifi")
+    return Rule.parse(text)
+
+
+def _check_mixture(mixture: dict[str, float] | None, rule: Rule) -> None:
+    """Every set of a mixture must know what the rule asks: else its devices would never be eligible."""
+    for folder in mixture or ():
+        missing = sorted(rule.channels - set(TraceSet.load(folder).channels()))
+        if missing:
+            raise InputError(f"traces.mixture: a set has no {missing[0]}, which fleet.rule asks for", value=folder)
+
+
+def build_phones(values: dict[str, Any]) -> tuple[Fleet, Phones, str | None]:
+    """The fleet, its phones and what is required of them, from the groups ``traces`` and ``fleet``."""
+    traces, weight = load_traces(values["traces"])
+    fleet_values = {key: value for key, value in values["fleet"].items() if key not in _NOT_FOR_FLEET}
+    hardware = dict(part(dict(values["fleet"]), "hardware"))
+    requires = hardware.pop("requires", None)
+    if not fits(requires, str | None):
+        raise InputError("fleet.hardware.requires must be a rule", value=requires, allowed="as ram_gb >= 2, or null")
+    fleet = build_fleet(fleet_values, traces, weight, values["seed"])
+    return fleet, build(hardware, "fleet.hardware", fleet=fleet, seed=values["seed"]), requires
+
+
+_NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout")
+
+
 def _probe(device: Device, fleet: Fleet) -> None:
     """Ask a thousand devices for the time of one step, so that what a law cannot tell is refused before the run."""
     ids = np.arange(min(fleet.n_devices, 1000))
@@ -195,13 +224,9 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     seed = values["seed"]
     if not fits(seed, int) or seed < 0:
         raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
-    traces, weight = load_traces(values["traces"])
-    fleet_values, server = dict(values["fleet"]), dict(values["server"])
-    rule, unknown = Rule.parse(fleet_values.pop("rule")), fleet_values.pop("unknown")
-    hardware, rollout = part(fleet_values, "hardware"), fleet_values.pop("rollout")
-    requires = hardware.pop("requires", None)
-    fleet = build_fleet(fleet_values, traces, weight, seed)
-    phones = build(hardware, "fleet.hardware", fleet=fleet, seed=seed)
+    server, rule = dict(values["server"]), _rule(values["fleet"]["rule"])
+    fleet, phones, requires = build_phones(values)
+    _check_mixture(values["traces"].get("mixture"), rule)
     data = build(values["data"], "data")
     check_model(values["model"])
     model = Model(values, data, lambda: build_module(values["model"]["module"]))
@@ -214,7 +239,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     coordinator = build(server, "server", aggregator=aggregator)
     local = build(values["training"]["local"], "training.local")
     holders = build(values["holders"], "holders", clients=data, phones=phones, fleet=fleet, seed=seed)
-    gates = build_gates(requires, rollout, phones, seed)
+    gates = build_gates(requires, values["fleet"]["rollout"], phones, seed)
     if isinstance(holders, OwnDataHolders):
         gates.append(holders)
     trainer = trainer_of(
@@ -225,7 +250,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     return Simulation(
         fleet=fleet,
         rule=rule,
-        unknown=unknown,
+        unknown=values["fleet"]["unknown"],
         device=device,
         selector=selector,
         coordinator=coordinator,
@@ -238,5 +263,5 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         seed=seed,
         holders=holders,
         gates=gates,
-        battery=build(battery, "device.battery", target=BatteryLimits) if battery["capacity_wh"] else None,
+        battery=build(battery, "device.battery", target=BatteryLimits) if battery["capacity_wh"] is not None else None,
     )

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
 
 from fedsim.build import build
+from fedsim.config import build_phones
 from fedsim.cost_task import Task
 from fedsim.device.cost import Conditions, Limits, PhoneClasses, device_costs
 from fedsim.device.cost_summary import summarise
@@ -22,10 +24,13 @@ from fedsim.device.profiles import Profiles
 from fedsim.device.session import check_thermal
 from fedsim.errors import InputError
 from fedsim.files import read_table, sha256, whole_file, write_json
+from fedsim.fleet.admission import Requirement
+from fedsim.fleet.hardware import Hardware
 from fedsim.provenance import package_versions
 from fedsim.report.costs import render_costs, render_profiles
 from fedsim.schema import HARDWARE, NETWORKS, PROFILES
 from fedsim.traces.measurements import MeasurementWriter
+from fedsim.traces.rule import Rule
 from fedsim.training.measure import Schedule, cpu_name, measure
 
 
@@ -40,6 +45,9 @@ def main(
     """Print the summary and write the files that are asked for; with ``measure_folder`` time the model instead."""
     if measure_folder is not None and measure_folder.exists() and any(measure_folder.iterdir()):
         raise InputError("--measure will not replace what is there", value=str(measure_folder), allowed="a new folder")
+    for file in (json_file, csv_file):
+        if file is not None and file.is_dir():
+            raise InputError("a file is to be written, not a folder", value=str(file))
     task = Task.compose(overrides)
     if measure_folder is not None:
         _measure(task, measure_folder)
@@ -76,8 +84,7 @@ def _phones(task: Task, hardware: Path | None) -> tuple[PhoneClasses, str]:
     if hardware is not None:
         return _of_table(hardware), "the hardware table given"
     if "table" in of_fleet:
-        table = task.values["traces"]["folder"] if of_fleet["table"] == "trace_set" else of_fleet["table"]
-        return _of_table(Path(table)), "the fleet's hardware table"
+        return _of_fleet(task.values), "the fleet's hardware table"
     if "profiles" in compute:
         names, latencies_ms = Profiles.load(compute["profiles"]).devices, compute["inference_ms"]
         timed_ms = [latencies_ms.get(name, float("nan")) for name in names]
@@ -94,6 +101,19 @@ def _of_table(path: Path) -> PhoneClasses:
     """Device classes of a Parquet file, or of the ``hardware.parquet`` of a trace set or measurement folder."""
     file = _table_file(path)
     return PhoneClasses.of(read_table(file, HARDWARE), where=file)
+
+
+def _of_fleet(values: dict[str, Any]) -> PhoneClasses:
+    """The rows of the fleet's hardware table that a run would ask, with their shares of the fleet."""
+    _, phones, requires = build_phones(values)
+    hardware = cast(Hardware, phones)
+    is_met = np.ones(len(hardware.weight), dtype=bool)
+    if requires is not None:
+        Requirement(hardware, Rule.parse(requires))
+        is_met = hardware.meets(Rule.parse(requires))
+    weight = np.where(is_met, hardware.share_of_rows(), 0.0)
+    rows = hardware.rows.set_column(hardware.rows.column_names.index("weight"), "weight", pa.array(weight))
+    return PhoneClasses.of(rows, where="the fleet's hardware table")
 
 
 def _table_file(path: Path) -> Path:
@@ -113,7 +133,11 @@ def _conditions(task: Task, phones: PhoneClasses) -> Conditions:
         network=build(device["network"] | {"assumed_type": kind}, "device.network", seed=seed, phones=phones),
         energy=build(device["energy"], "device.energy", phones=phones),
         network_type=kind,
-        battery_capacity_wh=device["battery"]["capacity_wh"] or task.assumed.battery_capacity_wh,
+        battery_capacity_wh=(
+            task.assumed.battery_capacity_wh
+            if device["battery"]["capacity_wh"] is None
+            else device["battery"]["capacity_wh"]
+        ),
         **thermal,
     )
     if kind in device["network"].get("waits_on", ()):

@@ -93,6 +93,10 @@ def refused(*overrides: str) -> str:
         ("device.compute.relative_cost=-0.1", "relative_cost", "-0.1"),
         ("model.forward_flops=many", "forward_flops", "many"),
         ("~model.plan_bytes", "model.plan_bytes", "must be given"),
+        ("fleet.rule=5", "fleet.rule must be a rule", "5"),
+        ("fleet.rollout=0.5", "fleet.rollout must be a group", "0.5"),
+        ("stop=5", "stop must be a group", "5"),
+        ("training.local=sgd", "training.local must be a group", "training/local=OPTION"),
         ("device.energy.compute_w=-1", "compute_w", "-1"),
         ("device.interruption=stop", "interruption", "stop"),
         ("server.report_goal=0", "report_goal", "0"),
@@ -122,6 +126,21 @@ def test_a_wrong_value_is_refused_by_name(override: str, key: str, value: str) -
     message = refused(override)
     assert key in message
     assert value in message
+
+
+def test_a_battery_that_holds_nothing_is_refused() -> None:
+    assert "capacity_wh" in refused("device/battery=phone", "device.battery.capacity_wh=0")
+
+
+def test_a_mixture_holds_only_phones_that_can_be_eligible(tmp_path: Path) -> None:
+    TraceSet.of([Events.of([(0, "available", 1)])], period_s=86400).save(tmp_path / "app")
+    message = refused(f"traces.mixture={{{shipped('traces/reference')}: 0.7, {tmp_path / 'app'}: 0.3}}")
+    assert "has no charging" in message and "app" in message
+
+
+def test_traces_whose_models_the_table_does_not_know_are_refused(hardware: Path) -> None:
+    table = ["fleet/hardware=table", f"fleet.hardware.table={hardware}", "fleet.hardware.match=trace_model"]
+    assert "no base trace names a model" in refused(*table)
 
 
 def test_a_wrong_parameter_count_is_found_when_the_model_is_trained() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from fedsim import cost as cost_module
 from fedsim.cli import main
 from fedsim.cost_task import Task
 from fedsim.device.cost import DEVICE_COSTS
-from fedsim.files import write_table
+from fedsim.files import read_table, write_table
 from fedsim.schema import HARDWARE, LEVELS, PROFILES
+from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.importers import IMPORTERS
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.training.flops import batch_loss, count_step, example_batch
@@ -80,9 +82,17 @@ def test_files_hold_every_class(hardware: Path, tmp_path: Path) -> None:
 
 def test_the_fleets_own_table_is_used(hardware: Path, tmp_path: Path) -> None:
     of_file = told(tmp_path, "fleet/hardware=table", f"fleet.hardware.table={hardware / 'hardware.parquet'}")
-    of_set = told(tmp_path, "fleet/hardware=table", f"traces.folder={hardware}")
+    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=86_400)
+    replace(traces, hardware=read_table(hardware / "hardware.parquet", HARDWARE)).save(tmp_path / "traces")
+    of_set = told(tmp_path, "fleet/hardware=table", f"traces.folder={tmp_path / 'traces'}")
     assert of_file["classes"] == of_set["classes"]
     assert {row["model"] for row in of_set["classes"]} == {"New", "Old"}
+
+
+def test_phones_that_a_run_would_not_ask_are_left_out(hardware: Path, tmp_path: Path) -> None:
+    table = ["fleet/hardware=table", f"fleet.hardware.table={hardware / 'hardware.parquet'}"]
+    found = told(tmp_path, *table, "fleet.hardware.requires='ram_gb >= 2'")
+    assert [(row["model"], row["share"]) for row in found["classes"]] == [("New", 1.0)]
 
 
 def test_measured_networks_give_their_median(hardware: Path, tmp_path: Path) -> None:
@@ -218,6 +228,8 @@ def test_a_measurement_replaces_nothing(hardware: Path, capsys: pytest.CaptureFi
         (["device.compute.benchmark_flops=0"], "device.compute.benchmark_flops: 0"),
         (["cost.limits.max_ram_fraction=0"], "cost.limits.max_ram_fraction"),
         (["~model.forward_flops"], "model.forward_flops must be given"),
+        (["--csv", "."], "a file is to be written"),
+        (["device/battery=phone", "device.battery.capacity_wh=0"], "capacity_wh"),
         (["model.plan_bytes=-5"], "model: sizes must be numbers"),
         (["model.plan_bytes=abc"], "model: sizes must be numbers"),
         (["model.assets_refresh_days=abc"], "model.assets_refresh_days: 'abc'"),

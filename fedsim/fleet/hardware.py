@@ -56,6 +56,8 @@ class Hardware:
             )
         self._edges: FloatArray = np.cumsum(self.weight)[:-1] / self.weight.sum()
         self._row_of_trace = self._matched() if match == "trace_model" else np.full(fleet.traces.n, -1)
+        if match == "trace_model" and (self._row_of_trace < 0).all():
+            raise InputError("no base trace names a model of the hardware table", value=match, allowed="match=share")
         self._rank_below, self._rank_width = _ranks(self._inference_ms, self.share_of_rows())
 
     def _matched(self) -> IntArray:
