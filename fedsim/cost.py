@@ -184,3 +184,5 @@ def _measure(task: Task, folder: Path) -> None:
         }
     Console().print(render_profiles(profiles.to_pylist()))
     print(f"device/compute=measured device.compute.profiles={folder}")
+    print(f"for a run also '+device.compute.inference_ms={{{profiles.column('device')[0]}: MS}}', its latency in the")
+    print("benchmark of fleet.hardware, which places the other phones beside it")

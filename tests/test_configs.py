@@ -182,7 +182,7 @@ def test_features_put_their_bytes_on_the_phone() -> None:
 
 @pytest.mark.parametrize("law", ["inference", "flops"])
 def test_a_run_takes_the_time_that_the_cost_command_tells(law: str) -> None:
-    """Twenty phones of known latency, each asked for its median session."""
+    """Phones of known latency, each asked for its median session."""
     overrides = [f"device/compute={law}", "cost.n_examples=25", "fleet.hardware.sigma=0"]
     costs, _ = cost(Task.compose(overrides), None)
     compute = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"])).device.compute

@@ -86,10 +86,10 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
 
 
 def _few_rounds_s(run: Run, numbers: dict[str, Any]) -> float:
-    """The time of a few rounds, if the run has many; 0 where there are no rounds."""
+    """The time in which a few rounds begin, if the run has many; 0 where there are no rounds."""
     if run.summary["protocol"] != "sync" or numbers["step_median_s"] is None:
         return 0.0
-    return min(ROUNDS_PER_BIN * float(numbers["step_median_s"]), run.grid.horizon_s / 20)
+    return min(ROUNDS_PER_BIN * run.grid.horizon_s / int(numbers["n_steps"]), run.grid.horizon_s / 20)
 
 
 def step_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:

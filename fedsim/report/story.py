@@ -6,7 +6,7 @@ import shlex
 from typing import Any, NamedTuple
 
 from fedsim.report.sources import Noted
-from fedsim.report.tables import Run, metric_curve, metric_names
+from fedsim.report.tables import Run, metric_curve, metric_names, step_times
 from fedsim.report.words import UNKNOWN, duration, group, hours, large, listed, metric_name, percent, size
 from fedsim.units import HOUR_S
 
@@ -73,7 +73,7 @@ def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
     unit = "round" if run.summary["protocol"] == "sync" else "step"
     per_step = f"{large(n_sessions / n_steps)} per server step" if n_steps else "no server step"
     return [
-        Tile("Simulated time", duration(numbers["simulated_s"]), STOP_REASONS.get(reason, reason)),
+        Tile("Simulated time", duration(numbers["simulated_s"]), STOP_REASONS.get(reason, reason) + _in_rounds(run)),
         Tile("Server steps", large(n_steps), _abandoned(run, numbers)),
         _quantile_tile(f"Time per {unit}", numbers["step_median_s"], numbers["step_p95_s"]),
         *_quality_tiles(run),
@@ -88,6 +88,14 @@ def tiles(run: Run, numbers: dict[str, Any]) -> list[Tile]:
         Tile("Devices in flight", large(numbers["mean_in_flight"]), _peak(numbers)),
         Tile("Distinct devices", large(numbers["n_distinct_devices"]), _spread(numbers)),
     ]
+
+
+def _in_rounds(run: Run) -> str:
+    """How much of the time rounds took; the rest went by between them."""
+    if run.summary["protocol"] != "sync":
+        return ""
+    rounds_s = float(step_times(run).seconds.sum())
+    return f"; rounds took {percent(rounds_s / run.summary['simulated_s'])} of it, the server and waiting the rest"
 
 
 def _quantile_tile(label: str, median: float | None, p95: float | None) -> Tile:
@@ -114,7 +122,8 @@ def _busiest(n_bytes: float | None) -> str:
 
 
 def _peak(numbers: dict[str, Any]) -> str:
-    return "mean" if numbers["peak_in_flight"] is None else f"mean; peak {large(numbers['peak_in_flight'])}"
+    busiest = numbers["peak_in_flight"]
+    return "mean over time" if busiest is None else f"mean over time; {large(busiest)} in the busiest minute"
 
 
 def _energy_tile(numbers: dict[str, Any]) -> Tile:
