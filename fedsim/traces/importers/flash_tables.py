@@ -29,7 +29,7 @@ from fedsim.files import existing, read_json
 from fedsim.schema import HARDWARE, LEVELS, NETWORKS, PROFILES, Column, Table
 from fedsim.traces.importers.fleet_models import Scores, fleet_hardware, load_catalogue, with_names
 from fedsim.traces.importers.propius import Phones
-from fedsim.traces.importers.source import provenance
+from fedsim.traces.importers.source import provenance, source_file
 from fedsim.traces.measurements import MeasurementWriter
 
 _CATALOGUE, _SPEEDS = "model_catalogue_1000.csv", "speed_distri.json"
@@ -69,7 +69,7 @@ def import_flash_tables(src: Path, dst: Path, propius: Path | None = None, seed:
     files = [folder / name for name in (_CATALOGUE, _SCORES, _NAMES, _SPEEDS, _TIMINGS) if (folder / name).exists()]
     if not files:
         raise InputError("none of FLASH's tables found", where=folder, allowed=f"{_CATALOGUE}, {_SPEEDS}, {_TIMINGS}")
-    files += [] if propius is None else [propius]
+    files += [] if propius is None else [source_file(propius, "Propius pickle")]
     with MeasurementWriter(dst) as writer:
         writer.provenance = provenance(
             source="FLASH device tables (Yang et al., WWW 2021), AI-Benchmark 2020 and 2023 (ai-benchmark.com)",
