@@ -18,3 +18,7 @@ def shared_data() -> Path:
     if not SHARED_DATA.exists():
         pytest.skip("real data sets are not beside the repository (../shared/data)")
     return SHARED_DATA
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-baselines", action="store_true", help="write tests/baselines anew from today's results")
