@@ -37,7 +37,8 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     ),
     "buffered_ignore_rollout": (
         "training=none", "server=buffered", "server.concurrency=90", "server.buffer_size=11", "fleet=america",
-        "fleet.n_devices=70_001", "device.interruption=ignore", "fleet.rollout={start_share: 0.2, end_share: 0.7, days: 1}",
+        "fleet.n_devices=70_001", "device.interruption=ignore",
+        "fleet.rollout={start_share: 0.2, end_share: 0.7, days: 1}",
         "device/compute=fixed", "device.compute.train_s=41", "stop.max_steps=null", "stop.max_s=2500",
         "model.caches_model=true", "model.assets_bytes=90000", "holders=speed",
     ),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from fedsim.config import build_simulation, composed
 from fedsim.files import read_json, write_text
-from fedsim.report.tables import Run, headline
+from fedsim.results.numbers import Run, headline
 from fedsim.schema import OUTCOMES
 
 ARMS = ("abort", "pause", "ignore")

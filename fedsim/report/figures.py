@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim.report import plots
-from fedsim.report.sessions import STALE
-from fedsim.report.tables import (
+from fedsim.report.words import duration, hours, large, metric_name, percent, size
+from fedsim.results.numbers import (
     MetricCurve,
     OutcomeRow,
     Run,
@@ -21,7 +21,7 @@ from fedsim.report.tables import (
     peak_width_s,
     step_times,
 )
-from fedsim.report.words import duration, hours, large, metric_name, percent, size
+from fedsim.results.sessions import STALE
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S
 
 LINE_BINS, BAR_BINS = 400, 200

@@ -12,7 +12,8 @@ from fedsim.report import figures, story
 from fedsim.report.phone_panels import phone_panels
 from fedsim.report.sources import noted_values
 from fedsim.report.svg import css_variables
-from fedsim.report.tables import (
+from fedsim.report.words import OUTCOME_MEANINGS, UNKNOWN, duration, large, percent, size
+from fedsim.results.numbers import (
     NetworkRow,
     OutcomeRow,
     PhaseRow,
@@ -22,7 +23,6 @@ from fedsim.report.tables import (
     outcome_rows,
     phase_rows,
 )
-from fedsim.report.words import OUTCOME_MEANINGS, UNKNOWN, duration, large, percent, size
 from fedsim.units import HOUR_S
 
 

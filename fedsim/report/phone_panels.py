@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fedsim.report import plots
-from fedsim.report.binning import LOG_BIN_EDGES
 from fedsim.report.figures import Panel
-from fedsim.report.sessions import AGGREGATED, MILLIPERCENT
-from fedsim.report.tables import J_PER_KWH, Run
 from fedsim.report.words import Unit, percent
+from fedsim.results.binning import LOG_BIN_EDGES
+from fedsim.results.numbers import J_PER_KWH, Run
+from fedsim.results.sessions import AGGREGATED, MILLIPERCENT
 
 NO_BATTERY = "Not drawn: batteries were not modelled (device/battery=none)."
 BINS_PER_BAR = 20  # log bins of 1.2 %: a bar is a quarter wider than its left edge

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
 from fedsim.report.svg import color, inline
-from fedsim.report.tables import OutcomeRow, Series, StepTimes
 from fedsim.report.words import Unit, byte_unit, duration_unit, percent
+from fedsim.results.numbers import OutcomeRow, Series, StepTimes
 from fedsim.schema import OUTCOMES
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray, format_count
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedsim.report.html import write_report
 from fedsim.report.story import foundations
-from fedsim.report.tables import Run, headline
+from fedsim.results.numbers import Run, headline
 from tests.report.fake_run import hand_made, random_run, without_sessions, without_training
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}

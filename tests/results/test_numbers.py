@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fedsim.errors import InputError
-from fedsim.report import run as run_module
-from fedsim.report.tables import (
+from fedsim.results import run as run_module
+from fedsim.results.numbers import (
     NetworkRow,
     Run,
     display,

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fedsim.report.binning import Grid, count_quantile, display_width_s, log_quantile
-from fedsim.report.run import Run as Run
-from fedsim.report.sessions import AGGREGATED, MILLIPERCENT, PHASES
+from fedsim.results.binning import Grid, count_quantile, display_width_s, log_quantile
+from fedsim.results.sessions import AGGREGATED, MILLIPERCENT, PHASES
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray
 

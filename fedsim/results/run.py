@@ -15,8 +15,8 @@ import yaml
 
 from fedsim.errors import InputError
 from fedsim.files import existing, read_json, read_table
-from fedsim.report.binning import Grid
-from fedsim.report.sessions import COLUMNS, SessionTotals, total_sessions
+from fedsim.results.binning import Grid
+from fedsim.results.sessions import COLUMNS, SessionTotals, total_sessions
 from fedsim.schema import ELIGIBILITY, EVALS, OUTCOMES, SESSIONS, STEPS
 
 ROWS_PER_BATCH = 1 << 18

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.report.binning import (
+from fedsim.results.binning import (
     Grid,
     count_quantile,
     display_width_s,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fedsim.report.binning import Grid, log_histogram, padded_sum, spread, weighted_counts
+from fedsim.results.binning import Grid, log_histogram, padded_sum, spread, weighted_counts
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.units import BoolArray, FloatArray, IntArray
 
