@@ -29,11 +29,10 @@ from fedsim.provenance import package_versions
 from fedsim.rng import bits
 from fedsim.schema import CHANNELS
 from fedsim.server.selector import UniformSelector
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.canonical import Events, TraceSet, unknown_facts
 from fedsim.traces.criteria import compile_rule
-from fedsim.traces.importers.spans import unknown_facts
 from fedsim.traces.rule import Rule
-from fedsim.traces.stats import criteria_table
+from fedsim.traces.statistics.stats import criteria_table
 from fedsim.training.trainer import Trainer, Updates
 from fedsim.units import DAY_MS
 

@@ -153,7 +153,7 @@ def _require_new(folder: Path, *, force: bool) -> None:
 
 
 def _load(folder: Path) -> Any:
-    return door("fedsim.traces.canonical").TraceSet.load(folder)
+    return door("fedsim.traces.folder").load_traces(folder)
 
 
 def _print(renderable: Any) -> None:
@@ -203,7 +203,7 @@ def _show(folder: Path) -> None:
         said = [f"{name:8} {measured.provenance.get(name, 'unknown')}" for name in ("source", "licence")]
         print("\n".join([*said, f"holds    {_rows(measured.tables)}"]))
         return
-    overview = door("fedsim.traces.overview")
+    overview = door("fedsim.traces.statistics.overview")
     _print(overview.render_show(overview.show_table(_load(folder))))
 
 
@@ -213,7 +213,7 @@ def _show_page(arguments: argparse.Namespace) -> None:
     _require_files(arguments.page)
     _show(arguments.folder)
     if arguments.page:
-        traces, portrait = _load(arguments.folder), door("fedsim.traces.portrait")
+        traces, portrait = _load(arguments.folder), door("fedsim.traces.statistics.portrait")
         parse = door("fedsim.traces.rule").Rule.parse
         rule = parse(arguments.rule) if arguments.rule else portrait.default_rule(traces)
         numbers = portrait.portrait(traces, rule, unknown=arguments.unknown)
@@ -222,10 +222,10 @@ def _show_page(arguments: argparse.Namespace) -> None:
 
 def _criteria(arguments: argparse.Namespace) -> None:
     _require_files(arguments.page, arguments.csv)
-    sweep = door("fedsim.traces.sweep").expand(arguments.rules)
+    sweep = door("fedsim.traces.statistics.sweep").expand(arguments.rules)
     base = None if arguments.base is None else door("fedsim.traces.rule").Rule.parse(arguments.base)
-    traces, text = _load(arguments.folder), door("fedsim.traces.criteria_text")
-    table = door("fedsim.traces.stats").criteria_table(
+    traces, text = _load(arguments.folder), door("fedsim.traces.statistics.criteria_text")
+    table = door("fedsim.traces.statistics.stats").criteria_table(
         traces, sweep.rules, unknown=arguments.unknown, base=base, combinations=sweep.combinations
     )
     if arguments.csv:
@@ -240,24 +240,24 @@ def _criteria(arguments: argparse.Namespace) -> None:
 
 def _debounce(arguments: argparse.Namespace) -> None:
     _require_new(arguments.to, force=arguments.force)
-    change = door("fedsim.traces.debounce").debounce
+    change = door("fedsim.traces.edit.debounce").debounce
     _write(change(_load(arguments.folder), gap_s=arguments.gap_s, channel=arguments.channel), arguments.to)
 
 
 def _resample(arguments: argparse.Namespace) -> None:
     _require_new(arguments.to, force=arguments.force)
-    change = door("fedsim.traces.resample").resample
+    change = door("fedsim.traces.edit.resample").resample
     _write(change(_load(arguments.folder), n_devices=arguments.devices, seed=arguments.seed), arguments.to)
 
 
 def _merge(arguments: argparse.Namespace) -> None:
     _require_new(arguments.to, force=arguments.force)
-    _write(door("fedsim.traces.merge").merge([_load(folder) for folder in arguments.folders]), arguments.to)
+    _write(door("fedsim.traces.edit.merge").merge([_load(folder) for folder in arguments.folders]), arguments.to)
 
 
 def _write(traces: Any, folder: Path) -> None:
     """Save a changed set, say what was done, and show it."""
-    traces.save(folder)
+    door("fedsim.traces.folder").save_traces(traces, folder)
     print(traces.provenance["transforms"][-1])
     _show(folder)
 
@@ -265,13 +265,13 @@ def _write(traces: Any, folder: Path) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     _require_files(arguments.markdown)
     made, real = ((str(folder), _load(folder)) for folder in (arguments.folder, arguments.real))
-    _tell(door("fedsim.traces.compare").compare(made, real, _rules(arguments, real[1])), arguments)
+    _tell(door("fedsim.traces.generator.compare").compare(made, real, _rules(arguments, real[1])), arguments)
 
 
 def _fit(arguments: argparse.Namespace) -> None:
     _require_files(arguments.file, arguments.markdown)
     traces = _load(arguments.folder)
-    fitted, comparisons = door("fedsim.traces.compare").fit_and_compare(
+    fitted, comparisons = door("fedsim.traces.generator.compare").fit_and_compare(
         traces,
         _rules(arguments, traces),
         source=traces.provenance.get("source", arguments.folder.name),
@@ -285,12 +285,12 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _rules(arguments: argparse.Namespace, traces: Any) -> Any:
     if arguments.rules:
         return [door("fedsim.traces.rule").Rule.parse(text) for text in arguments.rules]
-    return door("fedsim.traces.compare").default_rules(traces)
+    return door("fedsim.traces.generator.compare").default_rules(traces)
 
 
 def _tell(comparisons: Any, arguments: argparse.Namespace) -> None:
     """Print what was compared, and write it where it is asked for."""
-    text = door("fedsim.traces.compare")
+    text = door("fedsim.traces.generator.compare")
     if arguments.markdown:
         door("fedsim.files").write_text(arguments.markdown, text.markdown_comparisons(comparisons))
     if arguments.json:
@@ -301,8 +301,8 @@ def _tell(comparisons: Any, arguments: argparse.Namespace) -> None:
 
 def _synthesize(arguments: argparse.Namespace) -> None:
     _require_new(arguments.folder, force=arguments.force)
-    generators = door("fedsim.traces.generators")
+    generators = door("fedsim.traces.generator.generators")
     population = generators.load_generator(arguments.parameters or generators.REFERENCE)
     made = generators.generate(population, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)
-    made.save(arguments.folder)
+    door("fedsim.traces.folder").save_traces(made, arguments.folder)
     _show(arguments.folder)

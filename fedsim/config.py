@@ -31,7 +31,8 @@ from fedsim.model_config import Model, build_work, check_model, checked_catalogu
 from fedsim.server.job import Evaluation, Stop
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.merge import merge
+from fedsim.traces.edit.merge import merge
+from fedsim.traces.folder import load_traces
 from fedsim.traces.rule import Rule
 from fedsim.training.local import LocalSgd
 from fedsim.training.trainer import NullTrainer, Trainer
@@ -78,14 +79,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", values)
 
 
-def load_traces(values: dict[str, Any]) -> tuple[TraceSet, FloatArray | None]:
+def build_traces(values: dict[str, Any]) -> tuple[TraceSet, FloatArray | None]:
     """The trace set, or a mixture of sets given as folder → share, and the weights of its traces."""
     mixture = values.get("mixture")
     if not mixture:
-        return TraceSet.load(values["folder"]), None
+        return load_traces(values["folder"]), None
     if not fits(mixture, Mapping[str, float]):
         raise InputError("traces.mixture must give a share for each folder", value=mixture)
-    sets = [TraceSet.load(folder) for folder in mixture]
+    sets = [load_traces(folder) for folder in mixture]
     weights = [np.full(s.n, share / s.n) for s, share in zip(sets, mixture.values(), strict=True)]
     return merge(sets), np.concatenate(weights)
 
@@ -110,14 +111,14 @@ def _rule(text: Any) -> Rule:
 def _check_mixture(mixture: dict[str, float] | None, rule: Rule) -> None:
     """Every set of a mixture must know what the rule asks: else its devices would never be eligible."""
     for folder in mixture or ():
-        missing = sorted(rule.channels - set(TraceSet.load(folder).channels()))
+        missing = sorted(rule.channels - set(load_traces(folder).channels()))
         if missing:
             raise InputError(f"traces.mixture: a set has no {missing[0]}, which fleet.rule asks for", value=folder)
 
 
 def build_phones(values: dict[str, Any]) -> tuple[Fleet, Phones, str | None]:
     """The fleet, its phones and what is required of them, from the groups ``traces`` and ``fleet``."""
-    traces, weight = load_traces(values["traces"])
+    traces, weight = build_traces(values["traces"])
     fleet_values = {key: value for key, value in values["fleet"].items() if key not in _NOT_FOR_FLEET}
     hardware = dict(part(dict(values["fleet"]), "hardware"))
     requires = hardware.pop("requires", None)

@@ -28,10 +28,11 @@ from fedsim.server.job import Evaluation, Stop
 from fedsim.server.selector import UniformSelector
 from fedsim.server.sync import SyncCoordinator
 from fedsim.simulation import Simulation
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.canonical import Events
 from fedsim.traces.rule import Rule
 from fedsim.training.trainer import NullTrainer, StepResult, Trainer, Updates
 from fedsim.units import DAY_S, FloatArray, IntArray
+from tests.hand import events_of, traces_of
 
 Span = tuple[float, float]
 
@@ -44,7 +45,7 @@ def phone(*spans: Span) -> Events:
     rows: list[tuple[float, str, object]] = [(0.0, "network", "wifi"), (0.0, "charging", 0)]
     for start, end in spans:
         rows += [(start, "charging", 1), (end, "charging", 0)]
-    return Events.of(rows)
+    return events_of(rows)
 
 
 ALWAYS: tuple[Span, ...] = ((0.0, float(DAY_S)),)
@@ -52,13 +53,13 @@ ALWAYS: tuple[Span, ...] = ((0.0, float(DAY_S)),)
 
 def replay(*phones: Sequence[Span]) -> Fleet:
     """One device per phone, device i charging during ``phones[i]`` of each day."""
-    traces = TraceSet.of([phone(*spans) for spans in phones], period_s=DAY_S)
+    traces = traces_of([phone(*spans) for spans in phones], period_s=DAY_S)
     return Fleet(traces, n_devices=len(phones), seed=0, is_replay=True)
 
 
 def always(n_devices: int) -> Fleet:
     """A fleet whose devices charge all the time."""
-    return Fleet(TraceSet.of([phone(*ALWAYS)], period_s=DAY_S), n_devices=n_devices, seed=0)
+    return Fleet(traces_of([phone(*ALWAYS)], period_s=DAY_S), n_devices=n_devices, seed=0)
 
 
 # ------------------------------------------------------------------------------------- clients, compute, training

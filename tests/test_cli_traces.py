@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fedsim.cli import main
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.folder import load_traces, save_traces
 from fedsim.traces.importers import IMPORTERS
+from tests.hand import events_of, traces_of
 
 DAY_S = 86_400
 
@@ -17,14 +18,14 @@ DAY_S = 86_400
 @pytest.fixture
 def phones(tmp_path: Path) -> Path:
     """Two phones over two days."""
-    traces = TraceSet.of(
+    traces = traces_of(
         [
-            Events.of([(0, "charging", 1), (0, "battery", 40), (30, "charging", 0), (50, "charging", 1)]),
-            Events.of([(0, "charging", 0), (0, "network", "wifi"), (DAY_S, "charging", 1)]),
+            events_of([(0, "charging", 1), (0, "battery", 40), (30, "charging", 0), (50, "charging", 1)]),
+            events_of([(0, "charging", 0), (0, "network", "wifi"), (DAY_S, "charging", 1)]),
         ],
         period_s=2 * DAY_S,
     )
-    replace(traces, provenance={"source": "hand", "licence": "CC0"}).save(tmp_path / "phones")
+    save_traces(replace(traces, provenance={"source": "hand", "licence": "CC0"}), tmp_path / "phones")
     return tmp_path / "phones"
 
 
@@ -40,10 +41,10 @@ def test_validate_counts_what_it_found(phones: Path, capsys: pytest.CaptureFixtu
 
 
 def test_validate_names_file_row_and_field(phones: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = TraceSet.load(phones)
+    broken = load_traces(phones)
     at_ms = broken.events.at_ms.copy()
     at_ms[2] = -5
-    replace(broken, events=replace(broken.events, at_ms=at_ms)).save(phones)
+    save_traces(replace(broken, events=replace(broken.events, at_ms=at_ms)), phones)
     assert traces("validate", phones) == 2
     assert f"at_ms outside 0 … period_ms at event 2: -5 in {phones}/events.parquet" in capsys.readouterr().err
 
@@ -96,7 +97,7 @@ def test_a_chain_of_changes_is_in_the_provenance(phones: Path, tmp_path: Path) -
     assert traces("debounce", phones, tmp_path / "a", "--gap-s", 20, "--channel", "charging") == 0
     assert traces("resample", tmp_path / "a", tmp_path / "b", "--devices", 5, "--seed", 3) == 0
     assert traces("merge", tmp_path / "b", phones, phones, tmp_path / "c") == 0
-    merged = TraceSet.load(tmp_path / "c")
+    merged = load_traces(tmp_path / "c")
     assert merged.n == 9
     assert merged.provenance["sources"][0]["provenance"]["transforms"] == [
         "debounced charging: 1 of 1 gaps closed, those of at most 20 s",
@@ -106,7 +107,7 @@ def test_a_chain_of_changes_is_in_the_provenance(phones: Path, tmp_path: Path) -
 
 def test_a_set_can_be_changed_in_place(phones: Path) -> None:
     assert traces("resample", phones, phones, "--devices", 3, "--force") == 0
-    assert TraceSet.load(phones).n == 3
+    assert load_traces(phones).n == 3
 
 
 def test_import_takes_the_options_of_its_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +116,7 @@ def test_import_takes_the_options_of_its_format(tmp_path: Path, capsys: pytest.C
     words = ("--user", "who", "--time", "at", "--unit", "s", "--clock", "relative", "--source", "my log")
     assert traces("import", "events", log, tmp_path / "set", *words) == 0
     assert "my log" in capsys.readouterr().out
-    assert TraceSet.load(tmp_path / "set").device_id.tolist() == ["a", "b"]
+    assert load_traces(tmp_path / "set").device_id.tolist() == ["a", "b"]
 
 
 def test_measurements_are_imported_shown_and_validated(
@@ -131,10 +132,10 @@ def test_a_fit_can_be_synthesized(tmp_path: Path) -> None:
     assert traces("synthesize", tmp_path / "a", "--devices", 30, "--days", 3) == 0
     assert traces("fit", tmp_path / "a", tmp_path / "a.json") == 0
     assert traces("synthesize", tmp_path / "b", "--devices", 4, "--days", 1, "--parameters", tmp_path / "a.json") == 0
-    made = TraceSet.load(tmp_path / "b")
+    made = load_traces(tmp_path / "b")
     assert (made.n, made.period_days.tolist()) == (4, [1] * 4)
     assert traces("synthesize", tmp_path / "c", "--devices", 4, "--days", 1) == 0
-    assert len(TraceSet.load(tmp_path / "c").events) != len(made.events)
+    assert len(load_traces(tmp_path / "c").events) != len(made.events)
 
 
 def test_a_fit_is_held_against_phones_it_has_not_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

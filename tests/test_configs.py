@@ -16,7 +16,8 @@ from fedsim.errors import InputError
 from fedsim.files import shipped, write_table
 from fedsim.model_config import Model
 from fedsim.schema import HARDWARE
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.folder import save_traces
+from tests.hand import events_of, traces_of
 
 CONFIGS = shipped("configs")
 OPTIONS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*.yaml") if p.parent != CONFIGS)
@@ -133,7 +134,7 @@ def test_a_battery_that_holds_nothing_is_refused() -> None:
 
 
 def test_a_mixture_holds_only_phones_that_can_be_eligible(tmp_path: Path) -> None:
-    TraceSet.of([Events.of([(0, "available", 1)])], period_s=86400).save(tmp_path / "app")
+    save_traces(traces_of([events_of([(0, "available", 1)])], period_s=86400), tmp_path / "app")
     message = refused(f"traces.mixture={{{shipped('traces/reference')}: 0.7, {tmp_path / 'app'}: 0.3}}")
     assert "has no charging" in message and "app" in message
 
@@ -217,6 +218,6 @@ def test_every_file_is_plain_yaml(file: Path) -> None:
 
 
 def test_a_replay_needs_a_device_per_trace(tmp_path: Path) -> None:
-    TraceSet.of([Events.of([(0, "charging", 1)])] * 3, period_s=86400).save(tmp_path / "three")
+    save_traces(traces_of([events_of([(0, "charging", 1)])] * 3, period_s=86400), tmp_path / "three")
     message = refused(f"traces.folder={tmp_path / 'three'}", "fleet.is_replay=true", "fleet.rule=charging")
     assert "1000000" in message and "3" in message

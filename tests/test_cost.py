@@ -19,12 +19,13 @@ from fedsim.cost_task import Task
 from fedsim.device.cost import DEVICE_COSTS
 from fedsim.files import read_table, write_table
 from fedsim.schema import HARDWARE, LEVELS, PROFILES
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.folder import save_traces
 from fedsim.traces.importers import IMPORTERS
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.training.flops import batch_loss, count_step, example_batch
 from fedsim.training.tasks.models import Mlp
 from fedsim.training.tasks.words import WordLstm
+from tests.hand import events_of, traces_of
 
 CLICKS = ["model=clicks", "data=clicks", "training.loss=binary_cross_entropy", "features=clicks"]
 PICTURES = ["model=cnn_digits", "cost.n_examples=116"]
@@ -82,8 +83,8 @@ def test_files_hold_every_class(hardware: Path, tmp_path: Path) -> None:
 
 def test_the_fleets_own_table_is_used(hardware: Path, tmp_path: Path) -> None:
     of_file = told(tmp_path, "fleet/hardware=table", f"fleet.hardware.table={hardware / 'hardware.parquet'}")
-    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=86_400)
-    replace(traces, hardware=read_table(hardware / "hardware.parquet", HARDWARE)).save(tmp_path / "traces")
+    traces = traces_of([events_of([(0, "charging", 1)])], period_s=86_400)
+    save_traces(replace(traces, hardware=read_table(hardware / "hardware.parquet", HARDWARE)), tmp_path / "traces")
     of_set = told(tmp_path, "fleet/hardware=table", f"traces.folder={tmp_path / 'traces'}")
     assert of_file["classes"] == of_set["classes"]
     assert {row["model"] for row in of_set["classes"]} == {"New", "Old"}

@@ -32,6 +32,7 @@ from tests.build import (
     simulation,
     sync,
 )
+from tests.hand import traces_of
 
 PROTOCOLS = ("sync", "buffered")
 
@@ -47,7 +48,7 @@ def traces() -> TraceSet:
     draw = np.random.default_rng(0)
     starts = np.sort(draw.uniform(0, 80_000, (30, 20)))
     phones = [phone(*((at, at + 0.8 * gap) for at, gap in zip(row, np.diff(row), strict=False))) for row in starts]
-    return TraceSet.of(phones, period_s=DAY_S)
+    return traces_of(phones, period_s=DAY_S)
 
 
 TRACES = traces()

@@ -23,6 +23,7 @@ from fedsim.schema import OUTCOMES
 from fedsim.server.aggregator import Aggregator
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import Windows, compile_rule
+from fedsim.traces.folder import load_traces
 from fedsim.traces.importers.flash import import_flash
 from fedsim.traces.rule import Rule
 from fedsim.units import DAY_S, HOUR_S, FloatArray
@@ -262,7 +263,7 @@ FLASH_RULE = "charging & network == wifi & locked"
 def flash(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TraceSet:
     folder = tmp_path_factory.mktemp("flash") / "set"
     import_flash(shared_data / "raw/flash/state_traces.first100.json", folder)
-    return TraceSet.load(folder)
+    return load_traces(folder)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from fedsim.errors import InputError, SimulationError
 from fedsim.schema import RUN_TABLES, SESSIONS
 from fedsim.server.coordinator import Coordinator
 from fedsim.simulation import Progress, Simulation, reachable
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.rule import Rule
 from fedsim.units import HOUR_S, IntArray
 from tests.build import (
@@ -33,6 +32,7 @@ from tests.build import (
     simulation,
     sync,
 )
+from tests.hand import events_of, traces_of
 
 
 def busy(coordinator: Coordinator, folder: Path, *, gauge_interval_s: float = 17.3) -> Tables:
@@ -149,9 +149,9 @@ def test_central_metrics_are_passed_on() -> None:
 
 
 def test_a_phone_without_network_does_not_check_in(tmp_path: Path) -> None:
-    offline = Events.of([(0.0, "network", "none"), (0.0, "charging", 1), (500.0, "network", "wifi")])
-    online = Events.of([(0.0, "network", "wifi"), (0.0, "charging", 1)])
-    traces = TraceSet.of([offline, online], period_s=86_400.0)
+    offline = events_of([(0.0, "network", "none"), (0.0, "charging", 1), (500.0, "network", "wifi")])
+    online = events_of([(0.0, "network", "wifi"), (0.0, "charging", 1)])
+    traces = traces_of([offline, online], period_s=86_400.0)
     rule = reachable(Rule.parse("charging"), traces)
     assert rule.channels == {"charging", "network"}
     fleet = replay(ALWAYS, ALWAYS)
@@ -162,7 +162,7 @@ def test_a_phone_without_network_does_not_check_in(tmp_path: Path) -> None:
 
 
 def test_traces_without_network_are_taken_as_reachable() -> None:
-    traces = TraceSet.of([Events.of([(0.0, "charging", 1)])], period_s=86_400.0)
+    traces = traces_of([events_of([(0.0, "charging", 1)])], period_s=86_400.0)
     assert reachable(Rule.parse("charging"), traces).channels == {"charging"}
 
 

@@ -18,7 +18,7 @@ Labelled = tuple[str, Mapping[str, Any]]
 
 
 def write_criteria_page(path: Path, table: Mapping[str, Any], provenance: Mapping[str, Any]) -> Path:
-    """Write the page of a criteria table (:func:`fedsim.traces.stats.criteria_table`) and return its path."""
+    """Write the page of a table of :func:`fedsim.traces.statistics.stats.criteria_table` and return its path."""
     rows = _labelled(table)
     sections = [("Alone and together", [_shares(rows)])]
     if len(table["funnel"]) > 1:

@@ -11,7 +11,6 @@ from fedsim.report.words import duration, hours, large, metric_name, percent, si
 from fedsim.results.numbers import (
     MetricCurve,
     OutcomeRow,
-    Run,
     display,
     eligible_by_hour,
     in_flight,
@@ -21,6 +20,7 @@ from fedsim.results.numbers import (
     peak_width_s,
     step_times,
 )
+from fedsim.results.run import Run
 from fedsim.results.sessions import STALE
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S
 

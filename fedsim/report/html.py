@@ -13,16 +13,8 @@ from fedsim.report.phone_panels import phone_panels
 from fedsim.report.sources import noted_values
 from fedsim.report.svg import css_variables
 from fedsim.report.words import OUTCOME_MEANINGS, UNKNOWN, duration, large, percent, size
-from fedsim.results.numbers import (
-    NetworkRow,
-    OutcomeRow,
-    PhaseRow,
-    Run,
-    headline,
-    network_rows,
-    outcome_rows,
-    phase_rows,
-)
+from fedsim.results.numbers import NetworkRow, OutcomeRow, PhaseRow, headline, network_rows, outcome_rows, phase_rows
+from fedsim.results.run import Run
 from fedsim.units import HOUR_S
 
 

@@ -10,7 +10,8 @@ from fedsim.report import plots
 from fedsim.report.figures import Panel
 from fedsim.report.words import Unit, percent
 from fedsim.results.binning import LOG_BIN_EDGES
-from fedsim.results.numbers import J_PER_KWH, Run
+from fedsim.results.numbers import J_PER_KWH
+from fedsim.results.run import Run
 from fedsim.results.sessions import AGGREGATED, MILLIPERCENT
 
 NO_BATTERY = "Not drawn: batteries were not modelled (device/battery=none)."

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from fedsim.report.sources import Noted
 from fedsim.report.words import UNKNOWN, duration, group, hours, large, listed, metric_name, percent, size
-from fedsim.results.numbers import Run, metric_curve, metric_names, step_times
+from fedsim.results.numbers import metric_curve, metric_names, step_times
+from fedsim.results.run import Run
 from fedsim.units import HOUR_S
 
 PROTOCOLS = {"sync": "synchronous rounds", "buffered": "buffered asynchronous aggregation"}

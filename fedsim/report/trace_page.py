@@ -20,7 +20,7 @@ _QUANTILE_NAMES = {"p5": "5 % below", "p25": "25 % below", "p50": "median", "p75
 
 
 def write_trace_page(path: Path, portrait: Mapping[str, Any]) -> Path:
-    """Write the page of a portrait (:func:`fedsim.traces.portrait.portrait`) and return its path."""
+    """Write the page of a portrait (:func:`fedsim.traces.statistics.portrait.portrait`) and return its path."""
     overview = portrait["overview"]
     sections = [
         ("When devices are eligible", [_week(portrait)]),

@@ -1,4 +1,4 @@
-"""The numbers of a report, computed from the tables of a run."""
+"""The numbers that a run comes to, computed from its tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedsim.results.binning import Grid, count_quantile, display_width_s, log_quantile
+from fedsim.results.run import Run
 from fedsim.results.sessions import AGGREGATED, MILLIPERCENT, PHASES
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray

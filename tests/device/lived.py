@@ -18,9 +18,9 @@ from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Rule, compile_channel, compile_rule
 from fedsim.units import DAY_S, FloatArray, IntArray
+from tests.hand import events_of, traces_of
 
 DOWN = {"wifi": 100.0, "2g": 10.0, "3g": 20.0, "4g": 50.0, "5g": 100.0}
 UP = {"wifi": 50.0, "2g": 10.0, "3g": 10.0, "4g": 20.0, "5g": 100.0}
@@ -209,8 +209,8 @@ def fleet_of(made: list[Phone]) -> tuple[Availability, Track]:
         rows: list[tuple[float, str, object]] = [(at, "network", value) for at, value in phone.log]
         rows += [(0, "charging", int(phone.spans[0][0] == 0))]
         rows += [(at, "charging", 1) for at, _ in phone.spans if at] + [(at, "charging", 0) for _, at in phone.spans]
-        logs.append(Events.of(sorted(rows, key=lambda row: row[0])))
-    traces = TraceSet.of(
+        logs.append(events_of(sorted(rows, key=lambda row: row[0])))
+    traces = traces_of(
         logs, period_s=[phone.period_s for phone in made], start_s=[phone.start_s for phone in made], is_local=False
     )
     fleet = Fleet(traces, n_devices=len(made), seed=7, is_replay=True)

@@ -16,9 +16,9 @@ from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Rule, compile_channel, compile_rule
 from fedsim.units import DAY_S
+from tests.hand import events_of, traces_of
 
 # 1 Wh is 3600 J: 36 J are one percent. An hour on the charger gives back 36 percent: 0.01 percent a second.
 LIMITS = BatteryLimits(capacity_wh=1.0, floor_percent=20.0, charge_percent_per_h=36.0, assumed_percent=60.0)
@@ -33,8 +33,8 @@ class World:
             (0, "battery", 80), (0, "charging", 0), (0, "network", network), (0, "screen", 1),
             (2000, "charging", 1), (3000, "charging", 0), (36_000, "battery", 30),
         ]  # fmt: skip
-        unknown = Events.of([(0, "charging", 0), (0, "network", network), (0, "screen", 1)])
-        traces = TraceSet.of([Events.of(known), Events.of(known), unknown], period_s=DAY_S)
+        unknown = events_of([(0, "charging", 0), (0, "network", network), (0, "screen", 1)])
+        traces = traces_of([events_of(known), events_of(known), unknown], period_s=DAY_S)
         fleet = Fleet(traces, n_devices=3, seed=1, is_replay=True)
         level = Track(fleet, compile_channel(traces, "battery"))
         charging = Availability(fleet, compile_rule(traces, Rule.parse("charging"), unknown="ineligible"))
@@ -155,8 +155,8 @@ def test_a_phone_that_waits_for_a_network_for_ever_does_not_run_down(interruptio
 
 def test_a_paused_phone_drains_only_while_it_works() -> None:
     """Away from 3 s to 100 s: what lasts 12 s of work ends 9 s after the return, and is booked as 12 s."""
-    logs = [Events.of([(0, "screen", 1), (3, "screen", 0), (100, "screen", 1)])]
-    traces = TraceSet.of(logs, period_s=DAY_S)
+    logs = [events_of([(0, "screen", 1), (3, "screen", 0), (100, "screen", 1)])]
+    traces = traces_of(logs, period_s=DAY_S)
     fleet = Fleet(traces, n_devices=1, seed=1, is_replay=True)
     world, one = World(), np.zeros(1, dtype=np.int64)
     availability = Availability(fleet, compile_rule(traces, Rule.parse("screen"), unknown="ineligible"))

@@ -17,8 +17,8 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.hardware import Hardware
 from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import HARDWARE
-from fedsim.traces.canonical import Events, TraceSet
 from tests.build import inference_compute
+from tests.hand import events_of, traces_of
 
 N = 60_000
 IDS = np.arange(N)
@@ -42,7 +42,7 @@ def hardware(weights: Sequence[float], latencies_ms: Sequence[float]) -> pa.Tabl
 
 
 def phones_of(table: pa.Table | Path, *, seed: int = 2) -> Hardware:
-    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=86_400)
+    traces = traces_of([events_of([(0, "charging", 1)])], period_s=86_400)
     return Hardware(Fleet(traces, n_devices=10, seed=seed), table)
 
 

@@ -14,7 +14,7 @@ from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import HARDWARE, NETWORKS
-from fedsim.traces.canonical import Events, TraceSet
+from tests.hand import events_of, traces_of
 
 POWERS: dict[str, Any] = {"compute_w": 2.0, "receive_w": 0.7, "send_w": 1.1}
 BY_TYPE = {"wifi": 0.5, "2g": 1.0, "3g": 2.0, "4g": 3.0, "5g": 4.0}
@@ -41,7 +41,7 @@ def test_a_phone_of_known_power_takes_its_own() -> None:
         "weight": [1.0, 1.0, 1.0], "inference_ms_per_sample": [1.0, 1.0, 1.0], "compute_w": [4.0, None, 0.0],
     }  # fmt: skip
     table = pa.table({c.name: pa.array(known.get(c.name, [None] * 3), c.type) for c in HARDWARE.columns})
-    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=86_400)
+    traces = traces_of([events_of([(0, "charging", 1)])], period_s=86_400)
     hardware, ids = Hardware(Fleet(traces, n_devices=100, seed=1), table), np.arange(100)
     joules = Energy(**POWERS, phones=hardware).compute_j(ids, np.full(100, 10.0))
     assert joules.tolist() == np.array([40.0, 20.0, 0.0])[hardware.row_of(ids)].tolist()

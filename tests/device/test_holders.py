@@ -11,9 +11,9 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.hardware import Hardware
 from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import HARDWARE
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.units import DAY_S
 from tests.build import Sizes
+from tests.hand import events_of, traces_of
 
 IDS = np.arange(20_000)
 CLIENTS = Sizes(tuple(np.random.default_rng(0).permutation(500) + 1))
@@ -38,7 +38,7 @@ def test_slow_phones_hold_more_data_by_the_copula(correlation: float) -> None:
 def test_phones_of_a_table_leave_no_client_out(weights: list[float]) -> None:
     """However few rows: sizes stay evenly held, and with several rows slow ones hold more."""
     rows = [{"weight": w, "inference_ms_per_sample": 10.0 * (i + 1)} for i, w in enumerate(weights)]
-    traces = TraceSet.of([Events.of([(0, "available", 1)])], period_s=DAY_S)
+    traces = traces_of([events_of([(0, "available", 1)])], period_s=DAY_S)
     phones = Hardware(Fleet(traces, n_devices=10**6, seed=0), pa.Table.from_pylist(rows, HARDWARE.arrow()))
     z = phones.slowness(IDS)
     assert (z.mean(), z.std()) == pytest.approx((0.0, 1.0), abs=0.03)
@@ -50,8 +50,8 @@ def test_phones_of_a_table_leave_no_client_out(weights: list[float]) -> None:
 
 
 def test_a_device_holds_its_own_user_s_data_and_nobody_else_s() -> None:
-    logs = [Events.of([(0, "available", 1)])] * 3
-    traces = TraceSet.of(logs, period_s=DAY_S)
+    logs = [events_of([(0, "available", 1)])] * 3
+    traces = traces_of(logs, period_s=DAY_S)
     traces.device_id[:] = ["u7", "u9", "u5"]
     fleet = Fleet(traces, n_devices=3, seed=0, is_replay=True)
     clients = Sizes((1, 2))
@@ -64,7 +64,7 @@ def test_a_device_holds_its_own_user_s_data_and_nobody_else_s() -> None:
 
 
 def test_data_without_natural_ids_is_refused() -> None:
-    traces = TraceSet.of([Events.of([(0, "available", 1)])], period_s=DAY_S)
+    traces = traces_of([events_of([(0, "available", 1)])], period_s=DAY_S)
     with pytest.raises(InputError, match="natural ids"):
         OwnDataHolders(CLIENTS, Fleet(traces, n_devices=1, seed=0))
 

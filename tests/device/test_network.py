@@ -16,8 +16,8 @@ from fedsim.errors import InputError
 from fedsim.fleet.availability import Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import compile_channel
+from tests.hand import events_of, traces_of
 
 DOWN = {"wifi": 100.0, "2g": 10.0, "3g": 20.0, "4g": 50.0, "5g": 200.0}
 UP = {"wifi": 50.0, "2g": 5.0, "3g": 10.0, "4g": 25.0, "5g": 100.0}
@@ -39,8 +39,8 @@ def network(**changes: Any) -> Network:
 
 
 def track_of(*logs: Log, period_s: float = 100.0) -> Track:
-    events = [Events.of([(at, "network", value) for at, value in log]) for log in logs]
-    traces = TraceSet.of(events, period_s=period_s, is_local=False)
+    events = [events_of([(at, "network", value) for at, value in log]) for log in logs]
+    traces = traces_of(events, period_s=period_s, is_local=False)
     return Track(Fleet(traces, n_devices=len(logs), seed=0, is_replay=True), compile_channel(traces, "network"))
 
 

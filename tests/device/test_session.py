@@ -11,10 +11,10 @@ from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.units import DAY_S
 from tests.device.lived import GOLDEN, MODES, Phone, cut_of, device, fleet_of, network, planned, play, scenes, trip
+from tests.hand import events_of, traces_of
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -107,7 +107,7 @@ def test_connecting_comes_before_the_first_byte() -> None:
 def test_a_trip_that_fills_its_window_but_for_rounding_reports() -> None:
     """1.1 + 2.2 = 3.3000000000000003 in float64, which is no departure at 3.3."""
     assert 1.1 + 2.2 > 3.3
-    traces = TraceSet.of([Events.of([(0, "charging", 1), (3.3, "charging", 0)])], period_s=10.0, is_local=False)
+    traces = traces_of([events_of([(0, "charging", 1), (3.3, "charging", 0)])], period_s=10.0, is_local=False)
     windows = compile_rule(traces, Rule.parse("charging"), unknown="ineligible")
     availability = Availability(Fleet(traces, n_devices=1, seed=0, is_replay=True), windows)
     zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=22, upload_bytes=0, epochs=1, batch_size=1)

@@ -12,9 +12,9 @@ from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, Sessions
 from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Windows
 from tests.device.lived import device
+from tests.hand import events_of, traces_of
 
 
 def renewal_fleet(n: int, mean_s: float) -> Availability:
@@ -29,7 +29,7 @@ def renewal_fleet(n: int, mean_s: float) -> Availability:
         trace_start_ms=np.zeros(n, dtype=np.int64),
         is_local=np.zeros(n, dtype=bool),
     )
-    traces = TraceSet.of([Events.of([])] * n, period_s=(windows.period_ms / 1000).tolist(), is_local=False)
+    traces = traces_of([events_of([])] * n, period_s=(windows.period_ms / 1000).tolist(), is_local=False)
     return Availability(Fleet(traces, n_devices=n, seed=0, is_replay=True), windows)
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Windows
 from tests.fleet.walked import US, Spans, World, columns, questions, seconds, world, worlds
+from tests.hand import events_of, traces_of
 
 # ------------------------------------------------------------------------------------------ properties
 
@@ -246,7 +246,7 @@ def test_exponential_stays_finish_by_their_law(scale: float) -> None:
         trace_start_ms=np.zeros(n, dtype=np.int64),
         is_local=np.zeros(n, dtype=bool),
     )
-    traces = TraceSet.of([Events.of([])] * n, period_s=(windows.period_ms / 1000).tolist(), is_local=False)
+    traces = traces_of([events_of([])] * n, period_s=(windows.period_ms / 1000).tolist(), is_local=False)
     availability = Availability(Fleet(traces, n_devices=n, seed=0, is_replay=True), windows)
     now = draw.uniform(1000, 4000, n)
     is_open, _ = availability.at(np.arange(n), now)

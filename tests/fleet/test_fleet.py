@@ -15,17 +15,18 @@ from fedsim.fleet.fleet import Fleet, Region
 from fedsim.fleet.participation import Participation
 from fedsim.fleet.phones import LognormalPhones
 from fedsim.server.selector import UniformSelector
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.units import DAY_S, HOUR_S, US_PER_S, BoolArray, FloatArray
+from tests.hand import events_of, traces_of
 
 N_TRACES, N_DAYS = 30, 5
 
 
 def hourly_traces(is_open: BoolArray, start_s: float = 0.0) -> TraceSet:
     """Traces (rows) that are charging in the marked hours (columns, whole days)."""
-    logs = [Events.of([(hour * HOUR_S, "charging", int(value)) for hour, value in enumerate(row)]) for row in is_open]
-    return TraceSet.of(logs, period_s=is_open.shape[1] * HOUR_S, start_s=start_s)
+    logs = [events_of([(hour * HOUR_S, "charging", int(value)) for hour, value in enumerate(row)]) for row in is_open]
+    return traces_of(logs, period_s=is_open.shape[1] * HOUR_S, start_s=start_s)
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +121,8 @@ def test_a_region_without_share_has_no_device() -> None:
 
 
 def test_a_cell_is_a_trace_a_whole_day_shift_and_a_region() -> None:
-    made = TraceSet.of(
-        [Events.of([(0, "charging", 1)])] * 2, period_s=[DAY_S, 3 * DAY_S], start_s=[7 * HOUR_S, DAY_S + 60]
+    made = traces_of(
+        [events_of([(0, "charging", 1)])] * 2, period_s=[DAY_S, 3 * DAY_S], start_s=[7 * HOUR_S, DAY_S + 60]
     )
     fleet = Fleet(made, n_devices=9, seed=0, regions={"utc": Region(0.5, 0.0), "ist": Region(0.5, 5.5)})
     wanted = [
@@ -136,15 +137,15 @@ def test_a_cell_is_a_trace_a_whole_day_shift_and_a_region() -> None:
 
 
 def test_a_trace_shorter_than_a_day_is_one_cell() -> None:
-    short = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=600.0, is_local=False)
+    short = traces_of([events_of([(0, "charging", 1)])], period_s=600.0, is_local=False)
     assert Fleet(short, n_devices=100, seed=0).n_cells == 1
 
 
 def test_replay_is_the_identity() -> None:
     """Device i is trace i at its own dates: cell = device = trace, phase = −start."""
     starts = [0, 7 * HOUR_S, DAY_S + 60]
-    logs = [Events.of([(100 + i, "charging", 1), (200 + i, "charging", 0)]) for i in range(3)]
-    made = TraceSet.of(logs, period_s=[DAY_S, 2 * DAY_S, 3 * DAY_S], start_s=starts)
+    logs = [events_of([(100 + i, "charging", 1), (200 + i, "charging", 0)]) for i in range(3)]
+    made = traces_of(logs, period_s=[DAY_S, 2 * DAY_S, 3 * DAY_S], start_s=starts)
     fleet = Fleet(made, n_devices=3, seed=9, is_replay=True, regions={"ignored": Region(1.0, 8.0)}, jitter_s=60.0)
     ids = np.array([2, 0, 1, 0])
     assert fleet.n_cells == 3
@@ -170,13 +171,13 @@ def test_weights_are_exact_for_small_fleets_and_expected_for_large(traces: Trace
 
 
 def test_every_trace_weighs_the_same_however_long_it_is() -> None:
-    made = TraceSet.of([Events.of([(0, "charging", 1)])] * 2, period_s=[DAY_S, 4 * DAY_S])
+    made = traces_of([events_of([(0, "charging", 1)])] * 2, period_s=[DAY_S, 4 * DAY_S])
     weights = Fleet(made, n_devices=10**6, seed=1).cell_weights()
     assert weights.tolist() == pytest.approx([1 / 2] + [1 / 8] * 4)
 
 
 def test_weights_make_some_traces_more_frequent() -> None:
-    made = TraceSet.of([Events.of([(0, "charging", 1)])] * 4, period_s=[DAY_S, 2 * DAY_S, DAY_S, 2 * DAY_S])
+    made = traces_of([events_of([(0, "charging", 1)])] * 4, period_s=[DAY_S, 2 * DAY_S, DAY_S, 2 * DAY_S])
     n, weight = 120_000, np.array([3.0, 0.0, 1.0, 4.0])
     fleet = Fleet(made, n_devices=n, seed=6, trace_weight=weight)
     expected = np.array([3 / 8, 0, 0, 1 / 8, 1 / 4, 1 / 4])
@@ -317,7 +318,7 @@ def test_jitter_has_fewer_levels_where_traces_are_many(
 ) -> None:
     """Three traces of two days are six cells without jitter."""
     monkeypatch.setattr(fleet_module, "MANY_CELLS", many_cells)
-    traces = TraceSet.of([Events.of([(0, "charging", 1)])] * 3, period_s=2 * DAY_S)
+    traces = traces_of([events_of([(0, "charging", 1)])] * 3, period_s=2 * DAY_S)
     fleet = Fleet(traces, n_devices=10**6, seed=1, jitter_s=1600.0)
     assert fleet.n_cells == 6 * levels
     assert fleet.cell_of(np.arange(1000)).max() < fleet.n_cells
@@ -326,11 +327,11 @@ def test_jitter_has_fewer_levels_where_traces_are_many(
 
 def test_a_bound_on_the_eligible_devices() -> None:
     """A third of the phones charge: counted in a small fleet, and rarely exceeded in a large one."""
-    logs = [Events.of([(0, "charging", int(i == 0))]) for i in range(3)]
-    traces = TraceSet.of(logs, period_s=DAY_S)
+    logs = [events_of([(0, "charging", int(i == 0))]) for i in range(3)]
+    traces = traces_of(logs, period_s=DAY_S)
     small, large = (Fleet(traces, n_devices=n, seed=2) for n in (1000, 100_000))
     counted = [int(availability_of(fleet).at(np.arange(fleet.n_devices), 0.0)[0].sum()) for fleet in (small, large)]
     assert availability_of(small).most_eligible(0.0) == counted[0]
     assert counted[1] <= availability_of(large).most_eligible(0.0) <= 1.05 * counted[1]
-    nobody = TraceSet.of([Events.of([(0, "charging", 0)])], period_s=DAY_S)
+    nobody = traces_of([events_of([(0, "charging", 0)])], period_s=DAY_S)
     assert availability_of(Fleet(nobody, n_devices=100_000, seed=2)).most_eligible(0.0) == 0

@@ -10,10 +10,10 @@ from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import HARDWARE
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import compile_rule
 from fedsim.traces.rule import Rule
 from fedsim.units import DAY_S
+from tests.hand import events_of, traces_of
 
 IDS = np.arange(20_000)
 ROWS = [
@@ -28,8 +28,8 @@ def table() -> pa.Table:
 
 
 def fleet(models: list[str | None], n_devices: int = 1_000_000) -> Fleet:
-    logs = [Events.of([(0, "charging", 1)])] * len(models)
-    return Fleet(TraceSet.of(logs, period_s=DAY_S, facts={"model": models}), n_devices=n_devices, seed=5)
+    logs = [events_of([(0, "charging", 1)])] * len(models)
+    return Fleet(traces_of(logs, period_s=DAY_S, facts={"model": models}), n_devices=n_devices, seed=5)
 
 
 def test_rows_are_drawn_by_share() -> None:
@@ -85,8 +85,8 @@ def test_a_bad_rollout_is_refused(start: float, end: float, days: float) -> None
 
 
 def test_traces_are_drawn_by_weight() -> None:
-    logs = [Events.of([(0, "charging", 1)])] * 3
-    traces = TraceSet.of(logs, period_s=DAY_S)
+    logs = [events_of([(0, "charging", 1)])] * 3
+    traces = traces_of(logs, period_s=DAY_S)
     mixed = Fleet(traces, n_devices=10**6, seed=5, trace_weight=np.array([6.0, 0.0, 2.0]))
     share = np.bincount(mixed.trace_of(IDS), minlength=3) / len(IDS)
     assert share == pytest.approx([0.75, 0.0, 0.25], abs=0.015)
@@ -94,7 +94,7 @@ def test_traces_are_drawn_by_weight() -> None:
 
 
 def test_jitter_spreads_the_same_trace_over_its_width() -> None:
-    traces = TraceSet.of([Events.of([(0, "charging", 1)])], period_s=DAY_S)
+    traces = traces_of([events_of([(0, "charging", 1)])], period_s=DAY_S)
     spread = Fleet(traces, n_devices=10**6, seed=5, jitter_s=1600.0)
     phase_s = spread.cell_phase_us[spread.cell_of(IDS)] / 1e6
     assert sorted(set(phase_s)) == [-750.0 + 100 * i for i in range(16)]
@@ -103,8 +103,8 @@ def test_jitter_spreads_the_same_trace_over_its_width() -> None:
 
 def test_the_admitted_share_is_that_of_the_devices_that_are_let_in() -> None:
     """Phones of the first trace are there and new, those of the second are there and drawn, the third is away."""
-    logs = [Events.of([(0, "charging", on)]) for on in (1, 1, 0)]
-    traces = TraceSet.of(logs, period_s=DAY_S, facts={"model": ["mid", None, "mid"]})
+    logs = [events_of([(0, "charging", on)]) for on in (1, 1, 0)]
+    traces = traces_of(logs, period_s=DAY_S, facts={"model": ["mid", None, "mid"]})
     whole = Fleet(traces, n_devices=1_000_000, seed=5)
     availability = Availability(whole, compile_rule(traces, Rule.parse("charging"), unknown="ineligible"))
     gates: list[Gate] = [

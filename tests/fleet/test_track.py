@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from fedsim.fleet.availability import Track
 from fedsim.fleet.fleet import Fleet
-from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import compile_channel
 from tests.fleet.walked import columns, seconds
+from tests.hand import events_of, traces_of
 
 Step = tuple[int, float | None]  # ms since the trace's first instant, network code or unknown
 
 
 def track_of(logs: list[list[Step]], periods_ms: list[int], starts_ms: list[int]) -> Track:
-    traces = TraceSet.of(
-        [Events.of([(at / 1000, "network", value) for at, value in log]) for log in logs],
+    traces = traces_of(
+        [events_of([(at / 1000, "network", value) for at, value in log]) for log in logs],
         period_s=[period / 1000 for period in periods_ms],
         start_s=[start / 1000 for start in starts_ms],
         is_local=False,

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet, Region
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.canonical import Events
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.units import FloatArray, IntArray
+from tests.hand import events_of, traces_of
 
 Spans = list[tuple[int, int]]  # half-open, in ms since the trace's first instant
 US = 1_000_000
@@ -88,7 +89,7 @@ def log_of(spans: Spans) -> Events:
     edges = [(0.0, "charging", 0)] if not spans or spans[0][0] else []
     for start, end in spans:
         edges += [(start / 1000, "charging", 1), (end / 1000, "charging", 0)]
-    return Events.of(edges)
+    return events_of(edges)
 
 
 def world(
@@ -101,7 +102,7 @@ def world(
     jitter_s: float = 0.0,
 ) -> World:
     """A fleet over hand-made windows; as it is (replay) unless ``n_devices`` is given."""
-    trace_set = TraceSet.of(
+    trace_set = traces_of(
         [log_of(spans) for spans in traces],
         period_s=[period / 1000 for period in periods_ms],
         start_s=[start / 1000 for start in starts_ms or [0] * len(traces)],

@@ -8,7 +8,8 @@ import pytest
 
 from fedsim.report.html import write_report
 from fedsim.report.story import foundations
-from fedsim.results.numbers import Run, headline
+from fedsim.results.numbers import headline
+from fedsim.results.run import Run
 from tests.report.fake_run import hand_made, random_run, without_sessions, without_training
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}

@@ -10,7 +10,6 @@ from fedsim.errors import InputError
 from fedsim.results import run as run_module
 from fedsim.results.numbers import (
     NetworkRow,
-    Run,
     display,
     eligible_by_hour,
     headline,
@@ -25,6 +24,7 @@ from fedsim.results.numbers import (
     step_times,
     top_share,
 )
+from fedsim.results.run import Run
 from fedsim.schema import OUTCOMES
 from fedsim.units import HOUR_S
 from tests.report.fake_run import hand_made, random_run, without_sessions, without_training

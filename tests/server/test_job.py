@@ -13,7 +13,6 @@ from fedsim.errors import InputError, SimulationError
 from fedsim.fleet.fleet import Fleet
 from fedsim.server.job import Evaluation, Stop
 from fedsim.server.selector import UniformSelector
-from fedsim.traces.canonical import TraceSet
 from fedsim.units import DAY_S
 from tests.build import (
     ALWAYS,
@@ -31,6 +30,7 @@ from tests.build import (
     simulation,
     sync,
 )
+from tests.hand import traces_of
 
 EVERY_10_S = device(Seconds(lambda ids, k: np.full(len(ids), 10.0)))  # steps at 10, 20, 30 …
 
@@ -218,7 +218,7 @@ class Counting(UniformSelector):
 def test_nobody_is_looked_for_while_too_few_can_be_there(tmp_path: Path) -> None:
     """One of ten phones charges until 10,000 s, then a second: of 100,000 devices 10,000 and then 20,000."""
     phones = [phone((0.0, DAY_S)), phone((10_000.0, DAY_S)), *[phone() for _ in range(8)]]
-    fleet = Fleet(TraceSet.of(phones, period_s=DAY_S), n_devices=100_000, seed=1)
+    fleet = Fleet(traces_of(phones, period_s=DAY_S), n_devices=100_000, seed=1)
     made = simulation(sync(15_000), fleet=fleet, phone=device(Seconds(lambda ids, k: np.ones(len(ids)))), max_steps=1)
     made.selector = counting = Counting(seed=0, min_separation_s=0.0)
     counting.asked = []

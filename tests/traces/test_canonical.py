@@ -14,17 +14,20 @@ from hypothesis import strategies as st
 
 from fedsim.errors import InputError
 from fedsim.schema import CHANNELS, HARDWARE, NETWORKS
-from fedsim.traces.canonical import Events, TraceSet, TraceWriter, validate
+from fedsim.traces.canonical import TraceSet
+from fedsim.traces.folder import TraceWriter, load_traces, save_traces
+from fedsim.traces.validation import validate
+from tests.hand import events_of, traces_of
 
 DAY_S = 86_400.0
 
 
 def phones() -> TraceSet:
-    traces = TraceSet.of(
+    traces = traces_of(
         [
-            Events.of([(0, "charging", 1), (1.5, "network", "wifi"), (1.5, "battery", 79.3), (9, "network", None)]),
-            Events.of([]),
-            Events.of([(DAY_S, "screen", 0)]),
+            events_of([(0, "charging", 1), (1.5, "network", "wifi"), (1.5, "battery", 79.3), (9, "network", None)]),
+            events_of([]),
+            events_of([(DAY_S, "screen", 0)]),
         ],
         period_s=[DAY_S, 2 * DAY_S, DAY_S],
         start_s=[0, 100, 3 * DAY_S],
@@ -70,8 +73,8 @@ def test_rows_of_hand_written_events() -> None:
 
 def test_there_and_back(tmp_path: Path) -> None:
     traces = phones()
-    traces.save(tmp_path / "set")
-    assert_same(TraceSet.load(tmp_path / "set"), traces)
+    save_traces(traces, tmp_path / "set")
+    assert_same(load_traces(tmp_path / "set"), traces)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
@@ -80,7 +83,7 @@ def test_batches_make_the_same_set_as_one(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "parts") as writer:
         writer.add(one)
         writer.add(two)
-    joined = TraceSet.load(tmp_path / "parts")
+    joined = load_traces(tmp_path / "parts")
     assert joined.n == 6
     assert joined.offsets.tolist() == [0, 4, 4, 5, 9, 9, 10]
     assert joined.device_of_event().tolist() == [0, 0, 0, 0, 2, 3, 3, 3, 3, 5]
@@ -98,11 +101,11 @@ def test_batches_make_the_same_set_as_one(tmp_path: Path) -> None:
     )
 )
 def test_any_log_comes_back(tmp_path_factory: pytest.TempPathFactory, logs: Any) -> None:
-    events = [Events.of([(at_ms / 1000, channel, value) for at_ms, channel, value in rows]) for rows in logs]
-    traces = TraceSet.of(events, period_s=DAY_S)
+    events = [events_of([(at_ms / 1000, channel, value) for at_ms, channel, value in rows]) for rows in logs]
+    traces = traces_of(events, period_s=DAY_S)
     folder = tmp_path_factory.mktemp("any") / "set"
-    traces.save(folder)
-    assert_same(TraceSet.load(folder), traces)
+    save_traces(traces, folder)
+    assert_same(load_traces(folder), traces)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_every_rule_of_the_format_is_checked(change: Any, says: str) -> None:
 
 
 def test_time_may_start_again_at_the_next_device() -> None:
-    TraceSet.of([Events.of([(50, "screen", 1)]), Events.of([(10, "screen", 1)])], period_s=100, is_local=False)
+    traces_of([events_of([(50, "screen", 1)]), events_of([(10, "screen", 1)])], period_s=100, is_local=False)
 
 
 def rewritten(folder: Path, file: str, change: Any) -> None:
@@ -161,31 +164,31 @@ def with_column(name: str, values: list[Any]) -> Any:
     ],
 )
 def test_a_bad_folder_is_named_with_file_row_and_field(tmp_path: Path, file: str, change: Any, says: str) -> None:
-    phones().save(tmp_path / "set")
+    save_traces(phones(), tmp_path / "set")
     rewritten(tmp_path / "set", file, change)
     with pytest.raises(InputError, match=says):
-        TraceSet.load(tmp_path / "set")
+        load_traces(tmp_path / "set")
 
 
 @pytest.mark.parametrize("file", ["devices.parquet", "events.parquet", "provenance.json"])
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path, file: str) -> None:
-    phones().save(tmp_path / "set")
+    save_traces(phones(), tmp_path / "set")
     path = tmp_path / "set" / file
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InputError, match=file.replace(".", r"\.")):
-        TraceSet.load(tmp_path / "set")
+        load_traces(tmp_path / "set")
     path.unlink()
     with pytest.raises(InputError, match=rf"not found: '.*{file}'"):
-        TraceSet.load(tmp_path / "set")
+        load_traces(tmp_path / "set")
 
 
 def test_a_missing_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"trace set not found: '.*nothing'"):
-        TraceSet.load(tmp_path / "nothing")
+        load_traces(tmp_path / "nothing")
 
 
 def test_an_error_while_writing_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
-    phones().save(tmp_path / "set")
+    save_traces(phones(), tmp_path / "set")
     before = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
     for name in ("set", "new"):
         with pytest.raises(RuntimeError, match="half way"), TraceWriter(tmp_path / name) as writer:
@@ -204,22 +207,22 @@ def test_a_writer_without_devices_is_refused(tmp_path: Path) -> None:
 def test_an_old_set_is_replaced_but_never_a_strangers_folder(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()  # empty: fine
-    phones().save(folder)
-    lone = TraceSet.of([Events.of([])], period_s=DAY_S)
-    lone.save(folder)
-    assert TraceSet.load(folder).n == 1
+    save_traces(phones(), folder)
+    lone = traces_of([events_of([])], period_s=DAY_S)
+    save_traces(lone, folder)
+    assert load_traces(folder).n == 1
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
     for target in (precious, precious / "thesis.txt"):
         with pytest.raises(InputError, match="will not replace"):
-            lone.save(target)
+            save_traces(lone, target)
     assert (precious / "thesis.txt").read_text() == "years of work"
 
 
 def test_two_saves_are_equal_byte_by_byte(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        phones().save(tmp_path / name)
+        save_traces(phones(), tmp_path / name)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     assert json.loads((tmp_path / "a" / "provenance.json").read_text())["source"] == "hand"

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from fedsim.errors import InputError
 from fedsim.schema import NETWORKS
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import Rule, Windows, compile_channel, compile_rule
+from tests.hand import events_of, traces_of
 
 
 def spans(windows: Windows, trace: int = 0) -> list[tuple[float, float]]:
@@ -25,7 +26,7 @@ def spans(windows: Windows, trace: int = 0) -> list[tuple[float, float]]:
 
 def one_phone(*rows: tuple[float, str, object], period_s: float = 100.0, **facts: object) -> TraceSet:
     columns = {name: [value] for name, value in facts.items()}
-    return TraceSet.of([Events.of(rows)], period_s=period_s, is_local=False, facts=columns)
+    return traces_of([events_of(rows)], period_s=period_s, is_local=False, facts=columns)
 
 
 def compiled(traces: TraceSet, rule: str, unknown: Any = "ineligible") -> list[tuple[float, float]]:
@@ -182,8 +183,8 @@ def test_a_start_that_is_known_at_once_leaves_no_empty_window() -> None:
 
 
 def test_a_value_does_not_leak_to_the_next_device() -> None:
-    phones = TraceSet.of(
-        [Events.of([(0, "charging", 1)]), Events.of([(50, "screen", 1)]), Events.of([(20, "charging", 1)])],
+    phones = traces_of(
+        [events_of([(0, "charging", 1)]), events_of([(50, "screen", 1)]), events_of([(20, "charging", 1)])],
         period_s=100,
         is_local=False,
     )
@@ -194,8 +195,8 @@ def test_a_value_does_not_leak_to_the_next_device() -> None:
 
 
 def test_facts_rule_whole_devices_even_without_events() -> None:
-    phones = TraceSet.of(
-        [Events.of([])] * 4,
+    phones = traces_of(
+        [events_of([])] * 4,
         period_s=[10, 20, 30, 40],
         is_local=False,
         facts={"ram_gb": [1, 2, None, 4], "model": ["A", None, "B", "A"]},
@@ -214,8 +215,8 @@ def test_facts_rule_whole_devices_even_without_events() -> None:
 
 
 def test_facts_and_channels_together() -> None:
-    phones = TraceSet.of(
-        [Events.of([(10, "charging", 1)]), Events.of([(30, "charging", 1)])],
+    phones = traces_of(
+        [events_of([(10, "charging", 1)]), events_of([(30, "charging", 1)])],
         period_s=100,
         is_local=False,
         facts={"os_version": [9, 11]},
@@ -233,15 +234,15 @@ def test_a_rule_about_what_the_set_does_not_know_is_refused() -> None:
     with pytest.raises(InputError, match="allowed: ineligible or eligible"):
         compiled(phone, "charging", "maybe")
     with pytest.raises(InputError, match="none, the set has no events"):
-        compile_channel(TraceSet.of([Events.of([])], period_s=1, is_local=False), "screen")
+        compile_channel(traces_of([events_of([])], period_s=1, is_local=False), "screen")
 
 
 def test_a_channel_is_a_step_function_that_starts_at_zero() -> None:
-    phones = TraceSet.of(
+    phones = traces_of(
         [
-            Events.of([(10, "battery", 50.0), (10, "battery", 51.0), (20, "screen", 1), (30, "battery", None)]),
-            Events.of([]),
-            Events.of([(0, "battery", 7.0), (100, "battery", 8.0)]),
+            events_of([(10, "battery", 50.0), (10, "battery", 51.0), (20, "screen", 1), (30, "battery", None)]),
+            events_of([]),
+            events_of([(0, "battery", 7.0), (100, "battery", 8.0)]),
         ],
         period_s=100,
         start_s=[1, 2, 3],
@@ -340,10 +341,10 @@ def test_windows_equal_brute_force(tree: Tree, devices: Any, rams: Any, models: 
     devices = [*devices, known]
     rams, models = [*rams[: len(devices) - 1], 2.0], [*models[: len(devices) - 1], "A"]
     logs = [
-        Events.of([(at / 1000, channel, VALUES[channel][pick % len(VALUES[channel])]) for at, channel, pick, _ in rows])
+        events_of([(at / 1000, channel, VALUES[channel][pick % len(VALUES[channel])]) for at, channel, pick, _ in rows])
         for rows in devices
     ]
-    traces = TraceSet.of(logs, period_s=PERIOD_MS / 1000, is_local=False, facts={"ram_gb": rams, "model": models})
+    traces = traces_of(logs, period_s=PERIOD_MS / 1000, is_local=False, facts={"ram_gb": rams, "model": models})
     traces.events.is_sentinel[:] = [row[3] for rows in devices for row in rows]
     windows = compile_rule(traces, Rule.parse(text_of(tree)), unknown=unknown)
 
@@ -369,10 +370,10 @@ def test_canonical_text_means_the_same(tree: Tree) -> None:
 def test_levels_equal_brute_force(devices: Any, channel: str) -> None:
     devices = [*devices, [(3, channel, 0, False)]]
     logs = [
-        Events.of([(at / 1000, name, VALUES[name][pick % len(VALUES[name])]) for at, name, pick, _ in rows])
+        events_of([(at / 1000, name, VALUES[name][pick % len(VALUES[name])]) for at, name, pick, _ in rows])
         for rows in devices
     ]
-    traces = TraceSet.of(logs, period_s=PERIOD_MS / 1000, is_local=False)
+    traces = traces_of(logs, period_s=PERIOD_MS / 1000, is_local=False)
     traces.events.is_sentinel[:] = [row[3] for rows in devices for row in rows]
     levels = compile_channel(traces, channel)
     numbers = {name: code for code, name in enumerate(NETWORKS)}

@@ -11,12 +11,14 @@ import pytest
 from fedsim.errors import InputError
 from fedsim.files import write_json
 from fedsim.schema import HARDWARE
-from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.canonical import TraceSet
+from fedsim.traces.folder import load_traces, save_traces
 from fedsim.traces.validation import validate_devices, validate_hardware, validate_provenance
+from tests.hand import events_of, traces_of
 
 
 def phones() -> TraceSet:
-    return TraceSet.of([Events.of([])] * 3, period_s=86_400, facts={"ram_gb": [2, None, 4.5], "os_version": [9, 10, 8]})
+    return traces_of([events_of([])] * 3, period_s=86_400, facts={"ram_gb": [2, None, 4.5], "os_version": [9, 10, 8]})
 
 
 def hardware(**changed: list[Any]) -> pa.Table:
@@ -75,21 +77,21 @@ def test_provenance_can_be_read(said: Any, says: str) -> None:
 
 
 def test_a_folder_is_refused_with_the_file(tmp_path: Path) -> None:
-    replace(phones(), hardware=hardware()).save(tmp_path / "set")
-    TraceSet.load(tmp_path / "set")
-    replace(phones(), hardware=hardware(weight=[-1.0, 1.0])).save(tmp_path / "heavy")
+    save_traces(replace(phones(), hardware=hardware()), tmp_path / "set")
+    load_traces(tmp_path / "set")
+    save_traces(replace(phones(), hardware=hardware(weight=[-1.0, 1.0])), tmp_path / "heavy")
     with pytest.raises(InputError, match=r"weight .* in .*hardware\.parquet"):
-        TraceSet.load(tmp_path / "heavy")
+        load_traces(tmp_path / "heavy")
     bad = phones()
     bad.facts["ram_gb"][0] = -1
-    bad.save(tmp_path / "small")
+    save_traces(bad, tmp_path / "small")
     with pytest.raises(InputError, match=r"ram_gb .* at device 0: -1\.0 in .*devices\.parquet"):
-        TraceSet.load(tmp_path / "small")
-    bad = TraceSet.of([Events.of([(1, "screen", 1)])], period_s=86_400)
+        load_traces(tmp_path / "small")
+    bad = traces_of([events_of([(1, "screen", 1)])], period_s=86_400)
     bad.events.value[0] = 7
-    bad.save(tmp_path / "loud")
+    save_traces(bad, tmp_path / "loud")
     with pytest.raises(InputError, match=r"value .* at event 0: 7\.0 in .*events\.parquet"):
-        TraceSet.load(tmp_path / "loud")
+        load_traces(tmp_path / "loud")
     write_json(tmp_path / "set" / "provenance.json", [])
     with pytest.raises(InputError, match=r"an object.* in .*provenance\.json"):
-        TraceSet.load(tmp_path / "set")
+        load_traces(tmp_path / "set")

@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 
 from fedsim.errors import InputError
-from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet, TraceWriter, validate
+from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet
+from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers.json_entries import json_entries
 from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.validation import validate
 from fedsim.units import DAY_MS
 
 _LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)( ?)\t(\S+)", re.ASCII)

@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
 from fedsim.files import read_json, sha256, write_json
-from fedsim.traces.canonical import TraceSet, TraceWriter
+from fedsim.traces.canonical import TraceSet
+from fedsim.traces.folder import TraceWriter, load_traces, save_traces
 from fedsim.units import DAY_MS, IntArray
 
 _VERSION = 1  # of the work folder's contents
@@ -113,7 +114,7 @@ class Grouping:
         )
         if traces is None:
             return None
-        traces.save(part)
+        save_traces(traces, part)
         return part
 
 
@@ -195,7 +196,7 @@ def _join(parts: Sequence[Path], dst: Path, provenance: dict[str, Any]) -> None:
     counts: Counter[str] = Counter()
     with TraceWriter(dst) as writer:
         for part in parts:
-            traces = TraceSet.load(part)
+            traces = load_traces(part)
             counts.update(traces.provenance["counts"])
             writer.add(traces)
         writer.provenance = provenance | dict(counts)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet
+from fedsim.traces.canonical import TraceSet, availability, unknown_facts
 from fedsim.units import DAY_MS, IntArray
 
 _EPOCH = date(1970, 1, 1)
@@ -76,28 +76,6 @@ def merged(device: IntArray, start_ms: IntArray, end_ms: IntArray) -> tuple[IntA
     is_new = np.append(True, (np.diff(device) != 0) | (start_ms[1:] >= until[:-1]))
     first = np.flatnonzero(is_new)
     return device[first], start_ms[first], until[np.append(first[1:], len(device)) - 1]
-
-
-def availability(offsets: IntArray, start_ms: IntArray, end_ms: IntArray) -> tuple[IntArray, Events]:
-    """Offsets and events of the channel ``available`` for spans in CSR order: not available at 0, then span by span.
-
-    Outside its spans a device is *not available*, so every trace opens with that: nothing is unknown.
-    """
-    n_spans = np.diff(offsets)
-    device = np.repeat(np.arange(len(n_spans)), n_spans)
-    opening = 2 * offsets + np.arange(len(offsets))
-    begins = 2 * np.arange(len(device)) + device + 1
-    at_ms = np.zeros(opening[-1], dtype=np.int64)
-    value = np.zeros(opening[-1], dtype=np.float32)
-    at_ms[begins], at_ms[begins + 1], value[begins] = start_ms, end_ms, 1
-    channel = np.full(len(at_ms), CHANNEL_CODE["available"], dtype=np.int8)
-    return opening, Events(at_ms, channel, value, np.zeros(len(at_ms), dtype=bool))
-
-
-def unknown_facts(n: int) -> dict[str, npt.NDArray[Any]]:
-    """Fact columns of devices of which nothing is known."""
-    unknown = np.full(n, np.nan, dtype=np.float32)
-    return {"model": np.full(n, None, dtype=object), "ram_gb": unknown, "os_version": unknown}
 
 
 def traces_of_spans(
