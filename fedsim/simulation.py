@@ -27,9 +27,9 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
 from fedsim.log import RowLog, SessionLog
 from fedsim.schema import ELIGIBILITY, GAUGES, OUTCOMES
-from fedsim.server.coordinator import Coordinator, Process
 from fedsim.server.job import Evaluation, Job, Stop
-from fedsim.server.selector import Selector
+from fedsim.server.protocol.coordinator import Coordinator, Process
+from fedsim.server.selector.selection import Selector
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import compile_channel, compile_rule
 from fedsim.traces.rule import Rule

@@ -22,11 +22,11 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.server.aggregator import Aggregator
-from fedsim.server.buffered import BufferedCoordinator
-from fedsim.server.coordinator import Coordinator
 from fedsim.server.job import Evaluation, Stop
-from fedsim.server.selector import UniformSelector
-from fedsim.server.sync import SyncCoordinator
+from fedsim.server.protocol.buffered import BufferedCoordinator
+from fedsim.server.protocol.coordinator import Coordinator
+from fedsim.server.protocol.sync import SyncCoordinator
+from fedsim.server.selector.uniform import UniformSelector
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import Events
 from fedsim.traces.rule import Rule

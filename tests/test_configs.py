@@ -8,13 +8,15 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from fedsim.build import build
-from fedsim.config import build_module, build_simulation, composed
-from fedsim.cost import cost
-from fedsim.cost_task import Task
+from fedsim.cli.cost import cost
+from fedsim.config.build import build
+from fedsim.config.compose import composed
+from fedsim.config.cost import build_task, composed_task
+from fedsim.config.simulation import build_simulation
+from fedsim.config.task import Model
+from fedsim.config.trainer import build_module
 from fedsim.errors import InputError
 from fedsim.files import shipped, write_table
-from fedsim.model_config import Model
 from fedsim.schema import HARDWARE
 from fedsim.traces.folder import save_traces
 from tests.hand import events_of, traces_of
@@ -117,7 +119,7 @@ def refused(*overrides: str) -> str:
         ("fleet.unknown=perhaps", "unknown", "perhaps"),
         ("fleet.regions.utc.share=0.5", "regions", "0.5"),
         ("traces.folder=nowhere", "not found", "nowhere"),
-        ("server._target_=fedsim.server.sync.Nothing", "server._target_", "Nothing"),
+        ("server._target_=fedsim.server.protocol.sync.Nothing", "server._target_", "Nothing"),
         ("+server.report_gaol=3", "server.report_gaol", "report_goal"),
         ("training.local.batch_size=0", "batch_size", "0"),
         ("model.n_parameters=-5", "n_parameters", "-5"),
@@ -157,8 +159,8 @@ def test_wrong_flops_are_found_when_the_model_is_trained() -> None:
 @pytest.mark.parametrize("model", ["logistic_digits", "cnn_digits", "clicks", "feed", "lstm_words"])
 def test_declared_counts_are_those_of_the_module(model: str) -> None:
     loss = "binary_cross_entropy" if model in ("clicks", "feed") else "cross_entropy"
-    task = Task.compose([f"model={model}", "cost.n_examples=10", f"training.loss={loss}"])
-    declared = task.values["model"]
+    task = build_task(composed_task([f"model={model}", "cost.n_examples=10", f"training.loss={loss}"]))
+    declared = task.said
     assert (declared["n_parameters"], declared["forward_flops"]) == (task.step.n_parameters, task.step.forward_flops)
 
 
@@ -185,7 +187,7 @@ def test_features_put_their_bytes_on_the_phone() -> None:
 def test_a_run_takes_the_time_that_the_cost_command_tells(law: str) -> None:
     """Phones of known latency, each asked for its median session."""
     overrides = [f"device/compute={law}", "cost.n_examples=25", "fleet.hardware.sigma=0"]
-    costs, _ = cost(Task.compose(overrides), None)
+    costs, _ = cost(composed_task(overrides), None)
     compute = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"])).device.compute
     train_s = compute.train_s(np.arange(3), np.zeros(3, np.int32), np.full(3, 25), np.full(3, 3))
     assert train_s.tolist() == costs.column("train_s").to_pylist()[:3]

@@ -14,7 +14,7 @@ from fedsim import log
 from fedsim.device.network import Network
 from fedsim.device.work import Work
 from fedsim.fleet.fleet import Fleet
-from fedsim.server.coordinator import Coordinator
+from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import TraceSet
 from fedsim.units import DAY_S

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fedsim.config import build_simulation, composed
+from fedsim.config.compose import composed
+from fedsim.config.simulation import build_simulation
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.simulation import Simulation

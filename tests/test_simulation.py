@@ -11,7 +11,7 @@ import pytest
 from fedsim.device.work import Work
 from fedsim.errors import InputError, SimulationError
 from fedsim.schema import RUN_TABLES, SESSIONS
-from fedsim.server.coordinator import Coordinator
+from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.simulation import Progress, Simulation, reachable
 from fedsim.traces.rule import Rule
 from fedsim.units import HOUR_S, IntArray

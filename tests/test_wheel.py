@@ -18,7 +18,7 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path: Path) -> None:
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = (
-        "import sys, fedsim; from fedsim.cli import main; "
+        "import sys, fedsim; from fedsim.cli.main import main; "
         f"assert fedsim.__file__.startswith({str(site)!r}), fedsim.__file__; "
         "sys.exit(main(['run', 'stop.max_steps=2', 'hydra.run.dir=out']))"
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from fedsim.config import build_simulation, composed
+from fedsim.config.compose import composed
+from fedsim.config.simulation import build_simulation
 from fedsim.files import read_json, write_text
 from fedsim.results.numbers import Run, headline
 from fedsim.schema import OUTCOMES

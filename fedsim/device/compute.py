@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
-from fedsim.device.model_work import ModelWork
 from fedsim.errors import InputError
 from fedsim.fleet.phones import Phones
+from fedsim.training.model_work import ModelWork
 from fedsim.units import FloatArray, IntArray
 
 BACKWARD_FACTOR = 3.0  # forward + backward pass in units of one inference; FedScale, Lai et al. 2022

@@ -8,9 +8,9 @@ import numpy as np
 
 from fedsim import rng
 from fedsim.device.compute import PhoneCompute, check_positive
-from fedsim.device.model_work import ModelWork
 from fedsim.device.profiles import Profiles
 from fedsim.fleet.phones import Phones
+from fedsim.training.model_work import ModelWork
 from fedsim.units import FloatArray, IntArray
 
 _SHORTEST_S = 1e-12  # logarithms of times need more than 0

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.optimize import nnls
 
-from fedsim.device.model_work import ModelWork
 from fedsim.errors import InputError
 from fedsim.files import read_table
 from fedsim.schema import PROFILES
+from fedsim.training.model_work import ModelWork
 from fedsim.units import FloatArray
 
 TERMS = ("steps", "flops", "outputs", "parameters", "time steps")

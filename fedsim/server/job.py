@@ -20,7 +20,7 @@ from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.participation import Participation
 from fedsim.log import RowLog, SessionLog
 from fedsim.schema import EVALS, STEPS
-from fedsim.server.selector import NOBODY, Selection, Selector
+from fedsim.server.selector.selection import NOBODY, Selection, Selector
 from fedsim.training.trainer import Trainer, Updates
 from fedsim.units import FloatArray, IntArray, format_duration
 

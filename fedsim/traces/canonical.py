@@ -73,25 +73,3 @@ class TraceSet:
         """Names of the channels that have any event."""
         present = np.bincount(self.events.channel, minlength=len(CHANNELS)) > 0
         return tuple(name for name, is_present in zip(CHANNELS, present, strict=True) if is_present)
-
-
-def availability(offsets: IntArray, start_ms: IntArray, end_ms: IntArray) -> tuple[IntArray, Events]:
-    """Offsets and events of the channel ``available`` for spans in CSR order: not available at 0, then span by span.
-
-    Outside its spans a device is *not available*, so every trace opens with that: nothing is unknown.
-    """
-    n_spans = np.diff(offsets)
-    device = np.repeat(np.arange(len(n_spans)), n_spans)
-    opening = 2 * offsets + np.arange(len(offsets))
-    begins = 2 * np.arange(len(device)) + device + 1
-    at_ms = np.zeros(opening[-1], dtype=np.int64)
-    value = np.zeros(opening[-1], dtype=np.float32)
-    at_ms[begins], at_ms[begins + 1], value[begins] = start_ms, end_ms, 1
-    channel = np.full(len(at_ms), CHANNEL_CODE["available"], dtype=np.int8)
-    return opening, Events(at_ms, channel, value, np.zeros(len(at_ms), dtype=bool))
-
-
-def unknown_facts(n: int) -> dict[str, npt.NDArray[Any]]:
-    """Fact columns of devices of which nothing is known."""
-    unknown = np.full(n, np.nan, dtype=np.float32)
-    return {"model": np.full(n, None, dtype=object), "ram_gb": unknown, "os_version": unknown}

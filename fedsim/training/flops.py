@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedsim.errors import InputError
 from fedsim.training.flop_rules import LOOKUPS, RULES
 from fedsim.training.loss import loss_named
+from fedsim.training.model_work import LayerWork
 
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 FUNCTIONAL = "functional"  # kind of a layer whose products stand in a container's own code
@@ -46,22 +47,6 @@ _MOVES = frozenset((
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One call of a module that computes, per example of the batch unless said otherwise.
-
-    ``kind`` is the module's class, or :data:`FUNCTIONAL`. ``n_steps`` are the time steps that a recurrent module
-    takes one after the other (0 elsewhere), ``n_parameters`` its own trained parameters, both per batch.
-    """
-
-    name: str
-    kind: str
-    forward_flops: float
-    n_outputs: float
-    n_parameters: int
-    n_steps: int
-
-
-@dataclass(frozen=True)
 class StepCount:
     """One training step on a batch.
 
@@ -79,7 +64,7 @@ class StepCount:
     parameter_bytes: int
     input_bytes: int
     activation_bytes: int
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerWork, ...]
     not_counted: dict[str, dict[str, float]]
 
 
@@ -181,7 +166,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
     def __init__(self, model: nn.Module, *, batch_size: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.lookup_bytes = 0
-        self.layers: list[Layer] = []
+        self.layers: list[LayerWork] = []
         self.not_counted: dict[str, dict[str, float]] = {}
         self._batch_size = batch_size
         self._counter = FlopCounterMode(display=False, custom_mapping=RULES)
@@ -238,12 +223,12 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
         if own_flops or lookup_bytes > call.bytes_of_children:
             self.layers.append(self._layer(module, own_flops, output))
 
-    def _layer(self, module: nn.Module, flops: int, output: Any) -> Layer:
+    def _layer(self, module: nn.Module, flops: int, output: Any) -> LayerWork:
         is_own = isinstance(module, _RULED) or not any(True for _ in module.children())
         values = output
         while isinstance(values, tuple):  # a recurrent module's output and states, or a packed sequence
             values = values[0]
-        return Layer(
+        return LayerWork(
             name=self._names[module],
             kind=type(module).__name__ if is_own else FUNCTIONAL,
             forward_flops=flops / self._batch_size,

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fedsim.device.cost import PhoneClasses, TaskWork
-from fedsim.device.model_work import LayerWork, ModelWork
+from fedsim.cost.phones import PhoneClasses
+from fedsim.cost.table import TaskWork
+from fedsim.training.model_work import LayerWork, ModelWork
 
 MODEL = ModelWork(
     name="Net-10",

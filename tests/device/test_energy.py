@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fedsim.device.cost import PhoneClasses
+from fedsim.cost.phones import PhoneClasses
 from fedsim.device.energy import Energy
 from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet

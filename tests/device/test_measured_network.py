@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fedsim.device.cost import PhoneClasses
+from fedsim.cost.phones import PhoneClasses
 from fedsim.device.measured_network import MeasuredNetwork
 from fedsim.errors import InputError
 from fedsim.schema import LINKS, NETWORKS

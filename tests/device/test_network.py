@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.device.cost import PhoneClasses
+from fedsim.cost.phones import PhoneClasses
 from fedsim.device.network import Network
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Track

@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fedsim.cost.phones import PhoneClasses
 from fedsim.device.compute import FlopsCompute
-from fedsim.device.cost import PhoneClasses
 from fedsim.device.measured_compute import MeasuredCompute
-from fedsim.device.model_work import LayerWork, ModelWork
 from fedsim.device.profiles import Profiles
 from fedsim.errors import InputError
 from fedsim.files import write_table
 from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import PROFILES
+from fedsim.training.model_work import LayerWork, ModelWork
 from tests.device.task_works import model, phones
 
 FLOPS: dict[str, Any] = {

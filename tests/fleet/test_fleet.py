@@ -14,7 +14,7 @@ from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet, Region
 from fedsim.fleet.participation import Participation
 from fedsim.fleet.phones import LognormalPhones
-from fedsim.server.selector import UniformSelector
+from fedsim.server.selector.uniform import UniformSelector
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.units import DAY_S, HOUR_S, US_PER_S, BoolArray, FloatArray

@@ -35,7 +35,7 @@ device:
     connect_s: 0.5
   energy: {_target_: fedsim.device.energy.Energy, compute_w: 3.0, receive_w: 1.0, send_w: 1.2}
 server:
-  _target_: fedsim.server.buffered.BufferedCoordinator
+  _target_: fedsim.server.protocol.buffered.BufferedCoordinator
   concurrency: 130
   buffer_size: 10
   max_staleness: 20

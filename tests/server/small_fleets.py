@@ -16,7 +16,7 @@ from fedsim.device.work import Work
 from fedsim.errors import SimulationError
 from fedsim.fleet.availability import INTERRUPTIONS
 from fedsim.fleet.fleet import Fleet
-from fedsim.server.coordinator import Coordinator
+from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.simulation import Simulation
 from fedsim.units import HOUR_S
 from tests.build import PlanRecorder, Seconds, Sizes, Span, Tables, device, network, played, replay, simulation

@@ -12,7 +12,7 @@ from fedsim import rng
 from fedsim.errors import InputError, SimulationError
 from fedsim.fleet.fleet import Fleet
 from fedsim.server.job import Evaluation, Stop
-from fedsim.server.selector import UniformSelector
+from fedsim.server.selector.uniform import UniformSelector
 from fedsim.units import DAY_S
 from tests.build import (
     ALWAYS,

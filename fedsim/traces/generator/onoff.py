@@ -22,7 +22,7 @@ from fedsim.traces.canonical import TraceSet
 from fedsim.traces.clock import HOURS_OF_DAY
 from fedsim.traces.generator.parameters import DURATION_PROBABILITIES, TRAIT_PROBABILITIES, TRAIT_Z
 from fedsim.traces.generator.walk import mean_stays_s
-from fedsim.traces.importers.spans import Window, traces_of_spans
+from fedsim.traces.spans import Window, traces_of_spans
 from fedsim.units import DAY_S, HOUR_S, FloatArray, IntArray
 
 CHANNEL = "available"

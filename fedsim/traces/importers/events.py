@@ -27,7 +27,7 @@ from fedsim.traces.canonical import TraceSet
 from fedsim.traces.importers.columns import Clock, batches, table_files, texts
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
 from fedsim.traces.importers.source import provenance
-from fedsim.traces.importers.spans import Window, device_rows, traces_of_spans
+from fedsim.traces.spans import Window, device_rows, traces_of_spans
 from fedsim.units import IntArray
 
 

@@ -28,10 +28,11 @@ import pyarrow as pa
 
 from fedsim.errors import InputError
 from fedsim.schema import HARDWARE
-from fedsim.traces.canonical import TraceSet, availability, unknown_facts
+from fedsim.traces.canonical import TraceSet
 from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers import pickles
 from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.spans import availability, unknown_facts
 from fedsim.traces.validation import validate
 from fedsim.units import FloatArray, IntArray
 

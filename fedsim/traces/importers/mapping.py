@@ -26,7 +26,7 @@ from fedsim.traces.importers.columns import batches, numbers, table_files, texts
 from fedsim.traces.importers.mapping_file import StateLog, Statement
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
 from fedsim.traces.importers.source import provenance
-from fedsim.traces.importers.spans import Window, device_rows
+from fedsim.traces.spans import Window, device_rows
 from fedsim.units import DAY_MS, BoolArray, FloatArray, IntArray
 
 _BATTERY = CHANNEL_CODE["battery"]

@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 
 from fedsim.errors import InputError
-from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet, unknown_facts
+from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet
 from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.spans import unknown_facts
 from fedsim.traces.validation import validate
 from fedsim.units import DAY_MS, HOUR_S, IntArray
 

@@ -69,7 +69,7 @@ def criteria_table(
 
     ``left`` are shares of the devices, sessions and device-hours of ``base``
     (:class:`fedsim.traces.statistics.left.Base`); every rule is asked together with it. ``combinations`` are further
-    rules made of the same comparisons. In ``funnel``, ``kept`` is what a rule leaves of what the rules before it had left.
+    rules made of the same comparisons. In ``funnel``, ``kept`` is what a rule leaves of what those before it had left.
     ``by_hour`` is None if the set's clock is relative, ``session_s`` if no window is left.
     """
     if not rules:

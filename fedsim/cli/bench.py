@@ -1,0 +1,249 @@
+"""``fedsim bench``: speed and memory, each beside a baseline measured in the same run.
+
+Absolute figures belong to the machine; the ratios are what can be compared. Bars are those of the
+design: what the engine must reach at least.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import simpy
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from fedsim.config.compose import composed
+from fedsim.config.simulation import build_simulation
+from fedsim.errors import InputError
+from fedsim.files import write_json
+from fedsim.fleet.participation import Participation
+from fedsim.provenance import package_versions
+from fedsim.rng import bits
+from fedsim.schema import CHANNELS
+from fedsim.server.selector.uniform import UniformSelector
+from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.criteria import compile_rule
+from fedsim.traces.rule import Rule
+from fedsim.traces.spans import unknown_facts
+from fedsim.traces.statistics.stats import criteria_table
+from fedsim.training.trainer import Trainer, Updates
+from fedsim.units import DAY_MS
+
+_QUIET = ("training=none", "report=false", "stop.max_steps=null", "gauge_interval_s=3600")
+_MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure: ``value`` in ``unit``, and the bar it must meet."""
+
+    name: str
+    value: float
+    unit: str
+    bar: str
+    note: str
+
+
+def _median_s(action: Callable[[], object], *, repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def bare_timeouts_per_s(n: int = 300_000) -> float:
+    """SimPy timeouts with a callback that does nothing, per second: the baseline of the engine."""
+    env = simpy.Environment()
+    start = time.perf_counter()
+    for i in range(n):
+        env.timeout(float(i % 977)).callbacks.append(lambda event: None)
+    env.run()
+    return n / (time.perf_counter() - start)
+
+
+def selection() -> list[Row]:
+    """1,000 eligible devices of a million and of a billion."""
+    rows = []
+    for n_devices in (1_000_000, 1_000_000_000):
+        simulation = build_simulation(composed([*_QUIET, f"fleet.n_devices={n_devices}"]))
+        selector = UniformSelector(seed=0, min_separation_s=0.0)
+        hours = iter(range(10_000))
+
+        def select(simulation=simulation, selector=selector, hours=hours) -> None:  # type: ignore[no-untyped-def]
+            now = 3600.0 * next(hours)
+            selector.select(simulation.availability, Participation(), now=now, n=1000)
+
+        ms = 1000 * _median_s(select, repeats=48)
+        share = np.mean([simulation.availability.eligible_fraction(3600.0 * h) for h in range(24)])
+        note = f"mean eligible share {share:.3f}"
+        rows.append(Row(f"select 1,000 of {n_devices:.0e} devices", ms, "ms", "≤ 10 ms", note))
+    return rows
+
+
+def memory() -> list[Row]:
+    """Peak memory of a simulated day over a billion devices, in a process of its own."""
+    command = "from fedsim.cli.bench import _day_of_a_billion; print(_day_of_a_billion())"
+    out = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    peak_mb, n_sessions = out.stdout.split()
+    return [Row("peak memory, 1 billion devices, 1 day", float(peak_mb), "MB", "≤ 2,000 MB", f"{n_sessions} sessions")]
+
+
+def _day_of_a_billion() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        values = composed([*_QUIET, "fleet.n_devices=1_000_000_000", "stop.max_s=86400"])
+        summary = build_simulation(values).run(Path(folder)).summary
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MB:.0f} {summary['n_sessions']}"
+
+
+def _sessions_per_s(overrides: Sequence[str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = build_simulation(composed([*_QUIET, *overrides]))
+        start = time.perf_counter()
+        summary = simulation.run(Path(folder)).summary
+        return float(summary["n_sessions"]) / (time.perf_counter() - start)
+
+
+def _against_timeouts(name: str, overrides: Sequence[str], bar: float) -> list[Row]:
+    pairs = [(_sessions_per_s(overrides), bare_timeouts_per_s()) for _ in range(3)]
+    ratio = float(np.median([ours / bare for ours, bare in pairs]))
+    ours, bare = (float(np.median(column)) for column in zip(*pairs, strict=True))
+    note = f"{ours:,.0f} sessions/s against {bare:,.0f} bare timeouts/s, tables written"
+    return [Row(name, ratio, "× bare timeouts", f"≥ {bar}", note)]
+
+
+def sync() -> list[Row]:
+    """Synchronous rounds of 10,000 devices, tables written, against bare SimPy timeouts."""
+    overrides = ["server.report_goal=10000", "server.over_selection=1.0", "server.server_step_s=1", "stop.max_steps=20"]
+    return _against_timeouts("sync sessions, cohort 10,000", overrides, 1.0)
+
+
+def buffered() -> list[Row]:
+    """Buffered aggregation at concurrency 1,000 and 10,000, tables written, against bare SimPy timeouts."""
+    common = ["server=buffered", "device.compute.relative_cost=20", "server.max_staleness=1000"]
+    small = [*common, "server.concurrency=1000", "server.buffer_size=100", "stop.max_s=1200"]
+    large = [*common, "server.concurrency=10000", "server.buffer_size=1000", "stop.max_s=400"]
+    return [
+        *_against_timeouts("buffered sessions, concurrency 1,000", small, 0.25),
+        *_against_timeouts("buffered sessions, concurrency 10,000", large, 0.5),
+    ]
+
+
+_TASKS = {
+    "logistic regression, 650": ["model=logistic_digits", "data=digits"],
+    "click model": ["model=clicks", "data=clicks", "training.loss=binary_cross_entropy", "training.metrics=[log_loss]"],
+}
+
+
+def cohort() -> list[Row]:
+    """Clients trained per second: many at once against one after the other."""
+    rows = []
+    for name, overrides in _TASKS.items():
+        rates = {kind: _clients_per_s([*overrides, f"training={kind}"]) for kind in ("cohort", "loop")}
+        note = f"{rates['cohort']:,.0f} clients/s against {rates['loop']:,.0f} in a loop"
+        rows.append(Row(f"cohort training, {name} parameters", rates["cohort"] / rates["loop"], "× loop", "≥ 6", note))
+    return rows
+
+
+def _clients_per_s(overrides: Sequence[str], *, n_clients: int = 256) -> float:
+    simulation = build_simulation(composed(["report=false", *overrides]))
+    trainer: Trainer = simulation.trainer
+    clients = np.arange(n_clients) % simulation.clients.n_clients
+
+    def step() -> None:
+        versions = np.full(n_clients, trainer.version)
+        weights = np.full(n_clients, 1 / n_clients)
+        trainer.step(Updates(clients, versions, weights, bits(0, "bench", clients)))
+
+    step()
+    return n_clients / _median_s(step, repeats=3)
+
+
+def traces() -> list[Row]:
+    """A rule, and a sweep of ten, over as many traces and events as FedScale's full availability set would have."""
+    large = _large_set(n=107_749, n_events=232)
+    rule = Rule.parse("charging & network == wifi & locked")
+    ten = [Rule.parse(text) for text in ("charging", "locked", "screen", "network == wifi", "network == 4g")]
+    ten += [Rule.parse(f"charging & battery >= {level}") for level in (10, 30, 50, 70, 90)]
+    events = large.events
+    device = large.device_of_event()
+    sort_s = _median_s(lambda: np.lexsort((events.at_ms, events.channel, device)), repeats=3)
+    one_s = _median_s(lambda: compile_rule(large, rule, unknown="ineligible"), repeats=3)
+    ten_s = _median_s(lambda: criteria_table(large, ten, unknown="ineligible"), repeats=1)
+    size = f"{large.n:,} traces, {len(events) / 1e6:.0f} M events"
+    return [
+        Row(f"compile a rule, {size}", one_s, "s", "≤ 60 s", f"{one_s / sort_s:.2g} × one sort of the same events"),
+        Row(f"criteria of ten rules, {size}", ten_s, "s", "minutes", f"{ten_s / sort_s:.2g} × one sort"),
+    ]
+
+
+def _large_set(*, n: int, n_events: int) -> TraceSet:
+    """Traces of a week with changes of random channels at random instants; behaviour is not the point here."""
+    draw = np.random.default_rng(0)
+    at_ms = np.sort(draw.integers(0, 7 * DAY_MS, (n, n_events)), axis=1).ravel()
+    channel = draw.integers(1, len(CHANNELS), n * n_events).astype(np.int8)
+    on_off = draw.integers(0, 2, n * n_events).astype(np.float32)
+    value = np.where(CHANNELS.index("network") == channel, 1 + 3 * on_off, on_off)
+    value = np.where(CHANNELS.index("battery") == channel, draw.integers(0, 101, n * n_events), value)
+    return TraceSet(
+        device_id=np.arange(n).astype(str).astype(object),
+        start_ms=np.zeros(n, dtype=np.int64),
+        period_ms=np.full(n, 7 * DAY_MS),
+        is_local=np.ones(n, dtype=bool),
+        facts=unknown_facts(n),
+        offsets=np.arange(n + 1) * n_events,
+        events=Events(at_ms, channel, value.astype(np.float32), np.zeros(n * n_events, dtype=bool)),
+    )
+
+
+def start() -> list[Row]:
+    """Time to import fedsim and to answer --help, in processes of their own."""
+
+    def fresh(*words: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True)
+
+    bare_s = _median_s(fresh("-c", "pass"), repeats=5)
+    import_s = _median_s(fresh("-c", "import fedsim.simulation"), repeats=5)
+    help_s = _median_s(fresh("-m", "fedsim.cli.main", "--help"), repeats=5)
+    note = f"bare interpreter {bare_s:.2f} s"
+    return [
+        Row("import the engine without training", import_s, "s", "≤ 0.5 s", note),
+        Row("fedsim --help", help_s, "s", "≤ 0.5 s", note),
+    ]
+
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "selection": selection,
+    "memory": memory,
+    "sync": sync,
+    "buffered": buffered,
+    "traces": traces,
+    "cohort": cohort,
+    "start": start,
+}
+
+
+def main(names: Sequence[str], *, json_file: Path | None) -> None:
+    """Run the named benchmarks (none: all), print the table and optionally write it as JSON."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        raise InputError("unknown benchmark", value=unknown[0], allowed=", ".join(BENCHMARKS))
+    rows = []
+    for name in track(names or list(BENCHMARKS), description="benchmarks", transient=True):
+        rows += BENCHMARKS[name]()
+    table = Table("figure", "value", "bar", "note", title="Measured in one run on this machine")
+    for row in rows:
+        table.add_row(row.name, f"{row.value:.3g} {row.unit}", row.bar, row.note)
+    Console().print(table)
+    if json_file is not None:
+        write_json(json_file, {"versions": package_versions(), "rows": [asdict(row) for row in rows]})

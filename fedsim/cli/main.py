@@ -1,0 +1,151 @@
+"""The command ``fedsim``: run, traces, cost, report, tables, bench, completion.
+
+Modules that are slow to import are imported where a sub-command needs them (the documented lazy
+doors), so that ``fedsim --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedsim.cli.commands import add_command, door
+from fedsim.cli.traces import add_traces
+from fedsim.errors import FedsimError, InputError
+
+RUN_HELP = """\
+Run one simulation, or with -m a sweep.
+
+  fedsim run                                   the main job with the shipped defaults
+  fedsim run server=buffered seed=7            another protocol, another seed
+  fedsim run training=none fleet.n_devices=1_000_000_000
+  fedsim run -m seed=0,1,2 server.over_selection=1.0,1.3
+  fedsim run --cfg job                         show the configuration instead of running it
+  fedsim run --info defaults-tree              show where each value comes from
+
+Overrides are Hydra's: `group=option` chooses a file of configs/, `key=value` sets a value.
+Results go to runs/<date>/<time>/ (a sweep: multirun/); choose with hydra.run.dir=DIR."""
+
+
+COST_HELP = """\
+Reckon what a task costs every kind of phone: seconds, memory, bytes, joules, battery, feasible or not.
+
+  fedsim cost                                  the default task on phones of the default latency
+  fedsim cost model=cnn_digits training.local.epochs=3 --hardware traces/local/flash_tables
+  fedsim cost device/compute=measured --hardware TABLE   another law of time: inference, measured, flops, fixed
+  fedsim cost model=clicks data=clicks training.loss=binary_cross_entropy features=clicks
+  fedsim cost cost.n_examples=100 cost.limits.max_session_s=600
+  fedsim cost hydra.searchpath=[file:///my/configs] model=mine   any model: a YAML of your own
+  fedsim cost model=cnn_digits --measure DIR   time it here, for device/compute=measured device.compute.profiles=DIR
+
+Overrides are those of `fedsim run`; they stand before the options."""
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    print(door("fedsim.report.html").write_report(arguments.folder))
+
+
+def _cost(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.cost").main(
+        arguments.overrides,
+        hardware=arguments.hardware,
+        json_file=arguments.json,
+        csv_file=arguments.csv,
+        measure_folder=arguments.measure,
+    )
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.bench").main(arguments.names, json_file=arguments.json)
+
+
+def _tables(arguments: argparse.Namespace) -> None:
+    schema = door("fedsim.schema")
+    print(
+        "\n\n".join(
+            schema.describe(table) for table in (*schema.RUN_TABLES, *schema.TRACE_TABLES, *schema.MEASUREMENT_TABLES)
+        )
+    )
+
+
+def _completion(arguments: argparse.Namespace) -> None:
+    print(door("shtab").complete(parser(), shell=arguments.shell))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.run").main(arguments.overrides)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(
+        prog="fedsim",
+        description="Simulate cross-device federated learning on a fleet of phones before any is asked: "
+        "who is eligible, how long training takes, and what it costs.",
+        epilog="Start with `fedsim run`. Every sub-command has its own --help.",
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    add_traces(commands)
+    _add_cost(commands)
+    report = add_command(commands, "report", "write report.html from a run's tables", _report)
+    report.add_argument("folder", type=Path, metavar="RUN_DIR", help="a finished run")
+    add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
+    bench = add_command(commands, "bench", "measure speed and memory against baselines in one run", _bench)
+    bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
+    completion = add_command(commands, "completion", "print a completion script for your shell", _completion)
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return root
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a simulation or a sweep",
+        description=RUN_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("overrides", nargs=argparse.REMAINDER, metavar="OVERRIDE", help="Hydra overrides and flags")
+    run.set_defaults(action=_run)
+
+
+def _add_cost(commands: Any) -> None:
+    cost = commands.add_parser(
+        "cost",
+        help="what a task costs every kind of phone, and which can do it",
+        description=COST_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cost.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="Hydra overrides")
+    cost.add_argument(
+        "--hardware", type=Path, metavar="TABLE", help="hardware table: a Parquet file, or a folder of one"
+    )
+    cost.add_argument("--json", type=Path, metavar="FILE", help="also write task, summary and every class as JSON")
+    cost.add_argument("--csv", type=Path, metavar="FILE", help="also write every class as CSV")
+    cost.add_argument("--measure", type=Path, metavar="DIR", help="time the model here and write its profile instead")
+    cost.set_defaults(action=_cost)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0, 2 for bad input, 3 for a simulation that cannot go on."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["run"] and not {"-h", "--help"} & set(words[1:2]):
+        arguments = argparse.Namespace(action=_run, overrides=words[1:])  # argparse would eat Hydra's flags
+    else:
+        arguments = parser().parse_args(words)
+    try:
+        arguments.action(arguments)
+    except FedsimError as error:
+        print(f"fedsim: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 3
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The groups ``traces`` and ``fleet``: the fleet, its phones, and who is asked."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedsim.config.build import build, fits, part
+from fedsim.errors import InputError
+from fedsim.fleet.admission import Gate, Requirement, Rollout
+from fedsim.fleet.fleet import Fleet, Region
+from fedsim.fleet.hardware import Hardware
+from fedsim.fleet.phones import Phones
+from fedsim.traces.canonical import TraceSet
+from fedsim.traces.edit.merge import merge
+from fedsim.traces.folder import load_traces
+from fedsim.traces.rule import Rule
+from fedsim.units import FloatArray
+
+
+def build_traces(values: dict[str, Any]) -> tuple[TraceSet, FloatArray | None]:
+    """The trace set, or a mixture of sets given as folder → share, and the weights of its traces."""
+    mixture = values.get("mixture")
+    if not mixture:
+        return load_traces(values["folder"]), None
+    if not fits(mixture, Mapping[str, float]):
+        raise InputError("traces.mixture must give a share for each folder", value=mixture)
+    sets = [load_traces(folder) for folder in mixture]
+    weights = [np.full(s.n, share / s.n) for s, share in zip(sets, mixture.values(), strict=True)]
+    return merge(sets), np.concatenate(weights)
+
+
+def build_fleet(values: dict[str, Any], traces: TraceSet, weight: FloatArray | None, seed: int) -> Fleet:
+    """The fleet over a trace set; regions without a share are left out."""
+    regions = {
+        name: build(region, f"fleet.regions.{name}", target=Region) for name, region in part(values, "regions").items()
+    }
+    regions = {name: region for name, region in regions.items() if region.share != 0}
+    return typing.cast(
+        Fleet, build(values, "fleet", target=Fleet, traces=traces, seed=seed, regions=regions, trace_weight=weight)
+    )
+
+
+def build_rule(text: Any) -> Rule:
+    """The eligibility rule of ``fleet.rule``."""
+    if not isinstance(text, str):
+        raise InputError("fleet.rule must be a rule", value=text, allowed="as charging & network == wifi")
+    return Rule.parse(text)
+
+
+def check_mixture(mixture: dict[str, float] | None, rule: Rule) -> None:
+    """Every set of a mixture must know what the rule asks: else its devices would never be eligible."""
+    for folder in mixture or ():
+        missing = sorted(rule.channels - set(load_traces(folder).channels()))
+        if missing:
+            raise InputError(f"traces.mixture: a set has no {missing[0]}, which fleet.rule asks for", value=folder)
+
+
+def build_phones(values: dict[str, Any]) -> tuple[Fleet, Phones, str | None]:
+    """The fleet, its phones and what is required of them, from the groups ``traces`` and ``fleet``."""
+    traces, weight = build_traces(values["traces"])
+    fleet_values = {key: value for key, value in values["fleet"].items() if key not in _NOT_FOR_FLEET}
+    hardware = dict(part(dict(values["fleet"]), "hardware"))
+    requires = hardware.pop("requires", None)
+    if not fits(requires, str | None):
+        raise InputError("fleet.hardware.requires must be a rule", value=requires, allowed="as ram_gb >= 2, or null")
+    fleet = build_fleet(fleet_values, traces, weight, values["seed"])
+    return fleet, build(hardware, "fleet.hardware", fleet=fleet, seed=values["seed"]), requires
+
+
+_NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout")
+
+
+def build_gates(requires: str | None, rollout: dict[str, Any] | None, phones: Phones, seed: int) -> list[Gate]:
+    """What devices must be besides eligible."""
+    gates: list[Gate] = []
+    if requires is not None:
+        if not isinstance(phones, Hardware):
+            raise InputError("fleet.hardware.requires needs a hardware table", value=requires)
+        gates.append(Requirement(phones, Rule.parse(requires)))
+    if rollout is not None:
+        gates.append(build(rollout, "fleet.rollout", target=Rollout, seed=seed))
+    return gates

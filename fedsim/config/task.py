@@ -1,0 +1,142 @@
+"""What the groups ``model`` and ``features`` say: the work of an example, and what a job asks of its devices."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from fedsim.config.build import build, fits, named
+from fedsim.data import features
+from fedsim.data.clients import ClientData
+from fedsim.data.features import Catalogue
+from fedsim.device.work import Assets, Work
+from fedsim.errors import InputError
+from fedsim.training.local import LocalSgd
+from fedsim.training.model_work import ModelWork
+from fedsim.units import DAY_S
+
+
+class Model:
+    """The configured model's work on one example; counted with torch, once, where a law of time asks for it.
+
+    ``module`` builds the ``torch.nn.Module``.
+    """
+
+    def __init__(self, values: dict[str, Any], data: ClientData, module: Callable[[], Any]) -> None:
+        self._values, self._data, self._module = values, data, module
+
+    def forward_flops(self) -> float:
+        """As declared, so that no torch is needed; counted if nothing is declared."""
+        declared = self._values["model"]["forward_flops"]
+        if declared is None:
+            return self.count().forward_flops
+        if not fits(declared, float) or declared < 0:
+            raise InputError("model.forward_flops must be a number", value=declared, allowed="0 or more, or null")
+        return float(declared)
+
+    @cached_property
+    def _counted(self) -> ModelWork:
+        shape, dtype = example_of(self._values["model"], lambda: self._data)
+        work = named("fedsim.training.count.counted", "model")(
+            self._module,
+            seed=self._values["seed"],
+            shape=shape,
+            dtype=dtype,
+            batch_size=self._values["training"]["local"]["batch_size"],
+            loss=self._values["training"]["loss"],
+        )
+        return typing.cast(ModelWork, work)
+
+    def count(self) -> ModelWork:
+        """All that is counted of a training step."""
+        return self._counted
+
+    def check(self) -> None:
+        """Hold a declared figure against the module, so that a run without torch keeps the same time."""
+        declared, counted = self.forward_flops(), self.count().forward_flops
+        if abs(declared - counted) > _FLOPS_TOLERANCE * counted:
+            raise InputError("model.forward_flops does not match the module", value=declared, allowed=f"{counted:.0f}")
+
+
+_FLOPS_TOLERANCE = 0.01
+_MODEL_KEYS = (
+    "module", "n_parameters", "forward_flops", "example_shape", "example_dtype", "download_bytes_per_parameter",
+    "upload_bytes_per_parameter", "plan_bytes", "assets_bytes", "assets_refresh_days", "caches_model",
+)  # fmt: skip
+
+
+def check_model(model: Mapping[str, Any]) -> None:
+    """A model of the user's own must have all settings; others of its own (``n_values``, say) are let be."""
+    missing = [key for key in _MODEL_KEYS if key not in model]
+    if missing:
+        raise InputError(f"model.{missing[0]} must be given", where="the configuration", allowed="see configs/model/")
+
+
+def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tuple[tuple[int, ...], str]:
+    """Shape and type of an example, as the model declares them; what it leaves open is as the data has it."""
+    shape, dtype = model["example_shape"], model["example_dtype"]
+    if not (shape is None or (fits(shape, Sequence[int]) and all(size > 0 for size in shape))):
+        raise InputError("model.example_shape", value=shape, allowed="a list of sizes, or null: that of the data")
+    if shape is None or dtype is None:
+        x = data().held_out()[0]
+        shape, dtype = (x.shape[1:] if shape is None else shape), (str(x.dtype) if dtype is None else dtype)
+    return tuple(shape), str(dtype)
+
+
+def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalSgd) -> Work:
+    """What a job asks of its devices: the model's bytes, the features' assets, the local work."""
+    sizes = {name: values[name] for name in _SIZES}
+    bad = {name: value for name, value in sizes.items() if not fits(value, float) or value < 0}
+    if bad:
+        raise InputError("model: sizes must be numbers that are not negative", value=bad)
+    if not fits(values["assets_refresh_days"], float | None):
+        raise InputError(
+            "model.assets_refresh_days", value=values["assets_refresh_days"], allowed="days, or null: never"
+        )
+    if not fits(values["caches_model"], bool):
+        raise InputError("model.caches_model", value=values["caches_model"], allowed="true, false")
+    n = values["n_parameters"]
+    refresh_days = values["assets_refresh_days"]
+    refresh_s = None if refresh_days is None else refresh_days * DAY_S
+    sizes_by_age = features.assets_by_age(catalogue)
+    sizes_by_age[refresh_s] = sizes_by_age.get(refresh_s, 0) + round(values["assets_bytes"])
+    return Work(
+        download_bytes=round(n * values["download_bytes_per_parameter"]),
+        plan_bytes=round(values["plan_bytes"]),
+        shipped_bytes_per_example=features.shipped_bytes_per_example(catalogue),
+        assets=tuple(Assets(size, age) for age, size in sizes_by_age.items() if size),
+        caches_model=values["caches_model"],
+        upload_bytes=round(n * values["upload_bytes_per_parameter"]),
+        epochs=local.epochs,
+        batch_size=local.batch_size,
+    )
+
+
+_SIZES = ("n_parameters", "download_bytes_per_parameter", "upload_bytes_per_parameter", "plan_bytes", "assets_bytes")
+
+
+def feature_catalogue(
+    *, catalogue: Mapping[str, Any], bytes_per_entry: float | None, embedding_rows_as: str | None
+) -> tuple[Catalogue, str | None]:
+    """The catalogue of the group ``features``, and the setting that follows its number of embedding rows."""
+    return Catalogue.parse(catalogue, bytes_per_entry=bytes_per_entry), embedding_rows_as
+
+
+def checked_catalogue(values: dict[str, Any]) -> Catalogue:
+    """The catalogue, whose vocabularies must fit the model's embedding."""
+    catalogue, key = build(values["features"], "features", target=feature_catalogue)
+    rows = features.embedding_rows(catalogue)
+    if key is not None and rows and setting(values, key) != rows:
+        raise InputError(f"{key} does not hold the features' vocabularies", value=setting(values, key), allowed=rows)
+    return typing.cast(Catalogue, catalogue)
+
+
+def setting(values: Any, key: str) -> Any:
+    """The value under a dotted key."""
+    for name in key.split("."):
+        if not isinstance(values, dict) or name not in values:
+            raise InputError("features.embedding_rows_as names no setting of this configuration", value=key)
+        values = values[name]
+    return values

@@ -1,0 +1,163 @@
+"""Synchronous rounds with over-selection, quorum and deadline (Bonawitz et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import simpy
+
+from fedsim.device.session import REPORTS, TIMEOUT, Sessions
+from fedsim.errors import InputError, SimulationError
+from fedsim.server.aggregator import Aggregator, Weighting, example_weights
+from fedsim.server.job import Job
+from fedsim.server.protocol.coordinator import Process, wait
+from fedsim.server.selector.selection import Selection
+from fedsim.units import FloatArray, IntArray, format_duration
+
+
+class SyncCoordinator:
+    """Each round assigns ``report_goal × over_selection`` devices at one instant.
+
+    It closes at the report that meets the goal, or at the deadline; it counts if at least
+    ``quorum_fraction`` of the goal has reported, else it is abandoned. A report at exactly the
+    deadline counts. If no device can report any more, a round without deadline closes with the last
+    session. Simplification: devices are not held while a cohort is assembled; the round waits until
+    enough are eligible at one instant, or after ``selection_timeout_s`` starts with a quorum.
+    """
+
+    name = "sync"
+    max_staleness = 0
+
+    def __init__(
+        self,
+        *,
+        aggregator: Aggregator,
+        report_goal: int,
+        over_selection: float,
+        quorum_fraction: float,
+        deadline_s: float | None,
+        selection_timeout_s: float,
+        assignment_interval_s: float,
+        server_step_s: float,
+        weighting: Weighting,
+    ) -> None:
+        if report_goal < 1:
+            raise InputError("server.report_goal must be at least 1", value=report_goal)
+        if over_selection < 1:
+            raise InputError("server.over_selection is cohort ÷ report goal", value=over_selection, allowed="1 or more")
+        if not 0 < quorum_fraction <= 1:
+            raise InputError("server.quorum_fraction is outside its range", value=quorum_fraction, allowed="0 < … ≤ 1")
+        if deadline_s is not None and deadline_s <= 0:
+            raise InputError("server.deadline_s must be positive", value=deadline_s)
+        if selection_timeout_s < 0 or assignment_interval_s <= 0 or server_step_s < 0:
+            raise InputError(
+                "server.selection_timeout_s, assignment_interval_s and server_step_s must be positive",
+                value=(selection_timeout_s, assignment_interval_s, server_step_s),
+            )
+        self.aggregator, self.weighting = aggregator, weighting
+        self.goal, self.deadline_s = report_goal, math.inf if deadline_s is None else deadline_s
+        self.cohort = math.ceil(report_goal * over_selection - 1e-9)
+        self.quorum = math.ceil(report_goal * quorum_fraction - 1e-9)
+        self.selection_timeout_s, self.assignment_interval_s = selection_timeout_s, assignment_interval_s
+        self.server_step_s = server_step_s
+        self._round_ends: FloatArray = np.zeros(0)  # planned ends of the open round's sessions
+        self._straggler_ends: FloatArray = np.zeros(0)  # ends of sessions that outlive their round
+
+    def run(self, env: simpy.Environment, job: Job) -> Process:
+        """Play rounds until the job's stop condition is met."""
+        if job.availability.fleet.n_devices < self.quorum:
+            raise SimulationError(
+                f"a round needs {self.quorum} devices at one instant; the fleet has {job.availability.fleet.n_devices}"
+            )
+        now = env.now
+        while not job.stop_reason:
+            selection, now = yield from self._assemble(env, job, now)
+            if selection is None:
+                break
+            now = yield from self._round(env, job, job.assign(selection, now), now)
+        if not job.n_assigned:
+            raise SimulationError(
+                f"no round began before the run's end at {format_duration(job.until)}: it needs {self.quorum} free "
+                "eligible devices at one instant"
+            )
+        job.end(now)
+
+    def _assemble(
+        self, env: simpy.Environment, job: Job, now: float
+    ) -> Generator[simpy.Event, Any, tuple[Selection | None, float]]:
+        """Wait until a cohort can be assigned, and until when that was; None when the run's time is up."""
+        timeout_at = now + self.selection_timeout_s
+        while now < job.until:
+            needed = self.cohort if now < timeout_at else self.quorum
+            selection = job.select_together(now, self.cohort, at_least=needed)
+            if len(selection.ids) >= needed:
+                return selection, now
+            now = min(self._next_try(job, now, timeout_at), job.until)
+            yield wait(env, now)
+        return None, now
+
+    def _next_try(self, job: Job, now: float, timeout_at: float) -> float:
+        """When the fleet may have changed, a straggler is free, or a quorum is enough."""
+        free_at = math.inf
+        if job.sees_every_change:
+            free_at = float(self._straggler_ends[self._straggler_ends > now].min(initial=math.inf))
+        next_at = max(min(job.retry_at, free_at), now + self.assignment_interval_s)
+        return min(next_at, timeout_at) if now < timeout_at else next_at
+
+    def _round(
+        self, env: simpy.Environment, job: Job, rows: Sessions, started_at: float
+    ) -> Generator[simpy.Event, Any, float]:
+        """Play a round; returns the instant at which the next one may open."""
+        self._round_ends = rows["end_at"].copy()
+        accepted, close_at = self._accept(rows, started_at)
+        ingested_at = self.aggregator.serve(rows["upload_end_at"][accepted], job.work.upload_bytes)
+        step_at = float(ingested_at.max(initial=close_at))
+        yield wait(env, min(close_at, job.until))
+        if close_at > job.until:
+            self._settle(job, rows, job.until)
+            return job.until
+        reported = rows[accepted]
+        is_rest = np.ones(len(rows), dtype=bool)
+        is_rest[accepted] = False
+        self._settle(job, rows[is_rest], close_at)
+        yield wait(env, min(step_at, job.until))
+        if step_at > job.until:
+            self._settle(job, reported, job.until)
+            return job.until
+        if len(accepted) >= self.quorum:
+            weights = example_weights(reported["n_examples"], self.weighting)
+            job.step(reported, weights / weights.sum(), started_at=started_at, at=step_at, n_assigned=len(rows))
+        else:
+            job.abandon(reported, started_at=started_at, at=step_at, n_assigned=len(rows), outcome=TIMEOUT)
+        next_at = min(step_at + self.server_step_s, job.until)
+        yield wait(env, next_at)
+        return next_at
+
+    def _accept(self, rows: Sessions, started_at: float) -> tuple[IntArray, float]:
+        """Rows of the reports that count, in order of arrival, and the instant the round closes."""
+        reports = np.flatnonzero(rows["outcome"] == REPORTS)
+        reports = reports[np.argsort(rows["upload_end_at"][reports], kind="stable")]
+        deadline_at = started_at + self.deadline_s
+        arrivals = rows["upload_end_at"][reports]
+        n = min(int(np.searchsorted(arrivals, deadline_at, side="right")), self.goal)
+        if n == self.goal:
+            return reports[:n], float(arrivals[n - 1])
+        last_end = float(rows["end_at"].max(initial=started_at))
+        return reports[:n], deadline_at if math.isfinite(deadline_at) else last_end
+
+    def _settle(self, job: Job, rows: Sessions, close_at: float) -> None:
+        ends = job.settle(rows, close_at)["end_at"]
+        before = self._straggler_ends
+        self._straggler_ends = np.concatenate([before[before > close_at], ends[ends > close_at]])
+        self._round_ends = np.zeros(0)
+
+    def in_flight(self, now: float) -> int:
+        """Devices in a session at ``now``."""
+        return int((self._round_ends > now).sum() + (self._straggler_ends > now).sum())
+
+    def n_waiting(self, now: float) -> int:
+        """Reports that wait for an aggregator worker at ``now``."""
+        return self.aggregator.n_waiting(now)

@@ -1,0 +1,36 @@
+"""The work of a model, counted with torch for the laws of training time (a lazy door: it imports torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fedsim.training.flat import build_model
+from fedsim.training.flops import StepCount, count_step, example_batch
+from fedsim.training.model_work import FLOAT_BYTES, ModelWork
+
+
+def counted(
+    module: Callable[[], Any], *, seed: int, shape: Sequence[int], dtype: str, batch_size: int, loss: str
+) -> ModelWork:
+    """The work of a ``torch.nn.Module`` on examples of this shape and type, from one step on a batch."""
+    model = build_model(module, seed=seed)
+    batch = example_batch(model, shape=shape, dtype=dtype, batch_size=batch_size)
+    return model_work(model, count_step(model, batch, loss=loss))
+
+
+def model_work(model: Any, step: StepCount) -> ModelWork:
+    """A counted step as the laws of training time read it."""
+    return ModelWork(
+        name=model_name(model),
+        forward_flops=step.forward_flops,
+        training_flops=step.training_flops,
+        lookup_bytes=step.lookup_bytes,
+        trained_bytes=FLOAT_BYTES * step.n_trained,
+        layers=step.layers,
+    )
+
+
+def model_name(model: Any) -> str:
+    """The model's class and size, under which its measured steps are found again."""
+    return f"{type(model).__name__}-{sum(p.numel() for p in model.parameters())}"
