@@ -178,7 +178,7 @@ def test_vocabularies_must_fit_the_embedding() -> None:
 
 
 def test_features_put_their_bytes_on_the_phone() -> None:
-    work = build_simulation(composed(with_needs("features/clicks"))).work
+    work = build_simulation(composed(with_needs("features/clicks"))).task.work
     assert [(assets.n_bytes, assets.refresh_s) for assets in work.assets] == [(3600, None), (2400, 604800)]
     assert work.shipped_bytes_per_example == 8
 
@@ -188,7 +188,8 @@ def test_a_run_takes_the_time_that_the_cost_command_tells(law: str) -> None:
     """Phones of known latency, each asked for its median session."""
     overrides = [f"device/compute={law}", "cost.n_examples=25", "fleet.hardware.sigma=0"]
     costs, _ = cost(composed_task(overrides), None)
-    compute = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"])).device.compute
+    run = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"]))
+    compute = run.world.device.compute
     train_s = compute.train_s(np.arange(3), np.zeros(3, np.int32), np.full(3, 25), np.full(3, 3))
     assert train_s.tolist() == costs.column("train_s").to_pylist()[:3]
 
@@ -198,7 +199,7 @@ def test_any_torch_module_can_be_named() -> None:
     linear = {"_target_": "torch.nn.Linear", "in_features": 64, "out_features": 10}
     values["model"]["module"] = {"_target_": "torch.nn.Sequential", "_args_": [linear]}
     simulation = build_simulation(values)
-    assert simulation.trainer.n_parameters == 650
+    assert simulation.task.trainer().n_parameters == 650
 
 
 def test_a_module_that_cannot_be_built_is_one_line() -> None:

@@ -27,16 +27,16 @@ def run(config: DictConfig) -> float:
     """Play one configuration into Hydra's run directory; returns the first metric for sweepers (NaN: none)."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    simulation = build_simulation(plain(config))
     values = plain(config)
+    simulation = build_simulation(values)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    central = central_metrics(values, simulation.clients)
+    central = central_metrics(values, simulation.task.clients)
     with shown() as on_progress:
         result = simulation.run(folder, on_progress=on_progress, central_metrics=central)
     provenance = describe_run(
         traces=[Path(folder) for folder in values["traces"]["mixture"] or [values["traces"]["folder"]]],
-        trace_provenance=simulation.fleet.traces.provenance,
-        data_sha256=simulation.clients.sha256(),
+        trace_provenance=simulation.world.fleet.traces.provenance,
+        data_sha256=simulation.task.clients.sha256(),
         seed=simulation.seed,
         overrides=list(hydra_config.overrides.task),
         wall_s=result.wall_s,

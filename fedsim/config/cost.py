@@ -21,7 +21,7 @@ from fedsim.data import features
 from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
 from fedsim.device.profiles import Profiles
-from fedsim.device.session import check_thermal
+from fedsim.device.session import Throttling
 from fedsim.errors import InputError
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import NETWORKS
@@ -114,7 +114,6 @@ def build_conditions(values: dict[str, Any], task: Task, phones: PhoneClasses) -
         raise InputError("cost.network is unknown", value=kind, allowed=", ".join(NETWORKS[1:]))
     given = {"seed": seed, "phones": phones, "forward_flops": lambda: task.step.forward_flops}
     thermal = {key: device[key] for key in ("thermal_after_s", "thermal_slowdown")}
-    build(thermal, "device", target=check_thermal)
     conditions = Conditions(
         compute=build(device["compute"], "device.compute", model=lambda: task.model_work, **given),
         network=build(device["network"] | {"assumed_type": kind}, "device.network", seed=seed, phones=phones),
@@ -125,7 +124,7 @@ def build_conditions(values: dict[str, Any], task: Task, phones: PhoneClasses) -
             if device["battery"]["capacity_wh"] is None
             else device["battery"]["capacity_wh"]
         ),
-        **thermal,
+        throttled=build(thermal, "device", target=Throttling),
     )
     if kind in device["network"].get("waits_on", ()):
         raise InputError("transfers wait on cost.network", value=kind, allowed="a type that device.network uses")

@@ -17,6 +17,7 @@ import pyarrow as pa
 from fedsim.cost.phones import PhoneClasses
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network, Transfer
+from fedsim.device.session import Throttling
 from fedsim.errors import InputError
 from fedsim.schema import NETWORKS, Column, Table
 from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
@@ -97,18 +98,14 @@ class MedianCompute(Protocol):
 
 @dataclass(frozen=True)
 class Conditions:
-    """The parts of a device model as a run has them, built for the classes, and the network type they are on.
-
-    Training beyond ``thermal_after_s`` takes ``thermal_slowdown`` times as long.
-    """
+    """The parts of a device model as a run has them, built for the classes, and the network type they are on."""
 
     compute: MedianCompute
     network: Network
     energy: Energy
     network_type: str
     battery_capacity_wh: float
-    thermal_after_s: float
-    thermal_slowdown: float
+    throttled: Throttling
 
     def __post_init__(self) -> None:
         if not self.battery_capacity_wh > 0:
@@ -134,7 +131,7 @@ def device_costs(task: TaskWork, phones: PhoneClasses, *, conditions: Conditions
     n = len(phones.share)
     ids, network, energy = np.arange(n), conditions.network, conditions.energy
     train_s = conditions.compute.median_s(ids, np.full(n, task.n_visits), np.full(n, task.n_steps))
-    train_s = train_s + np.maximum(train_s - conditions.thermal_after_s, 0.0) * (conditions.thermal_slowdown - 1.0)
+    train_s = conditions.throttled(train_s)
     begin_s, level = np.zeros(n), network.typical_level(ids)
 
     def moved_s(transfer: Callable[..., Transfer], size: int) -> FloatArray:
@@ -148,8 +145,8 @@ def device_costs(task: TaskWork, phones: PhoneClasses, *, conditions: Conditions
     send_s = round_trips_s + upload_s
     session_s = receive_s + train_s + send_s
     codes = np.full(n, NETWORKS.index(conditions.network_type), dtype=np.int8)
-    compute_j = energy.compute_j(ids, train_s)
-    radio_j = energy.receive_j(ids, codes, receive_s) + energy.send_j(ids, codes, send_s)
+    compute_j = energy.compute_watts(ids) * train_s
+    radio_j = energy.receive_watts(ids, codes) * receive_s + energy.send_watts(ids, codes) * send_s
     ram_fraction = task.memory_bytes / (phones.ram_gb * _GB)
     battery_percent = 100 * (compute_j + radio_j) / (conditions.battery_capacity_wh * HOUR_S)
     is_feasible, exceeds = _verdicts(ram_fraction, session_s, battery_percent, limits)

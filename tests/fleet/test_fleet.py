@@ -155,7 +155,8 @@ def test_replay_is_the_identity() -> None:
     availability = availability_of(fleet)
     for i, start in enumerate(starts):
         one = np.array([i])
-        assert availability.next_start(one, float(start)).tolist() == [start + 100 + i]
+        is_open, until = availability.at(one, float(start))
+        assert (is_open.tolist(), until.tolist()) == ([False], [start + 100 + i])
         assert availability.at(one, start + 150.0)[1].tolist() == [start + 200 + i]
 
 
@@ -254,8 +255,8 @@ def peak_bytes(traces: TraceSet, n_devices: int) -> int:
     tracemalloc.start()
     try:
         fleet = Fleet(traces, n_devices=n_devices, seed=1)
-        selector = UniformSelector(seed=1, min_separation_s=0.0)
-        chosen = selector.select(availability_of(fleet), Participation(), now=3600.0, n=100)
+        search = UniformSelector(seed=1, min_separation_s=0.0).start(fleet)
+        chosen = search.select(availability_of(fleet), Participation(), now=3600.0, n=100)
         assert len(chosen.ids) == 100
         return tracemalloc.get_traced_memory()[1]
     finally:

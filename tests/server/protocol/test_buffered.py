@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from fedsim.device.session import AGGREGATED, REPORTS, STALE
 from fedsim.errors import InputError
-from fedsim.server.job import Evaluation, Stop
 from fedsim.server.protocol.buffered import BufferedCoordinator
+from fedsim.server.task import Evaluation, Stop
 from fedsim.simulation import Simulation
 from tests.build import (
     ALWAYS,
+    Counting,
     RecordingTrainer,
     Seconds,
     Sizes,
@@ -47,7 +48,7 @@ from tests.server.small_fleets import (
 
 def check_steps(run: Tables, parts: Simulation, *, service_s: float) -> None:
     """Walk through the planned reports in order of their ingestion, one by one."""
-    server, plans = parts.coordinator, parts.device.planned  # type: ignore[attr-defined]
+    server, plans = parts.coordinator, parts.world.planned  # type: ignore[attr-defined]
     assert isinstance(server, BufferedCoordinator)
     plans["session_id"] = np.arange(len(plans))
     end_of_run, examples = run.summary["simulated_s"], run.column("n_examples")
@@ -59,7 +60,7 @@ def check_steps(run: Tables, parts: Simulation, *, service_s: float) -> None:
     weights: dict[int, float] = {}
     staleness: dict[int, int] = {}
     free_at = 0.0
-    while reports and len(closed_at) != parts.stop.max_steps:
+    while reports and len(closed_at) != parts.task.stop.max_steps:
         arrival, session = heapq.heappop(reports)
         at = free_at = max(arrival, free_at) + service_s
         if at > end_of_run:
@@ -279,21 +280,15 @@ def test_ticks_are_skipped_while_nothing_can_happen() -> None:
     """A thousand times longer sessions take no more selections."""
     calls = []
     for scale in (1.0, 1000.0):
-        parts = simulation(
+        counting = Counting(seed=0, min_separation_s=0.0)
+        simulation(
             buffered(2, 1),
             fleet=always(10),
             phone=device(Seconds(lambda ids, k, s=scale: np.full(len(ids), 10.0 * s))),
             max_s=100.0 * scale,
-        )
-        select = parts.selector.select
-        calls.append(0)
-
-        def counted(*args: Any, select: Any = select, **kwargs: Any) -> Any:
-            calls[-1] += 1
-            return select(*args, **kwargs)
-
-        parts.selector.select = counted  # type: ignore[method-assign]
-        parts.run()
+            selector=counting,
+        ).run()
+        calls.append(len(counting.asked))
     assert calls[0] == calls[1] == 10
 
 

@@ -85,12 +85,12 @@ def expected_round(
 
 def check_rounds(run: Tables, parts: Simulation, *, service_s: float) -> None:
     """The tables are what the rules say of the plans."""
-    server, until = parts.coordinator, parts.stop.max_s
+    server, until = parts.coordinator, parts.task.stop.max_s
     assert isinstance(server, SyncCoordinator) and until is not None
     ends: dict[int, End] = {}
     steps: list[dict[str, Any]] = []
     n_assigned, version = 0, 0
-    for plans in parts.device.plans:  # type: ignore[attr-defined]
+    for plans in parts.world.plans:  # type: ignore[attr-defined]
         assert server.quorum <= len(plans) <= server.cohort
         plans["session_id"] = np.arange(n_assigned, n_assigned + len(plans))
         assert (run.column("version")[plans["session_id"]] == version).all()
