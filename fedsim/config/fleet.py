@@ -70,16 +70,31 @@ def build_phones(values: dict[str, Any], rule: Rule | None = None) -> tuple[Flee
     return fleet, build(hardware, "fleet.hardware", fleet=fleet, seed=values["seed"]), requires
 
 
-_NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout")
+_NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout", "gates")
 
 
-def build_gates(requires: str | None, rollout: dict[str, Any] | None, phones: Phones, seed: int) -> list[Gate]:
-    """What devices must be besides eligible."""
+def build_gates(values: dict[str, Any], requires: str | None, phones: Phones, **given: Any) -> list[Gate]:
+    """What devices must be besides eligible, from the group ``fleet``.
+
+    A gate of the user's own is ``given`` what its signature asks for of phones, fleet, clients and seed.
+    """
     gates: list[Gate] = []
     if requires is not None:
         if not isinstance(phones, Hardware):
             raise InputError("fleet.hardware.requires needs a hardware table", value=requires)
         gates.append(Requirement(phones, Rule.parse(requires)))
-    if rollout is not None:
-        gates.append(build(rollout, "fleet.rollout", target=Rollout, seed=seed))
+    if values["rollout"] is not None:
+        gates.append(build(values["rollout"], "fleet.rollout", target=Rollout, **given))
+    own = values.get("gates", {})
+    if not isinstance(own, dict):
+        raise InputError("fleet.gates must be a group of groups", value=own, allowed="NAME: {_target_: my.Gate, …}")
+    for name, gate in own.items():
+        gates.append(_own_gate(gate, f"fleet.gates.{name}", phones=phones, **given))
     return gates
+
+
+def _own_gate(values: Any, key: str, **given: Any) -> Gate:
+    gate = build(values, key, **given)
+    if not isinstance(gate, Gate):
+        raise InputError(f"{key} is no gate", value=values["_target_"], allowed="admits, share, share_by_trace")
+    return gate

@@ -41,14 +41,15 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     check_model(values["model"])
     model = Model(values, data, lambda: build_module(values["model"]["module"]))
     world = _world(values, fleet, rule, phones, model)
-    holders = build(values["holders"], "holders", clients=data, phones=phones, fleet=fleet, seed=seed)
-    gates = build_gates(requires, values["fleet"]["rollout"], phones, seed)
+    known = {"phones": phones, "fleet": fleet, "clients": data, "seed": seed}  # to policies that ask for it
+    holders = build(values["holders"], "holders", **known)
+    gates = build_gates(values["fleet"], requires, **known)
     if isinstance(holders, Gate):  # devices whose user has no data, say
         gates.append(holders)
     server = values["server"]
-    policy = Policy(build(part(server, "selector"), "server.selector", seed=seed), gates)
-    aggregator = build(part(server, "aggregator"), "server.aggregator", seed=seed)
-    coordinator = typing.cast(Coordinator, build(server, "server", aggregator=aggregator))
+    policy = Policy(build(part(server, "selector"), "server.selector", **known), gates)
+    aggregator = build(part(server, "aggregator"), "server.aggregator", **known)
+    coordinator = typing.cast(Coordinator, build(server, "server", aggregator=aggregator, **known))
     local = typing.cast(LocalSgd, build(values["training"]["local"], "training.local"))
     task = Task(
         clients=data,
