@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fedsim import rng
 from fedsim.device.compute import Compute
 from fedsim.device.energy import Energy
-from fedsim.device.network import Network
+from fedsim.device.network import Transfers
 from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import INTERRUPTIONS, Interruption
@@ -99,7 +99,7 @@ class Device:
         *,
         seed: int,
         compute: Compute,
-        network: Network,
+        network: Transfers,
         energy: Energy,
         interruption: Interruption,
         crash_fraction: float,
