@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from fedsim.cli.cost import cost
+from fedsim.cli.cost import costs_of
 from fedsim.config.build import build
 from fedsim.config.compose import composed
 from fedsim.config.cost import build_task, composed_task
@@ -188,7 +188,7 @@ def test_features_put_their_bytes_on_the_phone() -> None:
 def test_a_run_takes_the_time_that_the_cost_command_tells(law: str) -> None:
     """Phones of known latency, each asked for its median session."""
     overrides = [f"device/compute={law}", "cost.n_examples=25", "fleet.hardware.sigma=0"]
-    costs, _ = cost(composed_task(overrides), None)
+    costs, _ = costs_of(composed_task(overrides), None)
     run = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"]))
     compute = run.world.device.compute
     train_s = compute.train_s(np.arange(3), np.zeros(3, np.int32), np.full(3, 25), np.full(3, 3))
@@ -202,7 +202,7 @@ def test_a_run_takes_what_the_cost_command_tells(energy: str) -> None:
     link = ["device.network.n_round_trips=3", "device.network.connect_s=0.7"]
     phone = [*link, "fleet.hardware.sigma=0", "device.thermal_after_s=0.01", "device.thermal_slowdown=1.7"]
     same = ["device.network.device_sigma=0", "device.network.session_sigma=0", "device.compute.session_sigma=0"]
-    told = cost(composed_task([*task, *phone, "model.assets_bytes=90_000"]), None)[0].to_pylist()[0]
+    told = costs_of(composed_task([*task, *phone, "model.assets_bytes=90_000"]), None)[0].to_pylist()[0]
     parts = build_simulation(
         composed([*task, *phone, *same, "model.assets_bytes=90_000", "training=none", "device.network.assumed_type=4g"])
     )

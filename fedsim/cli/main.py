@@ -31,7 +31,7 @@ Results go to runs/<date>/<time>/ (a sweep: multirun/); choose with hydra.run.di
 
 
 COST_HELP = """\
-Reckon what a task costs every kind of phone: seconds, memory, bytes, joules, battery, feasible or not.
+What a task costs every kind of phone: seconds, memory, bytes, joules, battery, feasible or not.
 
   fedsim cost                                  the default task on phones of the default latency
   fedsim cost model=cnn_digits training.local.epochs=3 --hardware traces/local/flash_tables

@@ -32,7 +32,7 @@ def shown() -> Iterator[Callable[[Progress], None] | None]:
             now = time.perf_counter()
             if now - last >= _REFRESH_S:
                 last = now
-                bar.update(task, completed=fraction_done(progress), description=describe(progress, now - began))
+                bar.update(task, completed=fraction_done(progress), description=line_of(progress, now - began))
 
         yield update
 
@@ -45,7 +45,7 @@ def fraction_done(progress: Progress) -> float:
     return min(1.0, max(by_steps, by_time))
 
 
-def describe(progress: Progress, wall_s: float) -> str:
+def line_of(progress: Progress, wall_s: float) -> str:
     """One line: simulated clock, step, sessions per second, latest metrics."""
     parts = [
         format_duration(progress.now),
