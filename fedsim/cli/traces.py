@@ -72,7 +72,7 @@ def _add_criteria(actions: Any) -> None:
     criteria.add_argument("folder", type=Path, metavar="DIR")
     rule = "for example 'charging & network == wifi'; 'battery >= {20,50,80}' stands for three rules"
     criteria.add_argument("rules", nargs="+", metavar="RULE", help=rule)
-    base = "what counts as all, and its spells as sessions, for example screen (default: all of every trace, by days)"
+    base = "what counts as all, its unbroken times as sessions, such as screen (default: all of every trace, by days)"
     criteria.add_argument("--base", metavar="RULE", help=base)
     criteria.add_argument("--json", action="store_true", help="print JSON")
     criteria.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as CSV")

@@ -28,7 +28,7 @@ from fedsim.errors import InputError
 from fedsim.files import existing, read_json
 from fedsim.schema import HARDWARE, LEVELS, NETWORKS, PROFILES, Column, Table
 from fedsim.traces.importers.fleet_models import Scores, fleet_hardware, load_catalogue, with_names
-from fedsim.traces.importers.propius import Phones
+from fedsim.traces.importers.propius import PhoneTable
 from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.measurements import MeasurementWriter
 
@@ -90,7 +90,7 @@ def _write_hardware(folder: Path, writer: MeasurementWriter, propius: Path | Non
     if (folder / _NAMES).exists():
         models = with_names(models, read_json(folder / _NAMES, "FLASH model names"), where=folder / _NAMES)
     scores = Scores.load(folder / _SCORES) if (folder / _SCORES).exists() else None
-    phones = None if propius is None else Phones.load(propius)
+    phones = None if propius is None else PhoneTable.load(propius)
     hardware, said = fleet_hardware(models, scores=scores, phones=phones, seed=seed)
     writer.add(HARDWARE, hardware)
     writer.provenance["hardware"] = said

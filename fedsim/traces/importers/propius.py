@@ -54,14 +54,14 @@ def import_propius(src: Path, dst: Path, suspect: Suspect = "trend") -> None:
     """
     if suspect not in get_args(Suspect):
         raise InputError("unknown treatment of suspect latencies", value=suspect, allowed=", ".join(get_args(Suspect)))
-    phones = Phones.load(src)
+    phones = PhoneTable.load(src)
     with MeasurementWriter(dst) as writer:
         writer.add(HARDWARE, phones.hardware(suspect))
         writer.provenance = _SOURCE.provenance([src], ["sorted by rank", _SUSPECTS[suspect]], _notes(phones))
 
 
 @dataclass(frozen=True)
-class Phones:
+class PhoneTable:
     """The phones in order of rank, columns of equal length n."""
 
     rank: npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ class Phones:
     latency_ms: FloatArray
 
     @classmethod
-    def load(cls, path: Path) -> Phones:
+    def load(cls, path: Path) -> PhoneTable:
         """Read the pickle without letting it name any global."""
         entries = pickles.load(source_file(path, "Propius phone table"), allowed={})
         if not isinstance(entries, dict) or not entries:
@@ -144,7 +144,7 @@ def _check_entry(rank: Any, entry: Any, where: str) -> None:
             raise InputError(f"field {name!r} must be a number above zero", value=value, where=where)
 
 
-def _notes(phones: Phones) -> dict[str, Any]:
+def _notes(phones: PhoneTable) -> dict[str, Any]:
     """What provenance says of the table's flaws."""
     trend = phones.trend
     return {

@@ -78,13 +78,13 @@ def battery_slopes(traces: TraceSet) -> dict[str, float | None]:
     last_charger = np.maximum.accumulate(np.where(is_charger, np.arange(len(events)), -1))
     reading = np.flatnonzero((events.channel == CHANNEL_CODE["battery"]) & ~events.is_sentinel)
     first, second = reading[:-1], reading[1:]
-    is_one_spell = (
+    is_one_stretch = (
         (device[first] == device[second])
         & (last_charger[first] == last_charger[second])
         & (last_charger[first] >= traces.offsets[device[first]])
         & (events.at_ms[first] < events.at_ms[second])
     )
-    first, second = first[is_one_spell], second[is_one_spell]
+    first, second = first[is_one_stretch], second[is_one_stretch]
     hours = (events.at_ms[second] - events.at_ms[first]) / _HOUR_MS
     change = (events.value[second] - events.value[first]).astype(np.float64)
     is_charging = events.value[last_charger[first]] == 1

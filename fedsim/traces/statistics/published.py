@@ -40,7 +40,7 @@ _QUANTILES = "p5 p25 p50 p75 p95"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedStatistic:
     """One published statistic and the same statistic of a trace set; one number, or several in an order."""
 
     statistic: str
@@ -54,7 +54,7 @@ class Comparison:
         return float(np.abs(np.subtract(self.measured, self.published)).max())
 
 
-def compare_with_published(traces: TraceSet) -> list[Comparison]:
+def compare_with_published(traces: TraceSet) -> list[PublishedStatistic]:
     """Every statistic of the published 100 phones beside that of ``traces``.
 
     Raises:
@@ -70,7 +70,7 @@ def compare_with_published(traces: TraceSet) -> list[Comparison]:
     ]
 
 
-def markdown(rows: Sequence[Comparison], *, name: str) -> str:
+def markdown(rows: Sequence[PublishedStatistic], *, name: str) -> str:
     """The comparison as two Markdown tables, statistics and hours; ``name`` heads the columns of the trace set."""
     single = [row for row in rows if len(row.published) != HOURS_OF_DAY]
     by_hour = [row for row in rows if len(row.published) == HOURS_OF_DAY]
@@ -105,8 +105,10 @@ def _windows(traces: TraceSet, text: str) -> Windows:
     return compile_rule(traces, Rule.parse(text), unknown="ineligible")
 
 
-def _row(statistic: str, unit: str, published: str, measured: FloatArray | Sequence[float] | float) -> Comparison:
-    return Comparison(
+def _row(
+    statistic: str, unit: str, published: str, measured: FloatArray | Sequence[float] | float
+) -> PublishedStatistic:
+    return PublishedStatistic(
         statistic=statistic,
         unit=unit,
         published=tuple(float(value) for value in published.split()),
@@ -114,7 +116,7 @@ def _row(statistic: str, unit: str, published: str, measured: FloatArray | Seque
     )
 
 
-def _hours(windows: dict[str, Windows]) -> list[Comparison]:
+def _hours(windows: dict[str, Windows]) -> list[PublishedStatistic]:
     rows = []
     for text, published in BY_HOUR.items():
         by_hour = stats.share_by_hour(windows[text])
@@ -126,7 +128,7 @@ def _hours(windows: dict[str, Windows]) -> list[Comparison]:
     ]
 
 
-def _devices(windows: dict[str, Windows]) -> list[Comparison]:
+def _devices(windows: dict[str, Windows]) -> list[PublishedStatistic]:
     published = {LOCKED: "0 0 .017 .087 .262", WIFI: "0 0 .042 .145 .372"}
     never = stats.never_eligible(windows[LOCKED]) / windows[LOCKED].n
     return [_row(f"`{LOCKED}`, never", "share of devices", ".32", never)] + [
@@ -135,7 +137,7 @@ def _devices(windows: dict[str, Windows]) -> list[Comparison]:
     ]
 
 
-def _sessions(windows: dict[str, Windows]) -> list[Comparison]:
+def _sessions(windows: dict[str, Windows]) -> list[PublishedStatistic]:
     published = {LOCKED: "3 12 208 1488 10321", WIFI: "2 71 926 3480 15009"}
     rows = [
         _row(f"`{text}` sessions, {_QUANTILES}", "s", values, _quantiles_s(windows[text]))
@@ -167,7 +169,7 @@ def _per_day(windows: Windows) -> float:
     return float(len(windows.start_ms) / (windows.period_ms.sum() / DAY_MS))
 
 
-def _time(traces: TraceSet, windows: dict[str, Windows]) -> list[Comparison]:
+def _time(traces: TraceSet, windows: dict[str, Windows]) -> list[PublishedStatistic]:
     def share(text: str) -> float:
         return stats.mean_share(_windows(traces, text))
 
@@ -184,7 +186,7 @@ def _time(traces: TraceSet, windows: dict[str, Windows]) -> list[Comparison]:
     ]
 
 
-def _battery(traces: TraceSet) -> list[Comparison]:
+def _battery(traces: TraceSet) -> list[PublishedStatistic]:
     levels = compile_channel(traces, "battery")
     is_known = ~np.isnan(levels.value)
     quantiles = weighted_quantiles(levels.value[is_known], levels.hold_ms[is_known])

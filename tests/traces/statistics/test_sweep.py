@@ -122,7 +122,7 @@ def test_without_a_base_a_session_is_24_hours_of_a_device() -> None:
     assert charging["left"]["by_hour"]["device_hours"] == [(n + 1) / 6 for n in in_hour]
 
 
-def test_with_a_base_its_spells_are_the_sessions() -> None:
+def test_with_a_base_each_of_its_unbroken_times_is_a_session() -> None:
     table = table_of(three_phones(), "charging", base="screen")
     assert table["base"] == "screen"
     assert {kind: table["base_counts"][kind] for kind in KINDS} == {"devices": 2, "sessions": 2, "device_hours": 54.0}
@@ -277,7 +277,7 @@ def test_the_terminal_shows_shares_steps_and_hours() -> None:
     assert "00–11  0.333 0.333 0.333 0.333 0.167" in shown
     assert max(map(len, shown.splitlines())) <= 80
     shown = text_of(render_criteria(table_of(three_phones(), "charging", base="screen")))
-    assert "(each a spell of screen)" in shown
+    assert "(each an unbroken time of screen)" in shown
     assert "one after the other" not in shown
     night = traces_of([events_of([(0, "screen", 1), (HOUR, "screen", 0)])], period_s=24 * HOUR)
     assert "00–11  1.000     –     –" in text_of(render_criteria(table_of(night, "screen", base="screen")))
