@@ -23,7 +23,7 @@ from fedsim.errors import InputError
 from fedsim.files import existing, read_json, read_table, whole_folder, write_json
 from fedsim.schema import HARDWARE, LEVELS, LINKS, NETWORKS, PROFILES, Table
 from fedsim.traces.validation import validate_hardware, validate_provenance
-from fedsim.units import HOUR_S, FloatArray
+from fedsim.units import FloatArray
 
 TABLES = (HARDWARE, LINKS, LEVELS, PROFILES)
 _ROW_GROUP = 1 << 18
@@ -158,28 +158,3 @@ def weighted_quantiles(values: npt.ArrayLike, weights: npt.ArrayLike, *, q: npt.
     ranks = np.searchsorted(until, np.asarray(q) * until[-1])
     quantiles: FloatArray = values[order][np.minimum(ranks, len(values) - 1)]
     return quantiles
-
-
-def summary(measurements: Measurements) -> dict[str, Any]:
-    """What a measurement folder holds, as JSON-serialisable numbers: rows per table, links by network type."""
-    links = measurements.tables.get("links")
-    return {
-        "n_rows": {name: table.num_rows for name, table in measurements.tables.items()},
-        "links": [] if links is None else [_link_row(links, code) for code in _networks_of(links)],
-        "provenance": dict(measurements.provenance),
-    }
-
-
-def _networks_of(links: pa.Table) -> list[int]:
-    return sorted(pc.unique(links.column("network")).to_pylist())
-
-
-def _link_row(links: pa.Table, code: int) -> dict[str, Any]:
-    rows = links.filter(pc.equal(links.column("network"), code))
-    quantiles = link_quantiles(links, NETWORKS[code])
-    return {
-        "network": NETWORKS[code],
-        "n_traces": pc.count_distinct(rows.column("trace")).as_py(),
-        "hours": pc.sum(rows.column("duration_ms")).as_py() / (HOUR_S * 1000),
-        "down_bytes_per_s": None if quantiles is None else quantiles.tolist(),
-    }

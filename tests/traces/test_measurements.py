@@ -16,7 +16,6 @@ from fedsim.traces.measurements import (
     Measurements,
     MeasurementWriter,
     link_quantiles,
-    summary,
     weighted_quantiles,
 )
 
@@ -77,15 +76,6 @@ def test_weighted_quantiles_are_those_of_values_repeated(pairs: list[tuple[int, 
     repeated = np.sort(np.repeat(values, weights))
     least = next(v for v in repeated if np.count_nonzero(repeated <= v) >= q * len(repeated) - 1e-9)
     assert weighted_quantiles(values, weights, q=[q])[0] == least
-
-
-def test_summary_is_plain_numbers(tmp_path: Path) -> None:
-    said = summary(written(tmp_path / "m", (LINKS, links())))
-    assert said["n_rows"] == {"links": 3}
-    assert [row["network"] for row in said["links"]] == ["wifi", "4g"]
-    assert said["links"][0] == {"network": "wifi", "n_traces": 1, "hours": 1.0, "down_bytes_per_s": None}
-    assert said["links"][1]["down_bytes_per_s"] == [100.0, 100.0, 100.0, 100.0, 900.0]
-    assert said["provenance"] == {"source": "hand"}
 
 
 @pytest.mark.parametrize(

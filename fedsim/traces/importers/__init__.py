@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,11 @@ class Option:
 class Importer:
     """One format: call it with ``(src, dst, **options)``.
 
-    ``writes`` tells the form of the folder: ``traces`` (:class:`fedsim.traces.canonical.TraceSet`) or
-    ``measurements`` (:class:`fedsim.traces.measurements.Measurements`).
+    It writes a trace set (:mod:`fedsim.traces.folder`) or measurements (:mod:`fedsim.traces.measurements`).
     """
 
     help: str
     door: str  # module:function below fedsim.traces.importers
-    writes: Literal["traces", "measurements"] = "traces"
     options: tuple[Option, ...] = ()
 
     def __call__(self, src: Path, dst: Path, **options: Any) -> None:
@@ -102,7 +100,6 @@ IMPORTERS: Mapping[str, Importer] = {
     "propius": Importer(
         "Propius client_spec_speed pickle: latency, CPU score, RAM and OS by phone model.",
         "propius:import_propius",
-        "measurements",
         options=(
             Option(
                 "suspect",
@@ -116,7 +113,6 @@ IMPORTERS: Mapping[str, Importer] = {
     "flash_tables": Importer(
         "FLASH model shares, AI-Benchmark 2020, phone speeds and layer timings (a folder).",
         "flash_tables:import_flash_tables",
-        "measurements",
         options=(
             Option("propius", Path, None, "Propius pickle that gives RAM, OS, scores and latencies of the models"),
             Option("seed", int, 0, "of the draw that gives unmatched models a latency"),
@@ -125,7 +121,6 @@ IMPORTERS: Mapping[str, Importer] = {
     "sabre": Importer(
         "SABRE bandwidth periods: a JSON file, or folders named for their network (3Glogs, 4Glogs).",
         "sabre:import_sabre",
-        "measurements",
         options=(
             Option("network", str, None, "network type where no folder name tells", ("wifi", "2g", "3g", "4g", "5g")),
         ),
@@ -133,6 +128,5 @@ IMPORTERS: Mapping[str, Importer] = {
     "ucc5g": Importer(
         "UCC 5G production data set: a zip of CSV files of radio metrics, one row a second.",
         "ucc5g:import_ucc5g",
-        "measurements",
     ),
 }

@@ -12,8 +12,9 @@ from fedsim.errors import InputError
 from fedsim.schema import NETWORKS
 from fedsim.traces import clock
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.criteria import Levels, Rule, Unknown, Windows, compile_channel, compile_rule
+from fedsim.traces.criteria import Levels, Unknown, Windows, compile_channel, compile_rule
 from fedsim.traces.measurements import QUANTILES
+from fedsim.traces.rule import Rule
 from fedsim.traces.statistics import stats
 from fedsim.traces.statistics.overview import show_table
 from fedsim.units import DAY_MS, HOUR_S, MINUTE_S, FloatArray, IntArray

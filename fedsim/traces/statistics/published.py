@@ -14,8 +14,9 @@ import numpy as np
 
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.clock import HOURS_OF_DAY
-from fedsim.traces.criteria import Rule, Windows, compile_channel, compile_rule
+from fedsim.traces.criteria import Windows, compile_channel, compile_rule
 from fedsim.traces.measurements import QUANTILES, weighted_quantiles
+from fedsim.traces.rule import Rule
 from fedsim.traces.statistics import stats
 from fedsim.traces.statistics.slopes import Slopes
 from fedsim.units import DAY_MS, MINUTE_S, FloatArray

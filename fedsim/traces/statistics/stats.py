@@ -12,8 +12,9 @@ import numpy as np
 from fedsim.errors import InputError
 from fedsim.traces import clock
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.criteria import Rule, RuleCompiler, Unknown, Windows
+from fedsim.traces.criteria import RuleCompiler, Unknown, Windows
 from fedsim.traces.measurements import QUANTILES
+from fedsim.traces.rule import Rule
 from fedsim.traces.statistics.left import KINDS, Base, share_of
 from fedsim.units import DAY_MS, FloatArray
 
