@@ -138,6 +138,20 @@ def test_with_a_base_each_of_its_unbroken_times_is_a_session() -> None:
     assert table_of(three_phones(), "screen", base="screen")["rules"][0]["left"]["device_hours"] == 1
 
 
+def test_a_session_that_the_rule_meets_twice_counts_once() -> None:
+    flickers = [(0, "screen", 1), (0, "charging", 0), (10 * HOUR, "screen", 0), (12 * HOUR, "screen", 1)]
+    flickers += [(at * HOUR, "charging", value) for at, value in ((1, 1), (2, 0), (3, 1), (4, 0))]
+    once = [(0, "screen", 1), (0, "charging", 0), (6 * HOUR, "charging", 1)]
+    logs = [events_of(sorted(log, key=lambda row: row[0])) for log in (flickers, once)]
+    table = table_of(traces_of(logs, period_s=24 * HOUR), "charging", base="screen")
+    assert table["base_counts"]["sessions"] == 3
+    (row,) = table["rules"]
+    assert row["n_sessions"] == 3  # times under the rule itself
+    assert shares(row["left"]) == [1, 2 / 3, (2 + 18) / (22 + 24)]
+    assert row["left"]["by_hour"]["sessions"][0] == 1
+    assert row["left"]["by_hour"]["sessions"][12] == 0
+
+
 def test_the_funnel_says_what_each_further_rule_costs() -> None:
     table = table_of(three_phones(), "charging", "!screen", "screen")
     first, second, third = table["funnel"]
