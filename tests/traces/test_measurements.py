@@ -121,6 +121,8 @@ def test_an_error_while_writing_leaves_nothing_and_keeps_the_old(tmp_path: Path)
         with pytest.raises(RuntimeError, match="half way"), MeasurementWriter(tmp_path / name) as writer:
             writer.add(LINKS, links())
             raise RuntimeError("half way")
+        with pytest.raises(RuntimeError, match="at once"), MeasurementWriter(tmp_path / name):  # not: no measurement
+            raise RuntimeError("at once")
         with pytest.raises(InputError, match="no measurement found"), MeasurementWriter(tmp_path / name):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
