@@ -36,11 +36,12 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "report": WORDS | {"results", "report"},
     "provenance": WORDS,
     "config": ENGINE | TRAINING | {"traces.edit", "simulation", "config"},
+    "config.play": ENGINE | {"results", "simulation", "provenance", "config"},
     "config.cost": ENGINE | TRAINING | {"training.flat", "cost", "config"},
     "cli": WORDS | FLOOR | {"traces.importers", "cli"} | {"fleet", "device", "data", "server", "config", "simulation"},
     "cli.cost": WORDS | FLOOR | {"cost", "config", "device", "fleet", "provenance", "training"},
     "cli.bench": ENGINE | TRAINING | {"config", "provenance", "simulation", "traces.statistics"},
-    "cli.run": WORDS | {"cli", "config", "provenance", "simulation"},
+    "cli.run": WORDS | {"cli", "config"},
     "cli.main": {"errors", "cli.commands", "cli.traces"},
     "cli.traces": {"errors", "cli.commands", "traces.importers"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import typing
 from typing import Any
 
@@ -40,7 +41,8 @@ def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int
 
 
 def build_simulation(values: dict[str, Any]) -> Simulation:
-    """The whole simulation from :func:`plain` values (which are consumed)."""
+    """The whole simulation from :func:`plain` values."""
+    values = copy.deepcopy(values)  # parts are taken out of it below
     seed = values["seed"]
     if not fits(seed, int) or seed < 0:
         raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
