@@ -30,13 +30,12 @@ SEARCH_PATH = "hydra.searchpath"
 
 def users_folders() -> list[Path]:
     """The folders that FEDSIM_CONFIGS names; one that does not exist is an :class:`InputError`."""
-    named = os.environ.get(CONFIGS_VARIABLE, "")
-    folders = [Path(name).absolute() for name in named.split(os.pathsep) if name]
-    for folder in folders:
-        if not folder.is_dir():
-            allowed = f"folders, separated by {os.pathsep}"
-            raise InputError(f"{CONFIGS_VARIABLE} names no folder", value=str(folder), allowed=allowed)
-    return folders
+    names = [name for name in os.environ.get(CONFIGS_VARIABLE, "").split(os.pathsep) if name]
+    for name in names:
+        if not Path(name).is_dir():
+            allowed = f"folders with {os.pathsep!r} between them"
+            raise InputError(f"{CONFIGS_VARIABLE} names a folder that does not exist", value=name, allowed=allowed)
+    return [Path(name).absolute() for name in names]
 
 
 class UsersConfigs(SearchPathPlugin):
