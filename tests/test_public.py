@@ -302,6 +302,27 @@ def test_a_folder_that_is_not_there_is_one_line(
     assert not GlobalHydra.instance().is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a: [1", "while parsing a flow sequence"),
+        (b"\xff\xfe", "can't decode byte 0xff"),
+        (b"a: ${nothing}", "Interpolation key 'nothing' not found"),
+        (b"a: ${nothing:1}", "Unsupported interpolation type nothing"),
+        (b"a: ${x", "no viable alternative at input '${x'"),
+        (b"defaults: [nothing]", "Could not load 'server/nothing'"),
+    ],
+)
+def test_a_broken_file_of_the_users_own_is_one_line(
+    content: bytes, expected: str, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mine / "server" / "broken.yaml").write_bytes(content)
+    for words in (["run", f"hydra.run.dir={tmp_path / 'run'}"], ["cost"]):
+        assert main([*words, "server=broken"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and expected in said
+
+
 def test_other_applications_of_hydra_are_let_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDSIM_CONFIGS", "nowhere")
     (tmp_path / "own.yaml").write_text("a: 1\n")

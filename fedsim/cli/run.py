@@ -9,12 +9,10 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from fedsim.cli.progress import shown
-from fedsim.config.compose import explained, on_values, plain
+from fedsim.config.compose import REFUSALS, explained, on_values, plain
 from fedsim.config.play import play
 from fedsim.config.simulation import build_simulation
 from fedsim.errors import FedsimError
@@ -49,7 +47,7 @@ def main(overrides: Sequence[str]) -> None:
     before, sys.argv = sys.argv, ["fedsim run", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("configs")), config_name="config")(job)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         raise explained(error) from error
     finally:
         sys.argv = before

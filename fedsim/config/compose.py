@@ -18,6 +18,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from fedsim.errors import FedsimError, InputError
 from fedsim.files import shipped
@@ -26,6 +27,7 @@ OmegaConf.register_new_resolver("shipped", lambda name: str(shipped(name)), repl
 
 CONFIGS_VARIABLE = "FEDSIM_CONFIGS"  # folders with YAML of the user's own, separated as those of PATH are
 SEARCH_PATH = "hydra.searchpath"
+REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)  # of overrides, of a user's YAML
 
 
 def users_folders() -> list[Path]:
@@ -73,7 +75,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     try:
         with _hydra_to_ourselves(), initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
             config = compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         raise explained(error) from error
     return plain(config)
 
@@ -85,7 +87,8 @@ def explained(error: BaseException) -> FedsimError:
         if isinstance(cause, FedsimError):
             return cause
         cause = cause.__cause__
-    text = " ".join(str(error).split("\nSee https")[0].split())
+    said = str(error) or str(error.__cause__)  # Hydra keeps silent where OmegaConf cannot read an interpolation
+    text = " ".join(said.split("\nSee https")[0].split())
     if isinstance(error, OverrideParseException):
         quoted = "'key=\"a & b\"': values with blanks or signs in quotes of their own"
         return InputError("override cannot be read", value=error.override, allowed=quoted)
@@ -94,10 +97,10 @@ def explained(error: BaseException) -> FedsimError:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain containers, interpolations resolved; missing values are refused."""
-    missing = OmegaConf.missing_keys(config)
-    if missing:
-        raise InputError(f"{sorted(missing)[0]} must be given", value="???", where="the configuration")
     try:
+        missing = OmegaConf.missing_keys(config)
+        if missing:
+            raise InputError(f"{sorted(missing)[0]} must be given", value="???", where="the configuration")
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"the configuration cannot be resolved ({error})") from error
