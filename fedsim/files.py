@@ -91,6 +91,8 @@ def read_json(path: Path | str, what: str) -> Any:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{what} is not valid JSON ({error})", where=path) from error
+    except OSError as error:
+        raise InputError(f"{what} cannot be read ({error.strerror})", where=path) from error
 
 
 def read_table(path: Path | str, schema: Table, columns: list[str] | None = None) -> pa.Table:
