@@ -26,7 +26,7 @@ PLAIN = (
 
 
 def configured(folder: Path, traces: TraceSet, *overrides: str) -> Simulation:
-    """Rounds of the phones in ``traces``, device i being phone i: no bytes, crashes, deadline or pause of the server."""
+    """Rounds of the phones in ``traces``, device i being phone i: no bytes, no crashes, no deadline, no server step."""
     save_traces(traces, folder)
     fleet = (f"traces.folder={folder}", f"fleet.n_devices={traces.n}")
     return build_simulation(composed([*PLAIN, *fleet, *overrides]))

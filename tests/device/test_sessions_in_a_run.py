@@ -44,7 +44,9 @@ def test_warm_phones_train_more_slowly(tmp_path: Path) -> None:
         thermal_slowdown=1.5,
     )
     work = Work(download_bytes=30, upload_bytes=70, epochs=1, batch_size=10)  # 3 s down, 7 s up
-    run = played(simulation(sync(3), fleet=replay(ALWAYS, ALWAYS, ALWAYS), phone=phone, work=work, max_steps=1), tmp_path)
+    run = played(
+        simulation(sync(3), fleet=replay(ALWAYS, ALWAYS, ALWAYS), phone=phone, work=work, max_steps=1), tmp_path
+    )
     order = np.argsort(run.column("device_id"))
     assert run.column("compute_s")[order].tolist() == pytest.approx([10.0, 20.0, 56.0])
     assert run.column("compute_j")[order].tolist() == pytest.approx([20.0, 40.0, 112.0])
