@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedsim.results.numbers import headline, outcome_rows
+from fedsim.results.numbers import headline, outcome_rows, phase_rows
 from fedsim.results.run import Run
 from fedsim.schema import ELIGIBILITY, EVALS, SESSIONS, STEPS
 from tests.report.fake_run import HAND_ELIGIBILITY, session, summary, table, write_run
@@ -79,3 +79,11 @@ def test_medians_and_95_percent_of_21_that_differ(tmp_path: Path) -> None:
     assert numbers["battery_used_median_percent"] == pytest.approx(11.0, rel=WITHIN)
     assert numbers["battery_used_p95_percent"] == pytest.approx(20.0, rel=WITHIN)
     assert (numbers["staleness_median"], numbers["staleness_p95"]) == (1, 5)  # of twelve 1, a 3 and a 5
+
+
+def test_95_percent_of_the_phases_that_were_completed(tmp_path: Path) -> None:
+    """Training ended in the aggregated sessions alone: of 80, 90 … 210 s the 14th, 210, is the one (90 %: 200)."""
+    training = {row.phase: row for row in phase_rows(uneven(tmp_path / "run"))}["training"]
+    assert training.n_completed == 14
+    assert training.median_s == pytest.approx(140.0, rel=WITHIN)
+    assert training.p95_s == pytest.approx(210.0, rel=WITHIN)

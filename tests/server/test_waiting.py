@@ -19,7 +19,7 @@ TEN_SECONDS = device(Seconds(lambda ids, k: np.full(len(ids), 10.0)))
     ("cohort", "begins_at"),
     [
         (40_000, 108.0),  # 3 % are lacking: three tenths of a minute; looked at at 0, 18, 36 … 108 s
-        (48_500, 120.0),  # a fifth is lacking: once a minute
+        (58_200, 120.0),  # a third is lacking: once a minute
     ],
 )
 def test_the_fewer_are_lacking_the_sooner_a_large_fleet_is_looked_at_again(
