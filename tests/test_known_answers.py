@@ -209,7 +209,7 @@ def test_books_balance(protocol: str, interruption: str, tmp_path: Path) -> None
     draw = np.random.default_rng(3)
     starts = draw.uniform(0, DAY_S - 2000, (60, 12))
     fleet = replay(*[[(at, at + length) for at, length in merged(row, draw)] for row in starts])
-    coordinator = sync(8, over_selection=1.5, quorum_fraction=0.5, deadline_s=400.0)
+    coordinator = sync(8, over_selection=1.5, quorum_fraction=0.3, deadline_s=400.0)
     if protocol == "buffered":
         coordinator = buffered(20, 4, max_staleness=3)  # type: ignore[assignment]
     phone = device(

@@ -209,16 +209,16 @@ def test_a_buffer_of_one_is_fedasync(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("server", "expected"),
     [
-        # reports at 10 (device 0), 15 (1), 20 (0 again, version 0), 25 (2): buffers {0, 1} and {0, 2}, staleness 1
-        ({"divisor": "buffer_size"}, [1 / 2, 1 / 2, 1 / 2 / sqrt(2), 1 / 2 / sqrt(2)]),
-        ({"divisor": "weight_sum"}, [1 / 2, 1 / 2, 1 / 2, 1 / 2]),
+        # device 0 reports at 4, 8 (step) and, from version 1, at 12; device 1, from version 0, at 15 (step)
+        ({"divisor": "buffer_size"}, [1 / 2, 1 / 2, 1 / 2, 1 / 2 / sqrt(2)]),
+        ({"divisor": "weight_sum"}, [1 / 2, 1 / 2, sqrt(2) / (1 + sqrt(2)), 1 / (1 + sqrt(2))]),
         ({"divisor": "buffer_size", "staleness_weight": "constant"}, [1 / 2] * 4),
     ],
 )
 def test_weights_of_a_step(tmp_path: Path, server: dict[str, Any], expected: list[float]) -> None:
-    run = loop(tmp_path, 3, 2, 10, 15, 25, max_steps=2, **server)
+    run = loop(tmp_path, 2, 2, 4, 15, max_steps=2, **server)
     rows = np.lexsort((run.column("end_at"),))[:4]
-    assert run.column("end_at")[rows].tolist() == [10, 15, 20, 25]
+    assert run.column("end_at")[rows].tolist() == [4, 8, 12, 15]
     np.testing.assert_allclose(run.column("weight")[rows], expected)
 
 

@@ -112,7 +112,7 @@ def check_rounds(run: Tables, parts: Simulation, *, service_s: float) -> None:
     small=SMALL_FLEETS,
     goal=st.integers(1, 4),
     over_selection=st.sampled_from([1.0, 1.5, 2.0]),
-    quorum_fraction=st.sampled_from([0.5, 1.0]),
+    quorum_fraction=st.sampled_from([0.3, 1.0]),
     deadline_s=st.sampled_from([None, 30.0, 60.0]),
     service_s=st.sampled_from([0.0, 7.0]),
     server_step_s=st.sampled_from([0.0, 5.0]),
