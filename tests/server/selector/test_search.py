@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 
 from fedsim.fleet.availability import Availability
-from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
-from fedsim.server.selector.uniform import UniformSelector
+from fedsim.server.selector.uniform import UniformSearch, UniformSelector
 from fedsim.traces.criteria import compile_rule
 from fedsim.traces.rule import Rule
 from fedsim.units import BoolArray, FloatArray, IntArray
 from tests.build import always
 
 
-def charging(fleet: Fleet) -> Availability:
-    return Availability(fleet, compile_rule(fleet.traces, Rule.parse("charging"), unknown="ineligible"))
+def charged(n_devices: int, *, seed: int) -> tuple[Availability, UniformSearch]:
+    """A fleet that charges all the time, and a search of it."""
+    fleet = always(n_devices)
+    availability = Availability(fleet, compile_rule(fleet.traces, Rule.parse("charging"), unknown="ineligible"))
+    return availability, UniformSelector(seed=seed, min_separation_s=0.0).start(fleet)
 
 
 @dataclass
@@ -52,8 +54,8 @@ class OneIn:
 def test_the_search_gives_up_after_32_times_what_it_should_need(every: int, n_met: int) -> None:
     """For 100 devices one looks at 120 by the share that passes (two standard deviations more), and at a few more."""
     gate = OneIn(every, admits_nobody=True)
-    selector = UniformSelector(seed=0, min_separation_s=0.0)
-    found = selector.select(charging(always(1_000_000_000)), Participation(), now=0.0, n=100, gates=[gate])
+    availability, search = charged(1_000_000_000, seed=0)
+    found = search.select(availability, Participation(), now=0.0, n=100, gates=[gate])
     assert found.ids.size == 0
     assert gate.n_asked == n_met
 
@@ -61,8 +63,8 @@ def test_the_search_gives_up_after_32_times_what_it_should_need(every: int, n_me
 def test_rare_devices_are_looked_for_longer() -> None:
     """Fifty of which only one in a thousand will do: that many more are looked at until they are found."""
     gate = OneIn(1000)
-    selector = UniformSelector(seed=0, min_separation_s=0.0)
-    found = selector.select(charging(always(10_000_000)), Participation(), now=0.0, n=50, gates=[gate])
+    availability, search = charged(10_000_000, seed=0)
+    found = search.select(availability, Participation(), now=0.0, n=50, gates=[gate])
     assert (found.ids % 1000 == 999).all()
     assert np.unique(found.ids).size == 50
     assert 30_000 < gate.n_asked < 100_000
@@ -71,7 +73,7 @@ def test_rare_devices_are_looked_for_longer() -> None:
 def test_the_one_free_device_of_ten_thousand_is_found_in_every_call() -> None:
     """Wherever the walk over the fleet stands: what is left of it and the next one meet everybody."""
     n_devices = 10_000
-    availability, selector = charging(always(n_devices)), UniformSelector(seed=1, min_separation_s=0.0)
+    availability, search = charged(n_devices, seed=1)
     draw = np.random.default_rng(4)
     for _ in range(20):
         last = int(draw.integers(n_devices))
@@ -79,4 +81,4 @@ def test_the_one_free_device_of_ten_thousand_is_found_in_every_call() -> None:
         participation = Participation()
         participation.begin(others)
         participation.end(others, np.full(len(others), 100.0))
-        assert selector.select(availability, participation, now=50.0, n=3).ids.tolist() == [last]
+        assert search.select(availability, participation, now=50.0, n=3).ids.tolist() == [last]
