@@ -44,7 +44,8 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli.bench": ENGINE | TRAINING | {"config", "provenance", "simulation", "traces.statistics"},
     "cli.run": WORDS | {"cli", "config"},
     "cli.main": {"errors", "cli.commands", "cli.traces"},
-    "cli.traces": {"errors", "cli.commands", "traces.importers"},
+    "cli.traces": {"errors", "cli.commands", "cli.trace_folders", "cli.traces_import"},
+    "cli.traces_import": {"errors", "cli.commands", "cli.trace_folders", "traces.importers"},
 }
 DOORS = {
     "simpy": {"server", "simulation", "cli.bench"},

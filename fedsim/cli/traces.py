@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from fedsim.cli.commands import add_command, door
+from fedsim.cli.trace_folders import (
+    add_target,
+    is_measurements,
+    load,
+    print_rich,
+    require_files,
+    require_new,
+    rows_text,
+    show,
+)
+from fedsim.cli.traces_import import LateParser, add_import
 from fedsim.errors import InputError
-from fedsim.traces.importers import IMPORTERS, Importer
-
-_OPTION = "importer_"  # before the names of an importer's own options, which may be called like ours
-
-
-class _LateParser(argparse.ArgumentParser):
-    """A parser that ``complete`` finishes when its command is asked for; what that refuses, the command then says."""
-
-    complete: Callable[[], None] | None = None
-
-    def parse_known_args(self, *args: Any, **keywords: Any) -> Any:
-        complete, self.complete = self.complete, None
-        try:
-            if complete is not None:
-                complete()
-        except InputError as error:
-            return argparse.Namespace(action=partial(_refuse, error)), []
-        return super().parse_known_args(*args, **keywords)
-
-
-def _refuse(error: InputError, _: argparse.Namespace) -> NoReturn:
-    raise error
 
 
 def add_traces(commands: Any) -> None:
     """Add ``traces`` and its actions to the command line."""
     traces = commands.add_parser("traces", help="import, look at, change and make device traces")
-    actions = traces.add_subparsers(dest="traces_command", required=True, metavar="ACTION", parser_class=_LateParser)
-    _add_import(actions)
+    actions = traces.add_subparsers(dest="traces_command", required=True, metavar="ACTION", parser_class=LateParser)
+    add_import(actions)
     validate = add_command(actions, "validate", "check every rule of the canonical format", _validate)
     validate.add_argument("folder", type=Path, metavar="DIR")
     _add_show(actions)
@@ -48,56 +35,10 @@ def add_traces(commands: Any) -> None:
     _add_resample(actions)
     merge = add_command(actions, "merge", "put trace sets together", _merge)
     merge.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="two sets or more")
-    _add_target(merge, "to", "DST")
+    add_target(merge, "to", "DST")
     _add_compare(actions)
     _add_fit(actions)
     _add_synthesize(actions)
-
-
-def _add_import(actions: Any) -> None:
-    load = actions.add_parser("import", help="turn raw logs or measurements into a canonical folder")
-    formats = load.add_subparsers(dest="format", required=True, metavar="FORMAT")
-    for name, importer in IMPORTERS.items():
-        _add_importer(add_command(formats, name, importer.help.rstrip("."), partial(_import, importer)), importer)
-    load.complete = partial(_add_outside, formats)
-
-
-def _add_importer(parser: argparse.ArgumentParser, importer: Importer) -> None:
-    parser.add_argument("raw", type=Path, metavar="SRC", help="file or folder of that format")
-    _add_target(parser, "folder", "DST")
-    _add_options(parser, importer)
-
-
-def _add_outside(formats: Any) -> None:
-    """The formats of other packages by name alone; what they take is read when they are asked for."""
-    for name, package in door("fedsim.traces.importers.outside").outside_names().items():
-        one = formats.choices.get(name) or formats.add_parser(name, help=f"added by {package}".replace("%", "%%"))
-        one.complete = partial(_add_outside_importer, one, name)
-
-
-def _add_outside_importer(parser: argparse.ArgumentParser, name: str) -> None:
-    importer = door("fedsim.traces.importers.outside").outside_importer(name)
-    parser.description = importer.help
-    try:
-        _add_importer(parser, importer)
-        parser.set_defaults(action=partial(_import, importer))
-    except (argparse.ArgumentError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"options of another package's importer cannot be used ({error})", value=name) from error
-
-
-def _add_options(parser: argparse.ArgumentParser, importer: Importer) -> None:
-    for option in importer.options:
-        default = "" if option.default is None or "default" in option.help else f" (default: {option.default})"
-        parser.add_argument(
-            "--" + option.name.replace("_", "-"),
-            dest=_OPTION + option.name,
-            type=option.type,
-            default=option.default,
-            choices=option.choices or None,
-            required=option.is_required,
-            metavar=None if option.choices else option.name.upper(),
-            help=(option.help + default).replace("%", "%%"),
-        )
 
 
 def _add_show(actions: Any) -> None:
@@ -131,7 +72,7 @@ def _add_unknown(parser: argparse.ArgumentParser) -> None:
 def _add_debounce(actions: Any) -> None:
     debounce = add_command(actions, "debounce", "close short gaps of an on-off channel", _debounce)
     debounce.add_argument("folder", type=Path, metavar="DIR")
-    _add_target(debounce, "to", "DST")
+    add_target(debounce, "to", "DST")
     debounce.add_argument("--gap-s", type=float, required=True, help="longest gap that is closed, in seconds")
     debounce.add_argument("--channel", default="available", help="on-off channel (default available)")
 
@@ -139,7 +80,7 @@ def _add_debounce(actions: Any) -> None:
 def _add_resample(actions: Any) -> None:
     resample = add_command(actions, "resample", "draw whole devices with replacement", _resample)
     resample.add_argument("folder", type=Path, metavar="DIR")
-    _add_target(resample, "to", "DST")
+    add_target(resample, "to", "DST")
     resample.add_argument("--devices", type=int, required=True, help="how many to draw")
     resample.add_argument("--seed", type=int, default=0)
 
@@ -174,7 +115,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 
 def _add_synthesize(actions: Any) -> None:
     make = add_command(actions, "synthesize", "generate traces of phones", _synthesize)
-    _add_target(make, "folder", "DIR")
+    add_target(make, "folder", "DIR")
     parameters = "what `fedsim traces fit` wrote (default: the parameters of the reference set)"
     make.add_argument("--parameters", type=Path, metavar="FILE.json", help=parameters)
     make.add_argument("--devices", type=int, default=200, help="base traces (default 200)")
@@ -182,51 +123,12 @@ def _add_synthesize(actions: Any) -> None:
     make.add_argument("--seed", type=int, default=0)
 
 
-def _add_target(parser: argparse.ArgumentParser, name: str, metavar: str) -> None:
-    """The folder to write, and leave to replace one that is there."""
-    parser.add_argument(name, type=Path, metavar=metavar, help="folder to write")
-    parser.add_argument("--force", action="store_true", help="replace a folder that holds something")
-
-
-def _require_new(folder: Path, *, force: bool) -> None:
-    """Refuse to replace what a folder holds, before any work is done."""
-    if not force and folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise InputError("will not replace what is there", value=str(folder), allowed="a new folder, or --force")
-
-
-def _load(folder: Path) -> Any:
-    return door("fedsim.traces.folder").load_traces(folder)
-
-
-def _print(renderable: Any) -> None:
-    door("rich.console").Console().print(renderable)
-
-
-def _require_files(*paths: Path | None) -> None:
-    """Refuse folders where files are to be written, before any work is done."""
-    for path in paths:
-        if path is not None and path.is_dir():
-            raise InputError("a file is to be written, not a folder", value=str(path))
-
-
-def _import(importer: Importer, arguments: argparse.Namespace) -> None:
-    _require_new(arguments.folder, force=arguments.force)
-    options = {option.name: getattr(arguments, _OPTION + option.name) for option in importer.options}
-    importer(arguments.raw, arguments.folder, **options)
-    _show(arguments.folder)
-
-
-def _is_measurements(folder: Path) -> bool:
-    """Whether a folder holds measurements that belong to no trace, which some importers write."""
-    return (folder / "provenance.json").exists() and not (folder / "devices.parquet").exists()
-
-
 def _validate(arguments: argparse.Namespace) -> None:
-    if _is_measurements(arguments.folder):
+    if is_measurements(arguments.folder):
         tables = door("fedsim.traces.measurements").Measurements.load(arguments.folder).tables
-        print(f"OK: {_rows(tables)}")
+        print(f"OK: {rows_text(tables)}")
         return
-    traces = _load(arguments.folder)
+    traces = load(arguments.folder)
     n_hardware = 0 if traces.hardware is None else traces.hardware.num_rows
     print(
         f"OK: {traces.n:,} devices, {len(traces.events):,} events of {', '.join(traces.channels()) or 'no channel'}, "
@@ -234,27 +136,13 @@ def _validate(arguments: argparse.Namespace) -> None:
     )
 
 
-def _rows(tables: Any) -> str:
-    return ", ".join(f"{table.num_rows:,} rows of {name}" for name, table in tables.items())
-
-
-def _show(folder: Path) -> None:
-    if _is_measurements(folder):
-        measured = door("fedsim.traces.measurements").Measurements.load(folder)
-        said = [f"{name:8} {measured.provenance.get(name, 'unknown')}" for name in ("source", "licence")]
-        print("\n".join([*said, f"holds    {_rows(measured.tables)}"]))
-        return
-    overview = door("fedsim.traces.statistics.overview")
-    _print(overview.render_show(overview.show_table(_load(folder))))
-
-
 def _show_page(arguments: argparse.Namespace) -> None:
     if arguments.rule and not arguments.page:
         raise InputError("--rule is for the page", value=arguments.rule, allowed="together with --page FILE.html")
-    _require_files(arguments.page)
-    _show(arguments.folder)
+    require_files(arguments.page)
+    show(arguments.folder)
     if arguments.page:
-        traces, portrait = _load(arguments.folder), door("fedsim.traces.statistics.portrait")
+        traces, portrait = load(arguments.folder), door("fedsim.traces.statistics.portrait")
         parse = door("fedsim.traces.rule").Rule.parse
         rule = parse(arguments.rule) if arguments.rule else portrait.default_rule(traces)
         numbers = portrait.portrait(traces, rule, unknown=arguments.unknown)
@@ -262,10 +150,10 @@ def _show_page(arguments: argparse.Namespace) -> None:
 
 
 def _criteria(arguments: argparse.Namespace) -> None:
-    _require_files(arguments.page, arguments.csv)
+    require_files(arguments.page, arguments.csv)
     sweep = door("fedsim.traces.statistics.sweep").expand(arguments.rules)
     base = None if arguments.base is None else door("fedsim.traces.rule").Rule.parse(arguments.base)
-    traces, text = _load(arguments.folder), door("fedsim.traces.statistics.criteria_text")
+    traces, text = load(arguments.folder), door("fedsim.traces.statistics.criteria_text")
     table = door("fedsim.traces.statistics.stats").criteria_table(
         traces, sweep.rules, unknown=arguments.unknown, base=base, combinations=sweep.combinations
     )
@@ -276,42 +164,42 @@ def _criteria(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(table, indent=2))
     else:
-        _print(text.render_criteria(table))
+        print_rich(text.render_criteria(table))
 
 
 def _debounce(arguments: argparse.Namespace) -> None:
-    _require_new(arguments.to, force=arguments.force)
+    require_new(arguments.to, force=arguments.force)
     change = door("fedsim.traces.edit.debounce").debounce
-    _write(change(_load(arguments.folder), gap_s=arguments.gap_s, channel=arguments.channel), arguments.to)
+    _write(change(load(arguments.folder), gap_s=arguments.gap_s, channel=arguments.channel), arguments.to)
 
 
 def _resample(arguments: argparse.Namespace) -> None:
-    _require_new(arguments.to, force=arguments.force)
+    require_new(arguments.to, force=arguments.force)
     change = door("fedsim.traces.edit.resample").resample
-    _write(change(_load(arguments.folder), n_devices=arguments.devices, seed=arguments.seed), arguments.to)
+    _write(change(load(arguments.folder), n_devices=arguments.devices, seed=arguments.seed), arguments.to)
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    _require_new(arguments.to, force=arguments.force)
-    _write(door("fedsim.traces.edit.merge").merge([_load(folder) for folder in arguments.folders]), arguments.to)
+    require_new(arguments.to, force=arguments.force)
+    _write(door("fedsim.traces.edit.merge").merge([load(folder) for folder in arguments.folders]), arguments.to)
 
 
 def _write(traces: Any, folder: Path) -> None:
     """Save a changed set, say what was done, and show it."""
     door("fedsim.traces.folder").save_traces(traces, folder)
     print(traces.provenance["transforms"][-1])
-    _show(folder)
+    show(folder)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    _require_files(arguments.markdown)
-    made, real = ((str(folder), _load(folder)) for folder in (arguments.folder, arguments.real))
+    require_files(arguments.markdown)
+    made, real = ((str(folder), load(folder)) for folder in (arguments.folder, arguments.real))
     _tell(door("fedsim.traces.generator.compare").compare(made, real, _rules(arguments, real[1])), arguments)
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    _require_files(arguments.file, arguments.markdown)
-    traces = _load(arguments.folder)
+    require_files(arguments.file, arguments.markdown)
+    traces = load(arguments.folder)
     fitted, comparisons = door("fedsim.traces.generator.compare").fit_and_compare(
         traces,
         _rules(arguments, traces),
@@ -337,13 +225,13 @@ def _tell(comparisons: Any, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(text.json_comparisons(comparisons), indent=2))
     else:
-        _print(text.render_comparisons(comparisons))
+        print_rich(text.render_comparisons(comparisons))
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:
-    _require_new(arguments.folder, force=arguments.force)
+    require_new(arguments.folder, force=arguments.force)
     generators = door("fedsim.traces.generator.generators")
     population = generators.load_generator(arguments.parameters or generators.REFERENCE)
     made = generators.generate(population, n_devices=arguments.devices, n_days=arguments.days, seed=arguments.seed)
     door("fedsim.traces.folder").save_traces(made, arguments.folder)
-    _show(arguments.folder)
+    show(arguments.folder)

@@ -18,7 +18,6 @@ from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray
 
 J_PER_KWH = 3.6e6
 METRIC_ORDER = ("auc", "accuracy", "aupr", "log_loss")
-LOWER_IS_BETTER = ("loss", "error", "perplexity")
 
 
 @dataclass(frozen=True)
@@ -177,11 +176,6 @@ def metric_names(run: Run) -> list[str]:
     """Evaluated metrics, the one to look at first in front."""
     names = pc.unique(run.eval_table.column("metric")).to_pylist()
     return sorted(names, key=lambda name: (METRIC_ORDER.index(name) if name in METRIC_ORDER else 99, name))
-
-
-def is_lower_better(metric: str) -> bool:
-    """Whether a metric falls as the model improves."""
-    return any(word in metric for word in LOWER_IS_BETTER)
 
 
 def metric_curve(run: Run, metric: str) -> MetricCurve:
