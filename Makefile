@@ -4,19 +4,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench clean
+.PHONY: help run lint fast test bench clean
+.DEFAULT_GOAL := help
 
-run: $(STAMP)  ## the main job with the shipped defaults
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(STAMP)  ## play the main job with the shipped defaults and write its report
 	$(BIN)/fedsim run
 
-test: $(STAMP)  ## lint, types, tests
+lint: $(STAMP)  ## check style, format and types; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fast: $(STAMP)  ## the quick tests: under a minute on two cores
+	$(BIN)/pytest -q -m 'not slow' -n auto
+
+test: lint  ## lint, then every test: what has to pass before a change goes in
 	$(BIN)/pytest -n auto
 
-bench: $(STAMP)  ## speed and memory
+bench: $(STAMP)  ## measure speed and memory, each beside a baseline
 	$(BIN)/fedsim bench
+
+clean:  ## remove .venv, caches and the folders of runs
+	rm -rf $(VENV) runs multirun .pytest_cache .mypy_cache .ruff_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +36,3 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
-
-clean:
-	rm -rf $(VENV) runs multirun .pytest_cache .mypy_cache .ruff_cache

@@ -49,6 +49,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
         "training/server_optimizer=fedadam", "training.local.batch_size=7", "evaluation.every_steps=2",
     ),
 }  # fmt: skip
+SLOW = ("buffered_ignore_rollout", "sync_cohort")
 TRAINED = {"steps": ("train_loss", "update_norm"), "evals": ("value",)}
 
 
@@ -85,7 +86,7 @@ def played(name: str, folder: Path) -> dict[str, Any]:
     return told(folder)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in RUNS])
 def test_results_are_those_of_the_baseline(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     found, file = played(name, tmp_path), FOLDER / f"{name}.json"
     if request.config.getoption("--record-baselines"):
@@ -107,6 +108,7 @@ def test_a_draw_that_changes_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found["eligibility"] == frozen["eligibility"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "column"), [("sessions", "end_at"), ("sessions", "outcome"), ("steps", "version")])
 def test_one_value_that_changes_is_seen(table: str, column: str, tmp_path: Path) -> None:
     before = played("buffered_ignore_rollout", tmp_path)

@@ -55,6 +55,7 @@ def hardware(tmp_path: Path) -> Path:
     return tmp_path / "hardware.parquet"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [str(o) for o in OPTIONS if not str(o).startswith("experiment/")])
 def test_every_option_composes_and_builds(option: str, hardware: Path) -> None:
     if option in PARTS:

@@ -97,6 +97,7 @@ def test_same_seed_same_bytes(protocol: str, tmp_path: Path) -> None:
     assert min(summaries[0]["outcomes"][name] for name in ("AGGREGATED", "LATE", "INTERRUPTED", "FAILED")) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_another_seed_other_sessions(protocol: str, tmp_path: Path) -> None:
     for seed in (1, 2):
@@ -106,6 +107,7 @@ def test_another_seed_other_sessions(protocol: str, tmp_path: Path) -> None:
     assert one["steps.parquet"] != other["steps.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_training_does_not_change_the_schedule(protocol: str, tmp_path: Path) -> None:
     parts(protocol).run(tmp_path / "none")
@@ -123,6 +125,7 @@ def test_training_does_not_change_the_schedule(protocol: str, tmp_path: Path) ->
     assert schedule[0].equals(schedule[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_how_often_rows_are_written_does_not_change_them(
     protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,6 +159,7 @@ def test_training_begins_anew_in_each_run(optimizer: str, tmp_path: Path) -> Non
     assert digests(tmp_path / "first") == digests(tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_sampling_gauges_does_not_change_the_sessions(tmp_path: Path) -> None:
     replace(parts("buffered"), gauge_interval_s=0.9).run(tmp_path / "often")
     parts("buffered").run(tmp_path / "seldom")
@@ -212,6 +216,7 @@ def test_adding_devices_does_not_change_those_there_are(tmp_path: Path) -> None:
     assert large.column("device_id").max() > 1000
 
 
+@pytest.mark.slow
 def test_how_long_a_run_lasts_does_not_change_its_beginning(tmp_path: Path) -> None:
     short, long = (played(parts("buffered", max_s=s), tmp_path / str(s)) for s in (1000.0, 2000.0))
     n = short.sessions.num_rows

@@ -82,6 +82,7 @@ def closed_loop(law: str) -> Seconds:
     return LAWS[law].compute(scale_s=MEAN_S / LAWS[law].mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["fixed", "exponential", "lognormal 0.6", "lognormal 1.0"])
 def test_closed_loop_of_buffered_training(law: str, tmp_path: Path) -> None:
     """Reports/s = C/E[T], steps/s = C/(K E[T]), mean staleness = (C - 1)/K, by Little's law.
@@ -123,6 +124,7 @@ PUBLISHED = {  # mean round ÷ mean session: all of 1,000 must finish; the first
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over_selection", [1.0, 1.3])
 @pytest.mark.parametrize("law", PUBLISHED)
 def test_sync_round_is_an_order_statistic(law: str, over_selection: float) -> None:
@@ -294,6 +296,7 @@ def test_flash_rule_by_hour_of_day(lock_rule: Windows) -> None:
     assert (lock_rule.open_ms == 0).sum() == 32
 
 
+@pytest.mark.slow
 def test_a_fleet_of_a_million_keeps_the_rhythm_of_the_flash_phones(flash: TraceSet, lock_rule: Windows) -> None:
     """A fleet weighs every phone alike: 0.061, the published mean over devices."""
     expected = shares_by_hour(lock_rule).mean(axis=0)
@@ -313,6 +316,7 @@ def test_a_fleet_of_a_million_keeps_the_rhythm_of_the_flash_phones(flash: TraceS
     assert np.unique(fleet.trace_of(ids[is_never])).size == 32
 
 
+@pytest.mark.slow
 def test_gauges_of_a_run_over_the_flash_phones(flash: TraceSet, lock_rule: Windows, tmp_path: Path) -> None:
     parts = simulation(
         buffered(10, 10, assignment_interval_s=60.0),

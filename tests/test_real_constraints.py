@@ -17,6 +17,8 @@ from fedsim.traces.importers import IMPORTERS
 
 CAPACITY_WH, FLOOR = 15.4, 15
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Simulation:

@@ -60,6 +60,7 @@ def test_frozen_draws() -> None:
     assert rng.generator(7, "g").integers(0, 1000, 5).tolist() == [478, 510, 56, 458, 551]
 
 
+@pytest.mark.slow
 def test_draws_are_the_same_on_a_processor_without_fused_multiply_add() -> None:
     """The C library computes logarithms and exponentials another way there, and differs in their last bit."""
     code = "from tests.test_rng import digests; print(*digests())"

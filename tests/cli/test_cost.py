@@ -57,6 +57,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return error
 
 
+@pytest.mark.slow
 def test_it_works_with_what_ships(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = told(tmp_path)
     out = capsys.readouterr().out
@@ -81,6 +82,7 @@ def test_files_hold_every_class(hardware: Path, tmp_path: Path) -> None:
     assert found["provenance"]["hardware_sha256"] is not None
 
 
+@pytest.mark.slow
 def test_the_fleets_own_table_is_used(hardware: Path, tmp_path: Path) -> None:
     of_file = told(tmp_path, "fleet/hardware=table", f"fleet.hardware.table={hardware / 'hardware.parquet'}")
     traces = traces_of([events_of([(0, "charging", 1)])], period_s=86_400)
@@ -90,12 +92,14 @@ def test_the_fleets_own_table_is_used(hardware: Path, tmp_path: Path) -> None:
     assert {row["model"] for row in of_set["classes"]} == {"New", "Old"}
 
 
+@pytest.mark.slow
 def test_phones_that_a_run_would_not_ask_are_left_out(hardware: Path, tmp_path: Path) -> None:
     table = ["fleet/hardware=table", f"fleet.hardware.table={hardware / 'hardware.parquet'}"]
     found = told(tmp_path, *table, "fleet.hardware.requires='ram_gb >= 2'")
     assert [(row["model"], row["share"]) for row in found["classes"]] == [("New", 1.0)]
 
 
+@pytest.mark.slow
 def test_measured_networks_give_their_median(hardware: Path, tmp_path: Path) -> None:
     kinds = list(range(1, 6))  # every network type: three phones each
     levels = {"device_id": list("abc") * 5, "network": sorted(kinds * 3)}
@@ -112,6 +116,7 @@ def test_measured_networks_give_their_median(hardware: Path, tmp_path: Path) -> 
     assert row["session_s"] == pytest.approx(0.5 + trips_s + row["download_s"] + row["train_s"] + row["upload_s"])
 
 
+@pytest.mark.slow
 def test_local_work_and_limits_are_the_configurations(hardware: Path, tmp_path: Path) -> None:
     words = [*PICTURES, "--hardware", str(hardware)]
     one = told(tmp_path, *words)["classes"][0]
@@ -127,6 +132,7 @@ def test_local_work_and_limits_are_the_configurations(hardware: Path, tmp_path: 
     assert on_4g["radio_j"] == pytest.approx((0.5 + on_4g["download_s"]) * 2.0 + on_4g["upload_s"] * 2.6)
 
 
+@pytest.mark.slow
 def test_examples_are_a_quantile_of_the_clients(tmp_path: Path) -> None:
     clicks = ["model=clicks", "data=clicks", "training.loss=binary_cross_entropy"]
     middle = told(tmp_path, *clicks)["task"]["n_examples"]
@@ -134,6 +140,7 @@ def test_examples_are_a_quantile_of_the_clients(tmp_path: Path) -> None:
     assert told(tmp_path, *clicks, "cost.examples_quantile=0.95")["task"]["n_examples"] > 3 * middle
 
 
+@pytest.mark.slow
 def test_a_vocabulary_costs_assets_and_rows_and_hashing_none(tmp_path: Path) -> None:
     base = told(tmp_path, *CLICKS)["task"]
     assert (base["n_parameters"], base["embedding_rows"], base["assets_bytes"]) == (9313, 800, 5 * 100 * 12)
@@ -149,6 +156,7 @@ def test_a_vocabulary_costs_assets_and_rows_and_hashing_none(tmp_path: Path) -> 
     assert own["n_parameters"] == base["n_parameters"]  # what is said explicitly stands
 
 
+@pytest.mark.slow
 def test_shipped_features_travel_with_the_examples(tmp_path: Path) -> None:
     without = told(tmp_path, *CLICKS[:3], "cost.n_examples=50")["task"]
     joined = told(tmp_path, *CLICKS, "cost.n_examples=50")["task"]
@@ -158,6 +166,7 @@ def test_shipped_features_travel_with_the_examples(tmp_path: Path) -> None:
     assert joined["refreshed_bytes_per_day"] == pytest.approx(2 * 1200 / 7)
 
 
+@pytest.mark.slow
 def test_assets_of_the_model_count_as_well(tmp_path: Path) -> None:
     task = told(tmp_path, "model.assets_bytes=777", "model.assets_refresh_days=7")["task"]
     assert (task["assets_bytes"], task["refreshed_bytes_per_day"]) == (777, 111.0)
@@ -200,6 +209,7 @@ def quick_measure(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, An
     yield asked
 
 
+@pytest.mark.slow
 def test_a_measurement_can_be_used_as_a_law(
     tmp_path: Path, quick_measure: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +231,7 @@ def test_a_measurement_replaces_nothing(hardware: Path, capsys: pytest.CaptureFi
     assert [file.name for file in hardware.iterdir()] == ["hardware.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -260,6 +271,7 @@ def test_bad_input_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "shape", "dtype"),
     [
@@ -290,6 +302,7 @@ def flash(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "law"),
     [*((name, "inference") for name in TASKS), ("pictures", "measured"), ("words", "measured"), ("clicks", "flops")],

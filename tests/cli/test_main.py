@@ -55,6 +55,7 @@ def test_the_engine_imports_neither_torch_nor_scipy() -> None:
     assert not {"torch", "matplotlib", "scipy", "hydra", "sklearn"} & set(loaded)
 
 
+@pytest.mark.slow
 def test_the_engine_runs_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from fedsim.cli.main import main; "
@@ -65,6 +66,7 @@ def test_the_engine_runs_without_torch(tmp_path: Path) -> None:
     assert out.splitlines()[-1] == "False False"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_all_its_files(tmp_path: Path) -> None:
     assert run(f"hydra.run.dir={tmp_path}", *SMALL) == 0
     names = {p.name for p in tmp_path.iterdir()}
@@ -78,6 +80,7 @@ def test_a_run_leaves_all_its_files(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
     assert run("-m", "seed=0,1", "training=none", "report=false", f"hydra.sweep.dir={tmp_path}", *SMALL) == 0
     seeds = [json.loads((tmp_path / str(i) / "summary.json").read_text())["seed"] for i in range(2)]

@@ -52,6 +52,7 @@ def test_validate_names_file_row_and_field(phones: Path, capsys: pytest.CaptureF
     assert f"at_ms outside 0 … period_ms at event 2: -5 in {phones}/events.parquet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_show_prints_and_draws(phones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "pages" / "show.html"
     assert traces("show", phones, "--page", page) == 0
@@ -64,6 +65,7 @@ def test_show_prints_and_draws(phones: Path, tmp_path: Path, capsys: pytest.Capt
     assert [path.name for path in page.parent.iterdir()] == ["show.html"]
 
 
+@pytest.mark.slow
 def test_criteria_as_table_json_csv_and_page(phones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ("--csv", tmp_path / "c.csv", "--page", tmp_path / "c.html")
     assert traces("criteria", phones, "charging", "battery >= {20,50}", *files) == 0
@@ -131,6 +133,7 @@ def test_measurements_are_imported_shown_and_validated(
     assert capsys.readouterr().out.startswith("OK: ")
 
 
+@pytest.mark.slow
 def test_a_fit_can_be_synthesized(tmp_path: Path) -> None:
     assert traces("synthesize", tmp_path / "a", "--devices", 30, "--days", 3) == 0
     assert traces("fit", tmp_path / "a", tmp_path / "a.json") == 0
@@ -141,6 +144,7 @@ def test_a_fit_can_be_synthesized(tmp_path: Path) -> None:
     assert len(load_traces(tmp_path / "c").events) != len(made.events)
 
 
+@pytest.mark.slow
 def test_a_fit_is_held_against_phones_it_has_not_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert traces("synthesize", tmp_path / "a", "--devices", 40, "--days", 3) == 0
     words = ("--held-out", 0.25, "--rule", "screen", "--markdown", tmp_path / "fit.md")

@@ -148,6 +148,7 @@ class TestMnistByWriter:
         with pytest.raises(InputError, match="array not found: 'writer'"):
             MnistByWriter(write_digits(tmp_path / "digits.npz", writer=None))
 
+    @pytest.mark.slow
     def test_real_set(self, shared_data: Path) -> None:
         data = MnistByWriter(shared_data / "datasets" / "mnist_by_writer" / "mnist_by_writer.npz")
         sizes = data.n_examples(np.arange(data.n_clients))
@@ -244,6 +245,7 @@ class TestKuairandFeed:
         with pytest.raises(InputError, match=r"cannot be read .*users\.parquet"):
             self.feed(tmp_path)
 
+    @pytest.mark.slow
     def test_real_set(self, shared_data: Path) -> None:
         data = KuairandFeed(shared_data / "datasets" / "kuairand_feed", n_values=2373)
         train = data.fetch(np.arange(data.n_clients))

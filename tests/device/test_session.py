@@ -19,6 +19,7 @@ from tests.device.lived import GOLDEN, MODES, Phone, cut_of, device, fleet_of, n
 from tests.hand import events_of, traces_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @given(data=st.data())
 def test_a_planned_batch_is_every_trip_played_alone(mode: str, data: st.DataObject) -> None:
@@ -46,6 +47,7 @@ def test_a_planned_batch_is_every_trip_played_alone(mode: str, data: st.DataObje
             assert abs(n_bytes - size * share) <= 0.5 + 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @given(data=st.data())
 def test_nothing_is_booked_twice_or_lost(mode: str, data: st.DataObject) -> None:
@@ -131,6 +133,7 @@ def test_a_session_times_out() -> None:
     assert trip(now=5, train_s=20, session_timeout_s=15.0)[0]["outcome"] == INTERRUPTED  # at the same instant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["pause", "ignore"])
 def test_a_phone_that_is_never_on_a_network_is_given_up_after_thirty_days(mode: str) -> None:
     offline = Phone([(0, 60)], [(0, "none")], 100, 0)

@@ -187,6 +187,7 @@ def test_what_a_law_cannot_work_with_is_refused_by_name(tmp_path: Path) -> None:
         Law(tmp_path, *dense("A", 0.2, 0))(work=model(layers=[conv]))
 
 
+@pytest.mark.slow
 def test_layers_of_real_phones_foretell_the_whole_models_that_were_timed_on_them(
     shared_data: Path, tmp_path: Path
 ) -> None:

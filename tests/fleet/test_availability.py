@@ -36,6 +36,7 @@ def test_an_instant_given_back_falls_on_the_other_side(question: tuple[World, li
     assert (made.availability.at_cells(cells[some], until[some] - 1e-6)[0] == is_open[some]).all()
 
 
+@pytest.mark.slow
 @given(made=worlds(), data=st.data())
 def test_questions_by_device_are_those_of_its_cell(made: World, data: st.DataObject) -> None:
     fleet, availability = made.fleet, made.availability
@@ -48,6 +49,7 @@ def test_questions_by_device_are_those_of_its_cell(made: World, data: st.DataObj
     assert (is_open.tolist(), until.tolist()) == (by_cell[0].tolist(), by_cell[1].tolist())
 
 
+@pytest.mark.slow
 @given(question=questions(), data=st.data())
 def test_paused_work_ends_as_in_the_model(question: tuple[World, list[tuple[int, int]]], data: st.DataObject) -> None:
     made, asked = question
@@ -67,6 +69,7 @@ def test_paused_work_ends_as_in_the_model(question: tuple[World, list[tuple[int,
     assert np.nan_to_num(end).tolist() == pytest.approx(np.nan_to_num(seconds(wanted)).tolist(), abs=1e-9, rel=1e-15)
 
 
+@pytest.mark.slow
 @given(question=questions(max_size=12), data=st.data())
 def test_open_s_is_the_model(question: tuple[World, list[tuple[int, int]]], data: st.DataObject) -> None:
     made, asked = question
@@ -77,6 +80,7 @@ def test_open_s_is_the_model(question: tuple[World, list[tuple[int, int]]], data
     assert made.availability.open_s(cells, start, end).tolist() == wanted
 
 
+@pytest.mark.slow
 @given(question=questions(max_size=12), work=st.integers(1, 10**8))
 def test_paused_work_takes_its_length_of_open_time(question: tuple[World, list[tuple[int, int]]], work: int) -> None:
     made, asked = question
@@ -87,6 +91,7 @@ def test_paused_work_takes_its_length_of_open_time(question: tuple[World, list[t
     assert made.availability.at_cells(cells[some], end[some] - 1e-6)[0].all()  # it ends while the device is there
 
 
+@pytest.mark.slow
 @given(made=worlds(), data=st.data())
 def test_all_cells_are_the_same_in_any_query_order(made: World, data: st.DataObject) -> None:
     everywhere = np.arange(made.fleet.n_cells)
@@ -104,6 +109,7 @@ def test_all_cells_are_the_same_in_any_query_order(made: World, data: st.DataObj
         assert until.tolist() == fresh_until.tolist()
 
 
+@pytest.mark.slow
 @given(made=worlds(), data=st.data())
 def test_questions_about_the_fleet_are_the_model(made: World, data: st.DataObject) -> None:
     fleet, availability = made.fleet, made.availability

@@ -4,6 +4,7 @@ import math
 import tracemalloc
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -75,7 +76,7 @@ class Bookkeeping(RuleBasedStateMachine):
         assert self.table.n_touched == len(self.rows)
 
 
-TestBookkeeping = Bookkeeping.TestCase
+TestBookkeeping = pytest.mark.slow(Bookkeeping.TestCase)
 TestBookkeeping.settings = settings(max_examples=40, stateful_step_count=15)
 
 
@@ -111,6 +112,7 @@ def test_debts_and_caches_belong_to_their_devices() -> None:
     assert [column.tolist() for column in table.cache(slots)] == [[4, 4, -1], [[20, 1], [21, 2], never]]
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_a_table_that_grows_forgets_nothing(seed: int) -> None:
@@ -131,6 +133,7 @@ def test_asking_touches_nobody() -> None:
     assert (table.begin(np.arange(5))[0] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_touched_device_takes_at_most_352_bytes() -> None:
     tracemalloc.start()
     try:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def network_logs(draw: st.DrawFn) -> tuple[list[list[Step]], list[int], list[int
     return logs, periods, starts
 
 
+@pytest.mark.slow
 @given(made=network_logs(), data=st.data())
 def test_track_is_the_log_read_line_by_line(
     made: tuple[list[list[Step]], list[int], list[int]], data: st.DataObject

@@ -82,12 +82,14 @@ def hand(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return read(hand_made(tmp_path_factory.mktemp("hand") / "run"))
 
 
+@pytest.mark.slow
 def test_every_figure_is_there(buffered: str) -> None:
     assert len(Page(buffered).figures) == len(TITLES)
     assert [title for title in TITLES if f"<h3>{title}</h3>" not in buffered] == []
     assert "Not drawn" not in buffered
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_elsewhere(buffered: str) -> None:
     assert "http" not in buffered
     assert "<script" not in buffered
@@ -98,11 +100,13 @@ def test_nothing_comes_from_elsewhere(buffered: str) -> None:
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
 
 
+@pytest.mark.slow
 def test_identifiers_are_unique(buffered: str) -> None:
     ids = Page(buffered).ids
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_colours_follow_light_and_dark(buffered: str) -> None:
     assert "prefers-color-scheme: dark" in buffered
     drawn = "".join(re.findall(r"<svg.*?</svg>", buffered, flags=re.DOTALL))
@@ -110,10 +114,12 @@ def test_colours_follow_light_and_dark(buffered: str) -> None:
     assert {"var(--blue)", "var(--ink)", "var(--green)"} <= set(re.findall(r"var\(--\w+\)", drawn))
 
 
+@pytest.mark.slow
 def test_the_page_stays_small(buffered: str) -> None:
     assert len(buffered.encode()) < 500_000
 
 
+@pytest.mark.slow
 def test_same_run_same_bytes(hand: tuple[str, str], tmp_path: Path) -> None:
     assert write_report(hand_made(tmp_path / "again")).read_text(encoding="utf-8") == hand[0]
 
@@ -142,12 +148,14 @@ def test_what_the_page_says(hand: tuple[str, str]) -> None:
         assert sentence in hand[1]
 
 
+@pytest.mark.slow
 def test_who_is_let_in_is_told_beside_the_rule(tmp_path: Path) -> None:
     _, text = read(hand_made(tmp_path / "run", eligible_fraction_mean=0.2, admitted_fraction_mean=0.01))
     assert "a fleet of 1,000 devices (1.0 % of them eligible on average)" in text
     assert "The rule alone leaves 20.0 %; the others lack what else is asked for" in text
 
 
+@pytest.mark.slow
 def test_a_run_without_training_says_so(tmp_path: Path) -> None:
     source, text = read(without_training(tmp_path / "run"))
     assert "Not drawn: the run trained no model or evaluated none, so no metric exists." in text
@@ -167,6 +175,7 @@ def test_a_run_without_sessions_is_a_page_too(tmp_path: Path) -> None:
     assert Page(source).figures == []
 
 
+@pytest.mark.slow
 def test_synchronous_runs_speak_of_rounds(tmp_path: Path) -> None:
     source, text = read(random_run(tmp_path / "run", n=3000, days=0.2, protocol="sync"))
     assert "Distribution of the round time" in text

@@ -128,6 +128,7 @@ def criteria_page(tmp_path: Path, **changed: Any) -> str:
     return write_criteria_page(tmp_path / "criteria.html", criteria(**changed), SAID).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "n_figures"), [(trace_page, 6), (criteria_page, 3)])
 def test_a_page_stands_alone_and_knows_both_papers(tmp_path: Path, write: Any, n_figures: int) -> None:
     page = write(tmp_path)
@@ -146,6 +147,7 @@ def test_a_page_stands_alone_and_knows_both_papers(tmp_path: Path, write: Any, n
     assert [path.name for path in tmp_path.iterdir()] == [f"{'show' if write is trace_page else 'criteria'}.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [trace_page, criteria_page])
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path, write: Any) -> None:
     assert write(tmp_path) == write(tmp_path)
@@ -155,6 +157,7 @@ def words_of(page: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", page)))
 
 
+@pytest.mark.slow
 def test_the_numbers_stand_beside_the_figures(tmp_path: Path) -> None:
     words = words_of(trace_page(tmp_path))
     for said in (
@@ -180,6 +183,7 @@ def test_the_numbers_stand_beside_the_figures(tmp_path: Path) -> None:
     assert "device a-very-long-d…" in words
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     bare = portrait()["battery"] | {"band": None, "paths": []}
     page = trace_page(tmp_path, week=None, by_hour=None, network_by_hour=None, sessions=None, battery=bare)
@@ -194,6 +198,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     assert "the set records no network" in page
 
 
+@pytest.mark.slow
 def test_an_undated_week_counts_its_days(tmp_path: Path) -> None:
     page = trace_page(tmp_path, week=portrait()["week"] | {"has_weekdays": False})
     assert "day 7" in page
@@ -201,6 +206,7 @@ def test_an_undated_week_counts_its_days(tmp_path: Path) -> None:
     assert "the eighth falls on the first" in page
 
 
+@pytest.mark.slow
 def test_the_criteria_page_says_what_each_rule_leaves(tmp_path: Path) -> None:
     words = words_of(criteria_page(tmp_path))
     joint = "charging & network == wifi & (screen | battery >= 80)"
@@ -217,6 +223,7 @@ def test_the_criteria_page_says_what_each_rule_leaves(tmp_path: Path) -> None:
         assert said in words, said
 
 
+@pytest.mark.slow
 def test_combinations_stand_in_for_all_together(tmp_path: Path) -> None:
     words = words_of(criteria_page(tmp_path, base="screen", combinations=[row("a & b", 0.3), row("a & c", 0.4)]))
     assert "combination 2: a & c 80.0 %" in words

@@ -61,6 +61,7 @@ def test_what_lies_beyond_the_horizon_is_left_out() -> None:
 rows = st.lists(st.tuples(st.floats(0, 120), st.floats(0, 120), st.integers(0, 10**9)), max_size=20)
 
 
+@pytest.mark.slow
 @given(rows, st.floats(1.0, 100.0), st.sampled_from([3.0, 7.5, 30.0]))
 def test_spread_equals_a_loop_over_rows_and_bins(
     rows: list[tuple[float, float, int]], horizon: float, width: float

@@ -338,6 +338,7 @@ def slow_open(tree: Tree, rows: Any, facts: dict[str, Any], unknown: str) -> lis
     return open_ms
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     trees,
@@ -376,6 +377,7 @@ def test_canonical_text_means_the_same(tree: Tree) -> None:
     assert str(Rule.parse(str(rule))) == str(rule)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(events_of_device, min_size=1, max_size=4), st.sampled_from(sorted(VALUES)))
 def test_levels_equal_brute_force(devices: Any, channel: str) -> None:

@@ -43,6 +43,7 @@ def assert_same(one: LoopTrainer, other: LoopTrainer) -> None:
     assert (one.versions.newest - one.versions.get(0)).abs().max() > 0.01  # something was learnt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_cohort_equals_loop(task: str, epochs: int) -> None:
@@ -51,6 +52,7 @@ def test_cohort_equals_loop(task: str, epochs: int) -> None:
     assert_same(trainer(kind=CohortTrainer, memory_budget_bytes=PLENTY, **options), trainer(**options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_budget_bytes", [1, 30_000, 100_000])
 def test_any_memory_budget_gives_the_same(memory_budget_bytes: int) -> None:
     tight = trainer(mlp, clients(UNEQUAL), kind=CohortTrainer, memory_budget_bytes=memory_budget_bytes)

@@ -35,6 +35,7 @@ def federated(found: CohortTrainer, data: ClientData, *, n_steps: int, n_updates
     return found.evaluate()
 
 
+@pytest.mark.slow
 def test_digits_are_learnt_by_federated_averaging() -> None:
     found = CohortTrainer(
         model=partial(Logistic, n_inputs=64, n_classes=10),
@@ -51,6 +52,7 @@ def test_digits_are_learnt_by_federated_averaging() -> None:
     assert federated(found, DIGITS, n_steps=80, n_updates=20)["accuracy"] > 0.93
 
 
+@pytest.mark.slow
 def test_clicks_are_ranked_clearly_better_than_by_chance() -> None:
     data = SyntheticClicks(
         n_clients=10**9,

@@ -48,6 +48,7 @@ def test_a_batch_is_warmed_up_and_timed_for_inference_and_for_training(monkeypat
     assert not torch.equal(before, model.layer.weight)  # the update is part of the step
 
 
+@pytest.mark.slow
 def test_a_measurement_is_a_table_of_profiles() -> None:
     model = Logistic(n_inputs=4, n_classes=3)
     before = model.output.weight.detach().clone()

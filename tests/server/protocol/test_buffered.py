@@ -107,6 +107,7 @@ def check_concurrency(run: Tables, concurrency: int) -> None:
     assert in_flight.max(initial=0) <= concurrency
 
 
+@pytest.mark.slow
 @given(
     small=SMALL_FLEETS,
     concurrency=st.integers(1, 12),

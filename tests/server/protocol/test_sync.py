@@ -108,6 +108,7 @@ def check_rounds(run: Tables, parts: Simulation, *, service_s: float) -> None:
     assert run.summary["simulated_s"] <= until
 
 
+@pytest.mark.slow
 @given(
     small=SMALL_FLEETS,
     goal=st.integers(1, 4),

@@ -22,6 +22,7 @@ def test_the_share_leaves_out_unknown_time() -> None:
     assert charging_share(traces_of([log], period_s=DAY_S)) == pytest.approx(6 / 14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.6, 1.6])
 def test_phones_that_drain_too_fast_or_too_slowly_are_brought_to_the_share_of_the_set(
     parameters: SynthesisParameters, factor: float

@@ -107,6 +107,7 @@ def test_operational_time_is_that_of_a_walk_hour_by_hour(factors: list[float], a
     assert _later(np.array([at_s]), np.array([stay_s]), clock_s)[0] == pytest.approx(now + left / factor, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_population_is_recovered() -> None:
     """Fractions and rates that differ from phone to phone, hours that matter: the fit's own phones look alike."""
     truth = replace(

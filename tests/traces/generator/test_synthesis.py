@@ -47,6 +47,7 @@ def events_of(traces: TraceSet, channel: str, device: int = 0) -> list[tuple[flo
 # --- reproducible -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_shipped_set_is_what_its_own_command_writes(reference: TraceSet, tmp_path: Path) -> None:
     write_reference(tmp_path / "again")
     again = load_traces(tmp_path / "again")

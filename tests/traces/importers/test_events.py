@@ -93,6 +93,7 @@ def test_text_times_of_utc(tmp_path: Path) -> None:
     assert traces.provenance["first_midnight"] == "2022-04-25"
 
 
+@pytest.mark.slow
 def test_real_feed_users_keep_their_ids_and_their_day(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "datasets/kuairand_feed/impressions.parquet"
     import_events(source, tmp_path / "set", user="user_id", time="time_ms", unit="ms", zone="Asia/Shanghai")

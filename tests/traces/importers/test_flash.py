@@ -106,6 +106,7 @@ def test_text_comes_back_including_sentinels(tmp_path: Path) -> None:
     assert exported(imported(tmp_path, contents)) == contents
 
 
+@pytest.mark.slow
 def test_real_phones_come_back_word_for_word(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "raw/flash/state_traces.first100.json"
     import_flash(source, tmp_path / "set")
@@ -115,6 +116,7 @@ def test_real_phones_come_back_word_for_word(shared_data: Path, tmp_path: Path) 
     assert traces.period_ms.sum() == 441 * 86_400_000
 
 
+@pytest.mark.slow
 def test_real_phones_start_unknown(shared_data: Path, tmp_path: Path) -> None:
     """A channel is unknown until its first event, which can be most of a log."""
     import_flash(shared_data / "raw/flash/state_traces.first100.json", tmp_path / "set")

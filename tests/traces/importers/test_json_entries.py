@@ -19,6 +19,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), VALUES, max_size=8), st.sampled_from([None, 2]), st.integers(1, 40))
 def test_entries_are_those_of_the_whole_whatever_the_chunk(
     tmp_path_factory: pytest.TempPathFactory, contents: dict[str, Any], indent: int | None, chunk: int

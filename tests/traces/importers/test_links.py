@@ -94,6 +94,7 @@ def test_the_network_may_be_told(tmp_path: Path) -> None:
         import_sabre(path, tmp_path / "n", network="6g")
 
 
+@pytest.mark.slow
 def test_real_periods(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "raw/sabre_cellular"
     import_sabre(source, tmp_path / "m")

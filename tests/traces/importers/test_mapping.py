@@ -167,6 +167,7 @@ def test_yaml_words_stay_what_the_log_says(tmp_path: Path) -> None:
     np.testing.assert_array_equal(imported(tmp_path, log, mapping).events.value[:4], np.float32([1, 0, 1, np.nan]))
 
 
+@pytest.mark.slow
 def test_real_phones_through_the_mapping_are_those_of_their_own_importer(shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "map.yaml").write_text(
         "device: device_id\n"

@@ -143,6 +143,7 @@ def test_a_set_without_such_channels_needs_a_rule() -> None:
         default_rule(traces_of([events_of([(0, "battery", 5)])], period_s=DAY))
 
 
+@pytest.mark.slow
 def test_flash(shared_data: Path, tmp_path: Path) -> None:
     import_flash(shared_data / "raw/flash/state_traces.first100.json", tmp_path / "set")
     traces = load_traces(tmp_path / "set")

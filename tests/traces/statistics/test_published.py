@@ -95,6 +95,7 @@ def test_error_is_the_largest_difference() -> None:
     assert PublishedStatistic("x", "s", published=(1.0, 2.0, 3.0), measured=(1.5, 1.0, 3.0)).error == 1.0
 
 
+@pytest.mark.slow
 def test_the_real_logs_give_the_published_numbers(flash_set: TraceSet) -> None:
     rows = by_name(flash_set)
     for name, row in rows.items():

@@ -67,6 +67,7 @@ def test_days_and_devices_share_the_hours() -> None:
     assert stats.share_by_hour(windows).tolist() == [1.0] + [1 / 3] * 23
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_hours_equal_counting_every_quarter(data: st.DataObject) -> None:
@@ -216,6 +217,7 @@ def flash(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TraceS
     return load_traces(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", FLASH_ROWS)
 def test_flash_by_hour(flash: TraceSet, rule: str) -> None:
     windows = compile_rule(flash, Rule.parse(rule), unknown="ineligible")
