@@ -10,7 +10,7 @@ import numpy as np
 from fedsim.config.build import build, fits, part
 from fedsim.config.fleet import build_gates, build_phones, build_rule, check_mixture
 from fedsim.config.task import Model, build_work, check_model, checked_catalogue
-from fedsim.config.trainer import build_module, trainer_of
+from fedsim.config.trainer import build_module, check_training, trainer_of
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.holders import OwnDataHolders
 from fedsim.device.session import Device
@@ -19,7 +19,6 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import Phones
 from fedsim.server.job import Evaluation, Stop
 from fedsim.simulation import Simulation
-from fedsim.training.trainer import NullTrainer
 
 
 def _probe(device: Device, fleet: Fleet) -> None:
@@ -57,6 +56,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     selector = build(part(server, "selector"), "server.selector", seed=seed)
     aggregator = build(part(server, "aggregator"), "server.aggregator", seed=seed)
     coordinator = build(server, "server", aggregator=aggregator)
+    check_training(values["training"])
     local = build(values["training"]["local"], "training.local")
     holders = build(values["holders"], "holders", clients=data, phones=phones, fleet=fleet, seed=seed)
     gates = build_gates(requires, values["fleet"]["rollout"], phones, seed)
@@ -65,7 +65,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     trainer = trainer_of(
         values["training"], values["model"], data, local=local, max_staleness=coordinator.max_staleness, seed=seed
     )
-    if not isinstance(trainer, NullTrainer):
+    if trainer.is_training:
         model.check()
     return Simulation(
         fleet=fleet,
