@@ -156,14 +156,19 @@ def test_a_wrong_parameter_count_is_found_when_the_model_is_trained() -> None:
 def central(*overrides: str) -> dict[str, float]:
     values = composed([*overrides, "training.central.learning_rate=0.5"])
     simulation = build_simulation(composed(list(overrides)))
-    return central_metrics(values, simulation.trainer, simulation.clients)
+    return central_metrics(values, simulation.clients)
 
 
 def test_the_central_baseline_of_a_run() -> None:
     one, four = central("training.central.epochs=1"), central("training.central.epochs=4")
     assert four["accuracy"] > one["accuracy"] + 0.1 > 0.5
     assert set(four) == {"accuracy", "log_loss"}
-    assert central("training.central.epochs=0") == central("training=none", "training.central.epochs=1") == {}
+    assert central("training.central.epochs=0") == {}
+
+
+def test_there_is_no_central_baseline_where_nothing_is_trained() -> None:
+    unpoolable = ("data=clicks", "model=clicks", "data.n_clients=1_000_000_000")
+    assert central("training=none", "training.central.epochs=1", *unpoolable) == {}
 
 
 def test_the_central_baseline_is_plain_sgd_whatever_the_run_does() -> None:

@@ -30,7 +30,7 @@ def run(config: DictConfig) -> float:
     simulation = build_simulation(plain(config))
     values = plain(config)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    central = central_metrics(values, simulation.trainer, simulation.clients)
+    central = central_metrics(values, simulation.clients)
     with shown() as on_progress:
         result = simulation.run(folder, on_progress=on_progress, central_metrics=central)
     provenance = describe_run(

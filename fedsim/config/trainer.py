@@ -73,26 +73,25 @@ _PARTS = ("local", "central", *_MAKERS)  # no values for the trainer: they are b
 _SHARED = ("loss", "metrics", "n_threads")  # a trainer takes of these settings what it asks for
 
 
-def central_metrics(values: dict[str, Any], trainer: Trainer, data: ClientData) -> dict[str, float]:
-    """Metrics of the model trained on the pooled data, empty if no baseline is asked for or ``trainer`` trains nothing.
+def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float]:
+    """Metrics of the model trained on the pooled data; empty if no baseline is asked for or nothing is trained.
 
     Plain local SGD and a plain average, whatever algorithm the run uses.
     """
-    central = dict(values["training"]["central"])
+    central, seed = dict(values["training"]["central"]), values["seed"]
     epochs = central.pop("epochs")
     if not fits(epochs, int) or epochs < 0:
         raise InputError("training.central.epochs", value=epochs, allowed="0 or more: 0 is no baseline")
-    if not trainer.is_training or not epochs:
-        return {}
     local = build({**central, "epochs": 1, "_target_": _PLAIN_SGD}, "training.central")
-    average, seed = {**values["training"], "server_optimizer": _PLAIN_AVERAGE}, values["seed"]
-    results = named("fedsim.training.central.train_central", "training.central")(
-        lambda pool: trainer_of(average, values["model"], pool, local=local, max_staleness=0, seed=seed),
-        data,
-        epochs=epochs,
-        seed=seed,
-    )
-    return typing.cast("dict[str, float]", results[-1])
+    average = {**values["training"], "server_optimizer": _PLAIN_AVERAGE}
+
+    def trainer(examples: ClientData) -> Trainer:
+        return trainer_of(average, values["model"], examples, local=local, max_staleness=0, seed=seed)
+
+    if not epochs or not trainer(data).is_training:
+        return {}
+    train_central = named("fedsim.training.central.train_central", "training.central")
+    return typing.cast("dict[str, float]", train_central(trainer, data, epochs=epochs, seed=seed)[-1])
 
 
 _PLAIN_SGD = "fedsim.training.algorithm.sgd.LocalSgd"

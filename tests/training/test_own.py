@@ -10,7 +10,6 @@ from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
 from fedsim.config.trainer import central_metrics
 from fedsim.errors import InputError
-from fedsim.simulation import Simulation
 from tests.training.tasks import updates
 
 MODULE = """
@@ -71,12 +70,12 @@ backend: {_target_: MODULE.Halved, share: 0.5}
 }
 SMALL = ("fleet.n_devices=20_000", "server.report_goal=6", "stop.max_steps=3", "evaluation.every_steps=1")
 
-Build = Callable[..., Simulation]
+Own = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
-    """A simulation with the options of a package that lies elsewhere."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
+    """Values composed with the options of a package that lies elsewhere."""
     name = f"own_{tmp_path.name}"  # a module is imported once in a process
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -85,17 +84,17 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.replace("MODULE", name))
     search = f"hydra.searchpath=[file://{tmp_path / 'configs'}]"
-    return lambda *overrides: build_simulation(composed([search, *SMALL, *overrides]))
+    return lambda *overrides: composed([search, *SMALL, *overrides])
 
 
-def first_norm(simulation: Simulation) -> float:
-    norm = simulation.trainer.step(updates([0, 1, 2, 3, 4, 5, 6, 7, 8])).update_norm
+def first_norm(values: dict[str, Any]) -> float:
+    norm = build_simulation(values).trainer.step(updates([0, 1, 2, 3, 4, 5, 6, 7, 8])).update_norm
     assert norm is not None
     return norm
 
 
-def test_a_trainer_is_given_what_it_asks_for_and_trains(build: Build, tmp_path: Path) -> None:
-    simulation = build("training=means", "training.slope=0.5", "training.local.epochs=3", "seed=4")
+def test_a_trainer_is_given_what_it_asks_for_and_trains(own: Own, tmp_path: Path) -> None:
+    simulation = build_simulation(own("training=means", "training.slope=0.5", "training.local.epochs=3", "seed=4"))
     means: Any = simulation.trainer
     assert {key: means.given[key] for key in ("seed", "loss", "max_staleness")} == {
         "seed": 4, "loss": "cross_entropy", "max_staleness": 0,
@@ -109,31 +108,27 @@ def test_a_trainer_is_given_what_it_asks_for_and_trains(build: Build, tmp_path: 
 
 
 @pytest.mark.parametrize("training", ["cohort", "loop"])
-def test_a_local_algorithm_is_called_by_every_backend(build: Build, training: str) -> None:
-    assert first_norm(build(f"training={training}")) > 0.01
-    assert first_norm(build(f"training={training}", "training/local=prox", "training.local.mu=0")) > 0.01
-    assert first_norm(build(f"training={training}", "training/local=prox")) < 1e-6
+def test_a_local_algorithm_is_called_by_every_backend(own: Own, training: str) -> None:
+    assert first_norm(own(f"training={training}")) > 0.01
+    assert first_norm(own(f"training={training}", "training/local=prox", "training.local.mu=0")) > 0.01
+    assert first_norm(own(f"training={training}", "training/local=prox")) < 1e-6
 
 
-def test_a_local_algorithm_takes_its_time_where_nothing_is_trained(build: Build) -> None:
-    simulation = build("training=none", "training/local=prox", "training.local.epochs=4")
+def test_a_local_algorithm_takes_its_time_where_nothing_is_trained(own: Own) -> None:
+    simulation = build_simulation(own("training=none", "training/local=prox", "training.local.epochs=4"))
     assert not simulation.trainer.is_training
     assert simulation.work.epochs == 4
 
 
-def test_a_backend_is_given_the_learner_and_its_own_settings(build: Build) -> None:
-    whole, half = first_norm(build("training=loop")), first_norm(build("training=halved"))
+def test_a_backend_is_given_the_learner_and_its_own_settings(own: Own) -> None:
+    whole, half = first_norm(own("training=loop")), first_norm(own("training=halved"))
     assert half == pytest.approx(whole / 2, rel=1e-5)
-    assert first_norm(build("training=halved", "training.backend.share=0.125")) == pytest.approx(whole / 8, rel=1e-5)
+    assert first_norm(own("training=halved", "training.backend.share=0.125")) == pytest.approx(whole / 8, rel=1e-5)
 
 
-def test_the_central_baseline_is_trained_by_the_own_trainer_with_plain_sgd(build: Build) -> None:
-    simulation = build("training=means", "training/local=prox")
-    own = type(simulation.trainer)
-    training = {"_target_": f"{own.__module__}.Means", "slope": 1.0, "loss": "cross_entropy"}
-    values = composed(["training=none", "training.central.epochs=2"])
-    values["training"] = {**training, "central": values["training"]["central"]}
-    assert central_metrics(values, simulation.trainer, simulation.clients) == {"accuracy": 0.5}
+def test_the_central_baseline_is_trained_by_the_own_trainer(own: Own) -> None:
+    values = own("training=means", "training/local=prox", "training.central.epochs=2")
+    assert central_metrics(values, build_simulation(values).clients) == {"accuracy": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +143,7 @@ def test_the_central_baseline_is_trained_by_the_own_trainer_with_plain_sgd(build
         (("training=loop", "training._target_=fedsim.training.server.Nothing"), r"training\._target_ cannot be found"),
     ],
 )
-def test_what_does_not_fit_is_one_line(build: Build, overrides: tuple[str, ...], message: str) -> None:
+def test_what_does_not_fit_is_one_line(own: Own, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message) as refused:
-        build(*overrides)
+        build_simulation(own(*overrides))
     assert "\n" not in str(refused.value)
