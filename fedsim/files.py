@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,35 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, what: str) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its place when the block ends without error.
+
+    A folder that is there is replaced only if it is empty or has a ``provenance.json``, as all that fedsim writes
+    in this way has. ``what`` names the kind of folder in the message.
+
+    Raises:
+        InputError: the folder holds anything else, or is a file.
+    """
+    if _holds_something(path) and not (path / "provenance.json").exists():
+        raise InputError(f"will not replace what is not a {what}", value=str(path), allowed="a new folder")
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, old)  # a folder that holds something cannot be renamed over
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,6 +91,8 @@ def read_json(path: Path | str, what: str) -> Any:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{what} is not valid JSON ({error})", where=path) from error
+    except OSError as error:
+        raise InputError(f"{what} cannot be read ({error.strerror})", where=path) from error
 
 
 def read_table(path: Path | str, schema: Table, columns: list[str] | None = None) -> pa.Table:

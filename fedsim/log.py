@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsim.device.session import ABORTED, AGGREGATED, Sessions, Spent, joined
+from fedsim.device.session import ABORTED, AGGREGATED, Sessions, joined
+from fedsim.device.spent import Spent
+from fedsim.device.work import Work
+from fedsim.device.world import World
 from fedsim.files import write_table
-from fedsim.schema import OUTCOMES, SESSIONS, Table
+from fedsim.schema import EVALS, OUTCOMES, SESSIONS, STEPS, Table
 
 ROWS_PER_FLUSH = 1 << 16
 ROWS_PER_FILE = 1 << 21
@@ -41,17 +44,17 @@ class RowLog:
 class SessionLog:
     """The session table: rows are buffered, completed with what they spent, and written in parts."""
 
-    def __init__(self, folder: Path | None, spent: Callable[[Sessions], Spent]) -> None:
-        self._folder, self._spent = folder, spent
-        self._pending: list[Sessions] = []
+    def __init__(self, folder: Path | None, world: World, work: Work) -> None:
+        self._folder, self._world, self._work = folder, world, work
+        self._pending: list[tuple[Sessions, Spent | None]] = []
         self._n_pending, self._n_in_file, self._n_files = 0, 0, 0
         self._writer: pq.ParquetWriter | None = None
         self.outcome_counts = np.zeros(len(OUTCOMES), dtype=np.int64)
         self.download_bytes = self.upload_bytes = 0
 
-    def add(self, rows: Sessions) -> None:
-        """Append ended sessions whose outcome is decided."""
-        self._pending.append(rows)
+    def add(self, rows: Sessions, spent: Spent | None = None) -> None:
+        """Append ended sessions whose outcome is decided, with what they spent where that is known already."""
+        self._pending.append((rows, spent))
         self._n_pending += len(rows)
         if self._n_pending >= ROWS_PER_FLUSH:
             self.flush()
@@ -60,14 +63,20 @@ class SessionLog:
         """Write what is buffered."""
         if not self._n_pending:
             return
-        rows = joined(self._pending)
+        rows, spent = joined([rows for rows, _ in self._pending]), self._spent()
         self._pending, self._n_pending = [], 0
-        spent = self._spent(rows)
         self.outcome_counts += np.bincount(rows["outcome"], minlength=len(OUTCOMES))
         self.download_bytes += int(spent.download_bytes.sum())
         self.upload_bytes += int(spent.upload_bytes.sum())
         if self._folder is not None:
             self._write(self._folder, session_table(rows, spent))
+
+    def _spent(self) -> Spent:
+        """What the buffered sessions spent, for many at once where it was not known before."""
+        known = [spent for _, spent in self._pending if spent is not None]
+        if len(known) == len(self._pending):
+            return Spent.joined(known)
+        return self._world.spent(joined([rows for rows, _ in self._pending]), self._work)
 
     def _write(self, folder: Path, table: pa.Table) -> None:
         if self._writer is None:
@@ -92,6 +101,15 @@ class SessionLog:
         self.flush()
         if self._folder is not None:
             self._close_file(self._folder)
+
+
+@dataclass(frozen=True)
+class JobLog:
+    """The tables of one job."""
+
+    sessions: SessionLog
+    steps: RowLog = field(default_factory=lambda: RowLog(STEPS))
+    evals: RowLog = field(default_factory=lambda: RowLog(EVALS))
 
 
 def session_table(rows: Sessions, spent: Spent) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.data.clients import Array, Examples
+from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import Compute, InferenceCompute
 from fedsim.device.energy import Energy
+from fedsim.device.holders import Holders, RandomHolders
 from fedsim.device.network import Network
 from fedsim.device.session import Device, Sessions
 from fedsim.device.work import Work
-from fedsim.fleet.availability import Interruption
+from fedsim.device.world import World
+from fedsim.fleet.admission import Gate
+from fedsim.fleet.availability import Availability, Interruption, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.server.aggregator import Aggregator
-from fedsim.server.job import Evaluation, Stop
 from fedsim.server.protocol.buffered import BufferedCoordinator
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.protocol.sync import SyncCoordinator
+from fedsim.server.selector.selection import Selector
 from fedsim.server.selector.uniform import UniformSelector
+from fedsim.server.task import Evaluation, Policy, Stop, Task
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import Events
 from fedsim.traces.rule import Rule
@@ -213,6 +218,22 @@ def buffered(concurrency: int, buffer_size: int, **changes: Any) -> BufferedCoor
     return BufferedCoordinator(**values | changes)
 
 
+class Counting(UniformSelector):
+    """Notes when it is asked."""
+
+    def start(self, fleet: Fleet) -> Any:
+        self.asked: list[float] = []
+        search = super().start(fleet)
+        select = search.select
+
+        def noted(*given: Any, now: float, **more: Any) -> Any:
+            self.asked.append(now)
+            return select(*given, now=now, **more)
+
+        search.select = noted  # type: ignore[method-assign]
+        return search
+
+
 # ------------------------------------------------------------------------------------- simulations and their tables
 
 NO_BYTES = Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=10)
@@ -234,23 +255,34 @@ def simulation(
     gauge_interval_s: float = 600.0,
     rule: str = "charging",
     seed: int = 0,
+    selector: Selector | None = None,
+    holders: Holders | None = None,
+    gates: Sequence[Gate] = (),
+    limits: BatteryLimits | None = None,
 ) -> Simulation:
     """All parts of a run together; ten days at most, so that a broken engine fails and does not hang."""
+    clients = clients or Sizes()
+    made = trainer or NullTrainer(n_parameters=0)
     return Simulation(
-        fleet=fleet,
-        rule=Rule.parse(rule),
-        unknown="ineligible",
-        device=phone,
-        selector=UniformSelector(seed=seed, min_separation_s=min_separation_s),
+        world=world_of(fleet, phone, rule=rule, limits=limits),
+        task=Task(
+            clients=clients,
+            holders=holders or RandomHolders(clients, seed=seed),
+            work=work,
+            trainer=lambda: made,
+            stop=stop or Stop(max_steps=max_steps, max_s=max_s),
+            evaluation=evaluation or Evaluation(every_steps=None, every_s=None),
+        ),
+        policy=Policy(selector or UniformSelector(seed=seed, min_separation_s=min_separation_s), gates),
         coordinator=coordinator,
-        clients=clients or Sizes(),
-        work=work,
-        trainer=trainer or NullTrainer(n_parameters=0),
-        stop=stop or Stop(max_steps=max_steps, max_s=max_s),
-        evaluation=evaluation or Evaluation(every_steps=None, every_s=None),
         gauge_interval_s=gauge_interval_s,
         seed=seed,
     )
+
+
+def world_of(fleet: Fleet, phone: Device, *, rule: str = "charging", limits: BatteryLimits | None = None) -> World:
+    """The world of a fleet whose devices are asked while they charge."""
+    return World.of(fleet, Rule.parse(rule), phone, unknown="ineligible", limits=limits)
 
 
 @dataclass(frozen=True)
@@ -285,18 +317,46 @@ def played(simulation: Simulation, folder: Path) -> Tables:
     return Tables(sessions=sessions, summary=result.summary, **small)
 
 
-class PlanRecorder(Device):
-    """A device that keeps a copy of every plan, before the server has decided anything."""
+def planned(
+    made: Device,
+    availability: Availability,
+    track: Track | None,
+    work: Work,
+    *,
+    now: float,
+    ids: IntArray,
+    n_examples: IntArray,
+    k: IntArray | None = None,
+    download_bytes: IntArray | None = None,
+    battery: Battery | None = None,
+) -> Sessions:
+    """Trips of devices that are their own cells; each fetches all there is to fetch, unless said otherwise."""
+    world = World(Rule.parse("charging"), made, availability, track)
+    if battery is not None:
+        world = replace(world, limits=battery.limits, charging=battery._charging)
+    everything = work.download_bytes + work.plan_bytes + work.assets_bytes
+    return world.plan(
+        ids,
+        ids,
+        work=work,
+        now=now,
+        k=(np.zeros(len(ids)) if k is None else k).astype(np.int32),
+        n_examples=n_examples,
+        download_bytes=np.full(len(ids), everything) if download_bytes is None else download_bytes,
+        battery_percent=None if battery is None else battery.percent(ids, ids, now),
+    )
 
-    @classmethod
-    def of(cls, phone: Device) -> PlanRecorder:
-        """The same device, recorded."""
-        recorder = cls.__new__(cls)
-        recorder.__dict__.update(phone.__dict__)
-        recorder.plans = []
-        return recorder
 
-    plans: list[Sessions]
+def recorded(simulation: Simulation) -> Simulation:
+    """The same simulation in a world that keeps a copy of every plan, before the server has decided anything."""
+    return replace(simulation, world=PlanRecorder(**vars(simulation.world)))
+
+
+@dataclass(frozen=True)
+class PlanRecorder(World):
+    """A world that remembers what was planned."""
+
+    plans: list[Sessions] = field(default_factory=list)
 
     def plan(self, *args: Any, **kwargs: Any) -> Sessions:
         rows = super().plan(*args, **kwargs)

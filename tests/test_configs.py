@@ -1,5 +1,6 @@
 """Every YAML composes and builds; every wrong value is refused in one line that names its key."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from fedsim.cli.cost import cost
+from fedsim.cli.cost import costs_of
 from fedsim.config.build import build
 from fedsim.config.compose import composed
 from fedsim.config.cost import build_task, composed_task
@@ -156,7 +157,7 @@ def test_a_wrong_parameter_count_is_found_when_the_model_is_trained() -> None:
 def central(*overrides: str) -> dict[str, float]:
     values = composed([*overrides, "training.central.learning_rate=0.5"])
     simulation = build_simulation(composed(list(overrides)))
-    return central_metrics(values, simulation.clients)
+    return central_metrics(values, simulation.task.clients)
 
 
 def test_the_central_baseline_of_a_run() -> None:
@@ -218,7 +219,7 @@ def test_vocabularies_must_fit_the_embedding() -> None:
 
 
 def test_features_put_their_bytes_on_the_phone() -> None:
-    work = build_simulation(composed(with_needs("features/clicks"))).work
+    work = build_simulation(composed(with_needs("features/clicks"))).task.work
     assert [(assets.n_bytes, assets.refresh_s) for assets in work.assets] == [(3600, None), (2400, 604800)]
     assert work.shipped_bytes_per_example == 8
 
@@ -227,10 +228,40 @@ def test_features_put_their_bytes_on_the_phone() -> None:
 def test_a_run_takes_the_time_that_the_cost_command_tells(law: str) -> None:
     """Phones of known latency, each asked for its median session."""
     overrides = [f"device/compute={law}", "cost.n_examples=25", "fleet.hardware.sigma=0"]
-    costs, _ = cost(composed_task(overrides), None)
-    compute = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"])).device.compute
+    costs, _ = costs_of(composed_task(overrides), None)
+    run = build_simulation(composed([*overrides, "training=none", "device.compute.session_sigma=0"]))
+    compute = run.world.device.compute
     train_s = compute.train_s(np.arange(3), np.zeros(3, np.int32), np.full(3, 25), np.full(3, 3))
     assert train_s.tolist() == costs.column("train_s").to_pylist()[:3]
+
+
+@pytest.mark.parametrize("energy", ["constant", "by_class"])
+def test_a_run_takes_what_the_cost_command_tells(energy: str) -> None:
+    """The trip of a phone of known latency on 4g, drawn without spread: seconds, bytes and joules of all its parts."""
+    task = ["device/energy=" + energy, "cost.n_examples=25", "cost.network=4g", "features=none", "model.plan_bytes=700"]
+    link = ["device.network.n_round_trips=3", "device.network.connect_s=0.7"]
+    phone = [*link, "fleet.hardware.sigma=0", "device.thermal_after_s=0.01", "device.thermal_slowdown=1.7"]
+    same = ["device.network.device_sigma=0", "device.network.session_sigma=0", "device.compute.session_sigma=0"]
+    told = costs_of(composed_task([*task, *phone, "model.assets_bytes=90_000"]), None)[0].to_pylist()[0]
+    parts = build_simulation(
+        composed([*task, *phone, *same, "model.assets_bytes=90_000", "training=none", "device.network.assumed_type=4g"])
+    )
+    world, work, one = replace(parts.world, network=None), parts.task.work, np.zeros(1, dtype=np.int64)
+    size = work.sizes(np.array([-1], np.int32), np.full((1, 1), -np.inf), one + 25, version=0, now=0.0)
+    rows = world.plan(one, one, work=work, now=0.0, k=one.astype(np.int32), n_examples=one + 25, download_bytes=size)
+    rows["end_at"] = rows["upload_end_at"]  # whatever the window: the whole trip
+    spent = world.spent(rows, work)
+    found = {
+        "session_s": rows["end_at"][0],
+        "train_s": spent.compute_s[0],
+        "compute_j": spent.compute_j[0],
+        "radio_j": spent.download_j[0] + spent.upload_j[0],
+        "upload_bytes": spent.upload_bytes[0],
+        "connect_s": 0.7 + 2 * 3 * 0.05,
+        "upload_s": rows["upload_end_at"][0] - rows["train_end_at"][0] - 3 * 0.05,
+    }
+    assert found == pytest.approx({name: told[name] for name in found})
+    assert spent.download_bytes[0] == told["download_bytes"] + told["assets_bytes"]
 
 
 def test_any_torch_module_can_be_named() -> None:
@@ -238,7 +269,7 @@ def test_any_torch_module_can_be_named() -> None:
     linear = {"_target_": "torch.nn.Linear", "in_features": 64, "out_features": 10}
     values["model"]["module"] = {"_target_": "torch.nn.Sequential", "_args_": [linear]}
     simulation = build_simulation(values)
-    assert simulation.trainer.n_parameters == 650
+    assert simulation.task.trainer().n_parameters == 650
 
 
 def test_a_module_that_cannot_be_built_is_one_line() -> None:

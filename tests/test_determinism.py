@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedsim import log
+from fedsim.config.compose import composed
+from fedsim.config.simulation import build_simulation
 from fedsim.device.network import Network
 from fedsim.device.work import Work
 from fedsim.fleet.fleet import Fleet
@@ -134,10 +137,27 @@ def test_how_often_rows_are_written_does_not_change_them(
     assert tables[0].equals(tables[1])
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_same_simulation_is_played_again(protocol: str, tmp_path: Path) -> None:
+    """What changes in a run belongs to the run: policies are as they were."""
+    once = parts(protocol)
+    summaries = [once.run(tmp_path / name).summary for name in ("first", "second")]
+    assert summaries[0] == summaries[1]
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+
+
+@pytest.mark.parametrize("optimizer", ["fedavgm", "fedadam"])
+def test_training_begins_anew_in_each_run(optimizer: str, tmp_path: Path) -> None:
+    """Model versions and the optimiser's moments are of the run too."""
+    small = ["server.report_goal=5", "stop.max_steps=3", "evaluation.every_steps=1", "data.n_clients=20"]
+    once = build_simulation(composed([f"training/server_optimizer={optimizer}", *small]))
+    metrics = [once.run(tmp_path / name).summary["metrics"] for name in ("first", "second")]
+    assert metrics[0] == metrics[1]
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+
+
 def test_sampling_gauges_does_not_change_the_sessions(tmp_path: Path) -> None:
-    often = parts("buffered")
-    often.gauge_interval_s = 0.9
-    often.run(tmp_path / "often")
+    replace(parts("buffered"), gauge_interval_s=0.9).run(tmp_path / "often")
     parts("buffered").run(tmp_path / "seldom")
     names = ("sessions/part-00000.parquet", "steps.parquet")
     one, other = digests(tmp_path / "often"), digests(tmp_path / "seldom")

@@ -20,8 +20,9 @@ from fedsim.device.session import (
     STALE,
     TIMEOUT,
     Sessions,
-    Spent,
 )
+from fedsim.device.spent import Spent
+from fedsim.device.work import Work
 from fedsim.log import RowLog, SessionLog, session_table
 from fedsim.schema import OUTCOMES, SESSIONS, STEPS
 
@@ -40,6 +41,17 @@ def spent(rows: Sessions) -> Spent:
         upload_j=np.full(n, 4.0),
         battery_percent=np.full(n, np.nan),
     )
+
+
+class Given:
+    """A world that says of every batch what :func:`spent` does."""
+
+    def spent(self, rows: Sessions, work: Work) -> Spent:
+        return spent(rows)
+
+
+def session_log(folder: Path | None) -> SessionLog:
+    return SessionLog(folder, Given(), Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1))  # type: ignore[arg-type]
 
 
 def session(outcome: int, *, end_at: float, staleness: int = -1, weight: float = np.nan) -> Sessions:
@@ -83,7 +95,7 @@ def test_a_device_told_not_to_upload_nothing_has_not_uploaded() -> None:
 
 
 def test_columns_are_those_of_the_schema(tmp_path: Path) -> None:
-    sessions = SessionLog(tmp_path, spent)
+    sessions = session_log(tmp_path)
     sessions.add(numbered(3))
     sessions.close()
     table = pq.read_table(tmp_path / "part-00000.parquet")
@@ -98,7 +110,7 @@ def test_columns_are_those_of_the_schema(tmp_path: Path) -> None:
 def test_parts_roll_over_and_keep_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "ROWS_PER_FLUSH", 4)
     monkeypatch.setattr(log, "ROWS_PER_FILE", 10)
-    sessions = SessionLog(tmp_path, spent)
+    sessions = session_log(tmp_path)
     for i in range(11):
         sessions.add(numbered(3, first=3 * i))
     sessions.close()
@@ -111,7 +123,7 @@ def test_parts_roll_over_and_keep_every_row(tmp_path: Path, monkeypatch: pytest.
 
 def test_an_open_part_does_not_have_its_name_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "ROWS_PER_FLUSH", 1)
-    sessions = SessionLog(tmp_path, spent)
+    sessions = session_log(tmp_path)
     sessions.add(numbered(3))
     assert not list(tmp_path.glob("*.parquet"))
     sessions.close()
@@ -123,7 +135,7 @@ def test_a_part_that_is_full_at_the_end_is_not_followed_by_an_empty_one(
 ) -> None:
     monkeypatch.setattr(log, "ROWS_PER_FLUSH", 5)
     monkeypatch.setattr(log, "ROWS_PER_FILE", 5)
-    sessions = SessionLog(tmp_path, spent)
+    sessions = session_log(tmp_path)
     sessions.add(numbered(5))
     sessions.close()
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
@@ -131,7 +143,7 @@ def test_a_part_that_is_full_at_the_end_is_not_followed_by_an_empty_one(
 
 def test_sessions_are_counted_with_and_without_a_folder(tmp_path: Path) -> None:
     for folder in (None, tmp_path):
-        sessions = SessionLog(folder, spent)
+        sessions = session_log(folder)
         sessions.add(numbered(3))
         sessions.add(session(STALE, end_at=40.0))
         sessions.close()

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedsim.device.work import Work
+from fedsim.device.world import reachable
 from fedsim.errors import InputError, SimulationError
 from fedsim.schema import RUN_TABLES, SESSIONS
 from fedsim.server.protocol.coordinator import Coordinator
-from fedsim.simulation import Progress, Simulation, reachable
+from fedsim.simulation import Progress, Simulation
 from fedsim.traces.rule import Rule
 from fedsim.units import HOUR_S, IntArray
 from tests.build import (

@@ -1,8 +1,9 @@
-"""The wheel carries configs and reference traces: installed elsewhere, it runs from an empty folder."""
+"""The wheel carries configs, reference traces and its types: installed elsewhere, it runs from an empty folder."""
 
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +16,7 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path: Path) -> None:
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = wheels.glob("fedsim_fleet-*.whl")
+    assert "fedsim/py.typed" in zipfile.ZipFile(wheel).namelist()
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = (

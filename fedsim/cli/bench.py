@@ -77,15 +77,15 @@ def selection() -> list[Row]:
     rows = []
     for n_devices in (1_000_000, 1_000_000_000):
         simulation = build_simulation(composed([*_QUIET, f"fleet.n_devices={n_devices}"]))
-        selector = UniformSelector(seed=0, min_separation_s=0.0)
+        search = UniformSelector(seed=0, min_separation_s=0.0).start(simulation.world.fleet)
         hours = iter(range(10_000))
 
-        def select(simulation=simulation, selector=selector, hours=hours) -> None:  # type: ignore[no-untyped-def]
+        def select(simulation=simulation, search=search, hours=hours) -> None:  # type: ignore[no-untyped-def]
             now = 3600.0 * next(hours)
-            selector.select(simulation.availability, Participation(), now=now, n=1000)
+            search.select(simulation.world.availability, Participation(), now=now, n=1000)
 
         ms = 1000 * _median_s(select, repeats=48)
-        share = np.mean([simulation.availability.eligible_fraction(3600.0 * h) for h in range(24)])
+        share = np.mean([simulation.world.availability.eligible_fraction(3600.0 * h) for h in range(24)])
         note = f"mean eligible share {share:.3f}"
         rows.append(Row(f"select 1,000 of {n_devices:.0e} devices", ms, "ms", "≤ 10 ms", note))
     return rows
@@ -157,8 +157,8 @@ def cohort() -> list[Row]:
 
 def _clients_per_s(overrides: Sequence[str], *, n_clients: int = 256) -> float:
     simulation = build_simulation(composed(["report=false", *overrides]))
-    trainer: Trainer = simulation.trainer
-    clients = np.arange(n_clients) % simulation.clients.n_clients
+    trainer: Trainer = simulation.task.trainer()
+    clients = np.arange(n_clients) % simulation.task.clients.n_clients
 
     def step() -> None:
         versions = np.full(n_clients, trainer.version)

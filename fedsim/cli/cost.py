@@ -46,7 +46,7 @@ def main(
     if measure_folder is not None:
         _measure(values, measure_folder)
         return
-    costs, told = cost(values, hardware)
+    costs, told = costs_of(values, hardware)
     told["provenance"] = _provenance(overrides, hardware)
     Console().print(render_costs(told))
     if json_file is not None:
@@ -56,7 +56,7 @@ def main(
             pyarrow.csv.write_csv(costs, temporary)
 
 
-def cost(values: dict[str, Any], hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
+def costs_of(values: dict[str, Any], hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
     """The table of :data:`fedsim.cost.table.DEVICE_COSTS` and a JSON-serialisable summary of it and of the task."""
     task, compute = build_task(values), values["device"]["compute"]
     phones, origin = build_classes(values, hardware, n_classes=task.assumed.n_classes)

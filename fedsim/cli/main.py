@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fedsim
 from fedsim.cli.commands import add_command, door
 from fedsim.cli.traces import add_traces
 from fedsim.errors import FedsimError, InputError
@@ -25,20 +26,21 @@ Run one simulation, or with -m a sweep.
   fedsim run -m seed=0,1,2 server.over_selection=1.0,1.3
   fedsim run --cfg job                         show the configuration instead of running it
   fedsim run --info defaults-tree              show where each value comes from
+  FEDSIM_CONFIGS=DIR fedsim run model=mine     a YAML of your own, DIR/model/mine.yaml; or hydra.searchpath=[DIR]
 
 Overrides are Hydra's: `group=option` chooses a file of configs/, `key=value` sets a value.
 Results go to runs/<date>/<time>/ (a sweep: multirun/); choose with hydra.run.dir=DIR."""
 
 
 COST_HELP = """\
-Reckon what a task costs every kind of phone: seconds, memory, bytes, joules, battery, feasible or not.
+What a task costs every kind of phone: seconds, memory, bytes, joules, battery, feasible or not.
 
   fedsim cost                                  the default task on phones of the default latency
   fedsim cost model=cnn_digits training.local.epochs=3 --hardware traces/local/flash_tables
   fedsim cost device/compute=measured --hardware TABLE   another law of time: inference, measured, flops, fixed
   fedsim cost model=clicks data=clicks training.loss=binary_cross_entropy features=clicks
   fedsim cost cost.n_examples=100 cost.limits.max_session_s=600
-  fedsim cost hydra.searchpath=[file:///my/configs] model=mine   any model: a YAML of your own
+  FEDSIM_CONFIGS=DIR fedsim cost model=mine    any model: a YAML of your own, DIR/model/mine.yaml
   fedsim cost model=cnn_digits --measure DIR   time it here, for device/compute=measured device.compute.profiles=DIR
 
 Overrides are those of `fedsim run`; they stand before the options."""
@@ -79,6 +81,14 @@ def _run(arguments: argparse.Namespace) -> None:
     door("fedsim.cli.run").main(arguments.overrides)
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"fedsim {fedsim.__version__}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     root = argparse.ArgumentParser(
@@ -87,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
         "who is eligible, how long training takes, and what it costs.",
         epilog="Start with `fedsim run`. Every sub-command has its own --help.",
     )
+    root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     add_traces(commands)

@@ -25,14 +25,17 @@ def shown() -> Iterator[Callable[[Progress], None] | None]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("ETA"), TimeRemainingColumn())
     with Bar(*columns, transient=True) as bar:
         task = bar.add_task("simulating", total=1.0)
-        began, last = time.perf_counter(), 0.0
+        first, last = (0.0, 0), 0.0
 
         def update(progress: Progress) -> None:
-            nonlocal last
+            nonlocal first, last
             now = time.perf_counter()
+            if not last:  # what went before, as the training of a central baseline, is not the run's speed
+                first = now, progress.n_sessions
             if now - last >= _REFRESH_S:
                 last = now
-                bar.update(task, completed=fraction_done(progress), description=describe(progress, now - began))
+                per_s = (progress.n_sessions - first[1]) / max(now - first[0], _REFRESH_S)
+                bar.update(task, completed=fraction_done(progress), description=line_of(progress, per_s))
 
         yield update
 
@@ -45,12 +48,12 @@ def fraction_done(progress: Progress) -> float:
     return min(1.0, max(by_steps, by_time))
 
 
-def describe(progress: Progress, wall_s: float) -> str:
+def line_of(progress: Progress, sessions_per_s: float) -> str:
     """One line: simulated clock, step, sessions per second, latest metrics."""
     parts = [
         format_duration(progress.now),
         f"step {progress.version}",
-        f"{format_count(progress.n_sessions / max(wall_s, 1e-9))} sessions/s",
+        f"{format_count(sessions_per_s)} sessions/s",
         *(f"{name} {value:.3f}" for name, value in progress.metrics.items()),
     ]
     return " · ".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,41 +9,25 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from fedsim.cli.progress import shown
-from fedsim.config.compose import explained, plain
+from fedsim.config.compose import REFUSALS, explained, on_values, plain
+from fedsim.config.play import play
 from fedsim.config.simulation import build_simulation
-from fedsim.config.trainer import central_metrics
 from fedsim.errors import FedsimError
-from fedsim.files import shipped, write_json, write_text
-from fedsim.provenance import describe_run
+from fedsim.files import shipped
 
 
 def run(config: DictConfig) -> float:
     """Play one configuration into Hydra's run directory; returns the first metric for sweepers (NaN: none)."""
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    simulation = build_simulation(plain(config))
+    folder, given = Path(hydra_config.runtime.output_dir), hydra_config.overrides
     values = plain(config)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    central = central_metrics(values, simulation.clients)
+    simulation = build_simulation(values)
     with shown() as on_progress:
-        result = simulation.run(folder, on_progress=on_progress, central_metrics=central)
-    provenance = describe_run(
-        traces=[Path(folder) for folder in values["traces"]["mixture"] or [values["traces"]["folder"]]],
-        trace_provenance=simulation.fleet.traces.provenance,
-        data_sha256=simulation.clients.sha256(),
-        seed=simulation.seed,
-        overrides=list(hydra_config.overrides.task),
-        wall_s=result.wall_s,
-    )
-    write_json(folder / "provenance.json", provenance)
-    write_json(folder / "summary.json", result.summary)
-    if values["report"]:
-        importlib.import_module("fedsim.report.html").write_report(folder)  # a lazy door: it loads matplotlib
+        overrides = on_values([*given.hydra, *given.task])
+        result = play(simulation, values, folder, overrides=overrides, on_progress=on_progress)
     print(folder)
     return next(iter(result.summary["metrics"].values()), float("nan"))
 
@@ -64,7 +47,7 @@ def main(overrides: Sequence[str]) -> None:
     before, sys.argv = sys.argv, ["fedsim run", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("configs")), config_name="config")(job)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         raise explained(error) from error
     finally:
         sys.argv = before

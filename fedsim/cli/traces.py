@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fedsim.cli.commands import add_command, door
 from fedsim.errors import InputError
@@ -14,10 +16,29 @@ from fedsim.traces.importers import IMPORTERS, Importer
 _OPTION = "importer_"  # before the names of an importer's own options, which may be called like ours
 
 
+class _LateParser(argparse.ArgumentParser):
+    """A parser that ``complete`` finishes when its command is asked for; what that refuses, the command then says."""
+
+    complete: Callable[[], None] | None = None
+
+    def parse_known_args(self, *args: Any, **keywords: Any) -> Any:
+        complete, self.complete = self.complete, None
+        try:
+            if complete is not None:
+                complete()
+        except InputError as error:
+            return argparse.Namespace(action=partial(_refuse, error)), []
+        return super().parse_known_args(*args, **keywords)
+
+
+def _refuse(error: InputError, _: argparse.Namespace) -> NoReturn:
+    raise error
+
+
 def add_traces(commands: Any) -> None:
     """Add ``traces`` and its actions to the command line."""
     traces = commands.add_parser("traces", help="import, look at, change and make device traces")
-    actions = traces.add_subparsers(dest="traces_command", required=True, metavar="ACTION")
+    actions = traces.add_subparsers(dest="traces_command", required=True, metavar="ACTION", parser_class=_LateParser)
     _add_import(actions)
     validate = add_command(actions, "validate", "check every rule of the canonical format", _validate)
     validate.add_argument("folder", type=Path, metavar="DIR")
@@ -37,10 +58,31 @@ def _add_import(actions: Any) -> None:
     load = actions.add_parser("import", help="turn raw logs or measurements into a canonical folder")
     formats = load.add_subparsers(dest="format", required=True, metavar="FORMAT")
     for name, importer in IMPORTERS.items():
-        one = add_command(formats, name, importer.help.rstrip("."), _import)
-        one.add_argument("raw", type=Path, metavar="SRC", help="file or folder of that format")
-        _add_target(one, "folder", "DST")
-        _add_options(one, importer)
+        _add_importer(add_command(formats, name, importer.help.rstrip("."), partial(_import, importer)), importer)
+    load.complete = partial(_add_outside, formats)
+
+
+def _add_importer(parser: argparse.ArgumentParser, importer: Importer) -> None:
+    parser.add_argument("raw", type=Path, metavar="SRC", help="file or folder of that format")
+    _add_target(parser, "folder", "DST")
+    _add_options(parser, importer)
+
+
+def _add_outside(formats: Any) -> None:
+    """The formats of other packages by name alone; what they take is read when they are asked for."""
+    for name, package in door("fedsim.traces.importers.outside").outside_names().items():
+        one = formats.choices.get(name) or formats.add_parser(name, help=f"added by {package}".replace("%", "%%"))
+        one.complete = partial(_add_outside_importer, one, name)
+
+
+def _add_outside_importer(parser: argparse.ArgumentParser, name: str) -> None:
+    importer = door("fedsim.traces.importers.outside").outside_importer(name)
+    parser.description = importer.help
+    try:
+        _add_importer(parser, importer)
+        parser.set_defaults(action=partial(_import, importer))
+    except (argparse.ArgumentError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"options of another package's importer cannot be used ({error})", value=name) from error
 
 
 def _add_options(parser: argparse.ArgumentParser, importer: Importer) -> None:
@@ -72,7 +114,7 @@ def _add_criteria(actions: Any) -> None:
     criteria.add_argument("folder", type=Path, metavar="DIR")
     rule = "for example 'charging & network == wifi'; 'battery >= {20,50,80}' stands for three rules"
     criteria.add_argument("rules", nargs="+", metavar="RULE", help=rule)
-    base = "what counts as all, and its spells as sessions, for example screen (default: all of every trace, by days)"
+    base = "what counts as all, its unbroken times as sessions, such as screen (default: all of every trace, by days)"
     criteria.add_argument("--base", metavar="RULE", help=base)
     criteria.add_argument("--json", action="store_true", help="print JSON")
     criteria.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
@@ -167,9 +209,8 @@ def _require_files(*paths: Path | None) -> None:
             raise InputError("a file is to be written, not a folder", value=str(path))
 
 
-def _import(arguments: argparse.Namespace) -> None:
+def _import(importer: Importer, arguments: argparse.Namespace) -> None:
     _require_new(arguments.folder, force=arguments.force)
-    importer = IMPORTERS[arguments.format]
     options = {option.name: getattr(arguments, _OPTION + option.name) for option in importer.options}
     importer(arguments.raw, arguments.folder, **options)
     _show(arguments.folder)

@@ -2,27 +2,80 @@
 
 from __future__ import annotations
 
+import os
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from fedsim.errors import FedsimError, InputError
 from fedsim.files import shipped
 
 OmegaConf.register_new_resolver("shipped", lambda name: str(shipped(name)), replace=True)
 
+CONFIGS_VARIABLE = "FEDSIM_CONFIGS"  # folders with YAML of the user's own, separated as those of PATH are
+SEARCH_PATH = "hydra.searchpath"
+REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)  # of overrides, of a user's YAML
+
+
+def users_folders() -> list[Path]:
+    """The folders that FEDSIM_CONFIGS names; one that does not exist is an :class:`InputError`."""
+    names = [name for name in os.environ.get(CONFIGS_VARIABLE, "").split(os.pathsep) if name]
+    for name in names:
+        if not Path(name).is_dir():
+            allowed = f"folders with {os.pathsep!r} between them"
+            raise InputError(f"{CONFIGS_VARIABLE} names a folder that does not exist", value=name, allowed=allowed)
+    return [Path(name).absolute() for name in names]
+
+
+class UsersConfigs(SearchPathPlugin):
+    """Hydra looks for a file in the shipped folder first, then in those of FEDSIM_CONFIGS, then in hydra.searchpath.
+
+    So a file of the user's own never replaces a shipped one of the same name: what an option means depends on no
+    variable of the environment.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders where fedsim's configuration is composed; other applications of Hydra are let be."""
+        if str(shipped("configs")) in [part.path for part in search_path.get_path()]:
+            for folder in users_folders():
+                search_path.append(CONFIGS_VARIABLE, f"file://{folder}")
+
+
+Plugins.instance().register(UsersConfigs)
+
+
+@contextmanager
+def _hydra_to_ourselves() -> Iterator[None]:
+    """Hydra can be initialised once in a process: what a notebook or an application has made of it comes back."""
+    mine, base = GlobalHydra.instance(), VersionBase.instance()
+    hydra, version = mine.hydra, base.version_base
+    mine.clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.set_instance(mine)
+        mine.hydra, base.version_base = hydra, version
+
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """Plain values of the shipped configuration with Hydra overrides; for code that is not Hydra's application."""
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
+        with _hydra_to_ourselves(), initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
             config = compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         raise explained(error) from error
     return plain(config)
 
@@ -34,7 +87,8 @@ def explained(error: BaseException) -> FedsimError:
         if isinstance(cause, FedsimError):
             return cause
         cause = cause.__cause__
-    text = " ".join(str(error).split("\nSee https")[0].split())
+    said = str(error) or str(error.__cause__)  # Hydra keeps silent where OmegaConf cannot read an interpolation
+    text = " ".join(said.split("\nSee https")[0].split())
     if isinstance(error, OverrideParseException):
         quoted = "'key=\"a & b\"': values with blanks or signs in quotes of their own"
         return InputError("override cannot be read", value=error.override, allowed=quoted)
@@ -43,11 +97,26 @@ def explained(error: BaseException) -> FedsimError:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain containers, interpolations resolved; missing values are refused."""
-    missing = OmegaConf.missing_keys(config)
-    if missing:
-        raise InputError(f"{sorted(missing)[0]} must be given", value="???", where="the configuration")
     try:
+        missing = OmegaConf.missing_keys(config)
+        if missing:
+            raise InputError(f"{sorted(missing)[0]} must be given", value="???", where="the configuration")
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"the configuration cannot be resolved ({error})") from error
     return typing.cast("dict[str, Any]", values)
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Plain values as YAML that Hydra reads back as the same values."""
+    return OmegaConf.to_yaml(OmegaConf.create(values))
+
+
+def is_hydras(override: str) -> bool:
+    """Whether an override speaks of Hydra itself and not of a value of the simulation."""
+    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def on_values(overrides: Sequence[str]) -> list[str]:
+    """The overrides that the values come from: all but Hydra's own, of which only its search path matters."""
+    return [text for text in overrides if not is_hydras(text) or text.lstrip("+").startswith(f"{SEARCH_PATH}=")]

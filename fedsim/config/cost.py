@@ -16,12 +16,12 @@ from fedsim.config.task import build_work, check_model, example_of, feature_cata
 from fedsim.config.trainer import build_module
 from fedsim.cost.phones import PhoneClasses, classes_of_file, classes_of_fleet
 from fedsim.cost.table import Conditions
-from fedsim.cost.task import Assumptions, Task
+from fedsim.cost.task import Assumptions, CostTask
 from fedsim.data import features
 from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
 from fedsim.device.profiles import Profiles
-from fedsim.device.session import check_thermal
+from fedsim.device.session import Throttling
 from fedsim.errors import InputError
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import NETWORKS
@@ -45,7 +45,7 @@ def composed_task(overrides: Sequence[str]) -> dict[str, Any]:
     return composed([*overrides, f"{key}={rows}"])
 
 
-def build_task(values: dict[str, Any]) -> Task:
+def build_task(values: dict[str, Any]) -> CostTask:
     """The task that a composed configuration describes."""
     check_model(values["model"])
     catalogue, _ = build(values["features"], "features", target=feature_catalogue)
@@ -53,7 +53,7 @@ def build_task(values: dict[str, Any]) -> Task:
     said = {name: value for name, value in values["cost"].items() if name not in _PARTS}
     assumed = typing.cast(Assumptions, build(said, "cost", target=Assumptions))
     shape, dtype, n_examples = _examples(values, assumed)
-    return Task(
+    return CostTask(
         assumed=assumed,
         catalogue=catalogue,
         model=build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"]),
@@ -107,14 +107,13 @@ def build_classes(values: dict[str, Any], hardware: Path | None, *, n_classes: i
     return classes, f"{n_classes} classes of the lognormal latency of fleet.hardware (no hardware table given)"
 
 
-def build_conditions(values: dict[str, Any], task: Task, phones: PhoneClasses) -> Conditions:
+def build_conditions(values: dict[str, Any], task: CostTask, phones: PhoneClasses) -> Conditions:
     """The device model of a run, its devices being the classes, on the network type of ``cost.network``."""
     device, kind, seed = values["device"], task.assumed.network, values["seed"]
     if kind not in NETWORKS[1:]:
         raise InputError("cost.network is unknown", value=kind, allowed=", ".join(NETWORKS[1:]))
     given = {"seed": seed, "phones": phones, "forward_flops": lambda: task.step.forward_flops}
     thermal = {key: device[key] for key in ("thermal_after_s", "thermal_slowdown")}
-    build(thermal, "device", target=check_thermal)
     conditions = Conditions(
         compute=build(device["compute"], "device.compute", model=lambda: task.model_work, **given),
         network=build(device["network"] | {"assumed_type": kind}, "device.network", seed=seed, phones=phones),
@@ -125,7 +124,7 @@ def build_conditions(values: dict[str, Any], task: Task, phones: PhoneClasses) -
             if device["battery"]["capacity_wh"] is None
             else device["battery"]["capacity_wh"]
         ),
-        **thermal,
+        throttled=build(thermal, "device", target=Throttling),
     )
     if kind in device["network"].get("waits_on", ()):
         raise InputError("transfers wait on cost.network", value=kind, allowed="a type that device.network uses")

@@ -21,14 +21,21 @@ from fedsim.traces.rule import Rule
 from fedsim.units import FloatArray
 
 
-def build_traces(values: dict[str, Any]) -> tuple[TraceSet, FloatArray | None]:
-    """The trace set, or a mixture of sets given as folder → share, and the weights of its traces."""
+def build_traces(values: dict[str, Any], rule: Rule | None = None) -> tuple[TraceSet, FloatArray | None]:
+    """The trace set, or a mixture of sets given as folder → share, and the weights of its traces.
+
+    Every set of a mixture must know what the rule asks: else its devices would never be eligible.
+    """
     mixture = values.get("mixture")
     if not mixture:
         return load_traces(values["folder"]), None
     if not fits(mixture, Mapping[str, float]):
         raise InputError("traces.mixture must give a share for each folder", value=mixture)
     sets = [load_traces(folder) for folder in mixture]
+    for folder, traces in zip(mixture, sets, strict=True):
+        unknown = sorted(rule.channels - set(traces.channels())) if rule is not None else []
+        if unknown:
+            raise InputError(f"traces.mixture: a set has no {unknown[0]}, which fleet.rule asks for", value=folder)
     weights = [np.full(s.n, share / s.n) for s, share in zip(sets, mixture.values(), strict=True)]
     return merge(sets), np.concatenate(weights)
 
@@ -51,17 +58,9 @@ def build_rule(text: Any) -> Rule:
     return Rule.parse(text)
 
 
-def check_mixture(mixture: dict[str, float] | None, rule: Rule) -> None:
-    """Every set of a mixture must know what the rule asks: else its devices would never be eligible."""
-    for folder in mixture or ():
-        missing = sorted(rule.channels - set(load_traces(folder).channels()))
-        if missing:
-            raise InputError(f"traces.mixture: a set has no {missing[0]}, which fleet.rule asks for", value=folder)
-
-
-def build_phones(values: dict[str, Any]) -> tuple[Fleet, Phones, str | None]:
+def build_phones(values: dict[str, Any], rule: Rule | None = None) -> tuple[Fleet, Phones, str | None]:
     """The fleet, its phones and what is required of them, from the groups ``traces`` and ``fleet``."""
-    traces, weight = build_traces(values["traces"])
+    traces, weight = build_traces(values["traces"], rule)
     fleet_values = {key: value for key, value in values["fleet"].items() if key not in _NOT_FOR_FLEET}
     hardware = dict(part(dict(values["fleet"]), "hardware"))
     requires = hardware.pop("requires", None)
@@ -71,16 +70,31 @@ def build_phones(values: dict[str, Any]) -> tuple[Fleet, Phones, str | None]:
     return fleet, build(hardware, "fleet.hardware", fleet=fleet, seed=values["seed"]), requires
 
 
-_NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout")
+_NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout", "gates")
 
 
-def build_gates(requires: str | None, rollout: dict[str, Any] | None, phones: Phones, seed: int) -> list[Gate]:
-    """What devices must be besides eligible."""
+def build_gates(values: dict[str, Any], requires: str | None, phones: Phones, **given: Any) -> list[Gate]:
+    """What devices must be besides eligible, from the group ``fleet``.
+
+    A gate of the user's own is ``given`` what its signature asks for of phones, fleet, clients and seed.
+    """
     gates: list[Gate] = []
     if requires is not None:
         if not isinstance(phones, Hardware):
             raise InputError("fleet.hardware.requires needs a hardware table", value=requires)
         gates.append(Requirement(phones, Rule.parse(requires)))
-    if rollout is not None:
-        gates.append(build(rollout, "fleet.rollout", target=Rollout, seed=seed))
+    if values["rollout"] is not None:
+        gates.append(build(values["rollout"], "fleet.rollout", target=Rollout, **given))
+    own = values.get("gates", {})
+    if not isinstance(own, dict):
+        raise InputError("fleet.gates must be a group of groups", value=own, allowed="NAME: {_target_: my.Gate, …}")
+    for name, gate in own.items():
+        gates.append(_own_gate(gate, f"fleet.gates.{name}", phones=phones, **given))
     return gates
+
+
+def _own_gate(values: Any, key: str, **given: Any) -> Gate:
+    gate = build(values, key, **given)
+    if not isinstance(gate, Gate):
+        raise InputError(f"{key} is no gate", value=values["_target_"], allowed="admits, share, share_by_trace")
+    return gate

@@ -3,22 +3,73 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
 from fedsim.config.build import build, fits, part
-from fedsim.config.fleet import build_gates, build_phones, build_rule, check_mixture
+from fedsim.config.fleet import build_gates, build_phones, build_rule
 from fedsim.config.task import Model, build_work, check_model, checked_catalogue
 from fedsim.config.trainer import build_module, check_training, trainer_of
+from fedsim.data.clients import ClientData
 from fedsim.device.battery import BatteryLimits
-from fedsim.device.holders import OwnDataHolders
 from fedsim.device.session import Device
+from fedsim.device.world import World
 from fedsim.errors import InputError
+from fedsim.fleet.admission import Gate
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import Phones
-from fedsim.server.job import Evaluation, Stop
+from fedsim.server.protocol.coordinator import Coordinator
+from fedsim.server.task import Evaluation, Policy, Stop, Task
 from fedsim.simulation import Simulation
+from fedsim.traces.rule import Rule
+from fedsim.training.local import LocalWork
+from fedsim.training.trainer import Trainer
+
+
+def build_simulation(values: dict[str, Any]) -> Simulation:
+    """The whole simulation from the values of :func:`fedsim.config.compose.plain`."""
+    values = deepcopy(values)  # groups are taken out of their parents
+    seed = values["seed"]
+    if not fits(seed, int) or seed < 0:
+        raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
+    rule = build_rule(values["fleet"]["rule"])
+    fleet, phones, requires = build_phones(values, rule)
+    data = typing.cast(ClientData, build(values["data"], "data"))
+    check_model(values["model"])
+    model = Model(values, data, lambda: build_module(values["model"]["module"]))
+    world = _world(values, fleet, rule, phones, model)
+    known = {"phones": phones, "fleet": fleet, "clients": data, "seed": seed}  # to policies that ask for it
+    holders = build(values["holders"], "holders", **known)
+    gates = build_gates(values["fleet"], requires, **known)
+    if isinstance(holders, Gate):  # devices whose user has no data, say
+        gates.append(holders)
+    server = values["server"]
+    policy = Policy(build(part(server, "selector"), "server.selector", **known), gates)
+    aggregator = build(part(server, "aggregator"), "server.aggregator", **known)
+    coordinator = typing.cast(Coordinator, build(server, "server", aggregator=aggregator, **known))
+    check_training(values["training"])
+    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local"))
+    task = Task(
+        clients=data,
+        holders=holders,
+        work=build_work(values["model"], checked_catalogue(values), local),
+        trainer=_trainers(values, model, data, local, coordinator.max_staleness),
+        stop=build(values["stop"], "stop", target=Stop),
+        evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
+    )
+    return Simulation(world, task, policy, coordinator, gauge_interval_s=values["gauge_interval_s"], seed=seed)
+
+
+def _world(values: dict[str, Any], fleet: Fleet, rule: Rule, phones: Phones, model: Model) -> World:
+    """The fleet under its rule, with the device model; batteries that are modelled have a capacity."""
+    battery = part(values["device"], "battery")
+    device = build_device(values["device"], phones, model, values["seed"])
+    _probe(device, fleet)
+    limits = None if battery["capacity_wh"] is None else build(battery, "device.battery", target=BatteryLimits)
+    return World.of(fleet, rule, device, unknown=values["fleet"]["unknown"], limits=limits)
 
 
 def _probe(device: Device, fleet: Fleet) -> None:
@@ -38,50 +89,17 @@ def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int
     return typing.cast(Device, build(values, "device", target=Device, seed=seed, **parts))
 
 
-def build_simulation(values: dict[str, Any]) -> Simulation:
-    """The whole simulation from :func:`plain` values (which are consumed)."""
-    seed = values["seed"]
-    if not fits(seed, int) or seed < 0:
-        raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
-    server, rule = dict(values["server"]), build_rule(values["fleet"]["rule"])
-    fleet, phones, requires = build_phones(values)
-    check_mixture(values["traces"].get("mixture"), rule)
-    data = build(values["data"], "data")
-    check_model(values["model"])
-    model = Model(values, data, lambda: build_module(values["model"]["module"]))
-    device_values = dict(values["device"])
-    battery = device_values.pop("battery")
-    device = build_device(device_values, phones, model, seed)
-    _probe(device, fleet)
-    selector = build(part(server, "selector"), "server.selector", seed=seed)
-    aggregator = build(part(server, "aggregator"), "server.aggregator", seed=seed)
-    coordinator = build(server, "server", aggregator=aggregator)
-    check_training(values["training"])
-    local = build(values["training"]["local"], "training.local")
-    holders = build(values["holders"], "holders", clients=data, phones=phones, fleet=fleet, seed=seed)
-    gates = build_gates(requires, values["fleet"]["rollout"], phones, seed)
-    if isinstance(holders, OwnDataHolders):
-        gates.append(holders)
-    trainer = trainer_of(
-        values["training"], values["model"], data, local=local, max_staleness=coordinator.max_staleness, seed=seed
-    )
-    if trainer.is_training:
+def _trainers(
+    values: dict[str, Any], model: Model, data: ClientData, local: LocalWork, max_staleness: int
+) -> Callable[[], Trainer]:
+    """Builds a trainer for each run; the first is built now, so that what does not fit is refused before the clock."""
+
+    def build_one() -> Trainer:
+        return trainer_of(
+            values["training"], values["model"], data, local=local, max_staleness=max_staleness, seed=values["seed"]
+        )
+
+    ready = [build_one()]
+    if ready[0].is_training:
         model.check()
-    return Simulation(
-        fleet=fleet,
-        rule=rule,
-        unknown=values["fleet"]["unknown"],
-        device=device,
-        selector=selector,
-        coordinator=coordinator,
-        clients=data,
-        work=build_work(values["model"], checked_catalogue(values), local),
-        trainer=trainer,
-        stop=build(values["stop"], "stop", target=Stop),
-        evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
-        gauge_interval_s=values["gauge_interval_s"],
-        seed=seed,
-        holders=holders,
-        gates=gates,
-        battery=build(battery, "device.battery", target=BatteryLimits) if battery["capacity_wh"] is not None else None,
-    )
+    return lambda: ready.pop() if ready else build_one()

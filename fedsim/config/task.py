@@ -68,7 +68,7 @@ _MODEL_KEYS = (
 
 
 def check_model(model: Mapping[str, Any]) -> None:
-    """A model of the user's own must have all settings; others of its own (``n_values``, say) are let be."""
+    """A model of the user's own must have all settings; others of its own, such as ``n_values``, may stand beside."""
     missing = [key for key in _MODEL_KEYS if key not in model]
     if missing:
         raise InputError(f"model.{missing[0]} must be given", where="the configuration", allowed="see configs/model/")

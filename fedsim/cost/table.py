@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from fedsim.cost.phones import PhoneClasses
 from fedsim.device.energy import Energy
-from fedsim.device.network import Network, Transfer
+from fedsim.device.network import Transfer, Transfers
+from fedsim.device.session import Throttling
 from fedsim.errors import InputError
 from fedsim.schema import NETWORKS, Column, Table
 from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
@@ -97,18 +98,14 @@ class MedianCompute(Protocol):
 
 @dataclass(frozen=True)
 class Conditions:
-    """The parts of a device model as a run has them, built for the classes, and the network type they are on.
-
-    Training beyond ``thermal_after_s`` takes ``thermal_slowdown`` times as long.
-    """
+    """The parts of a device model as a run has them, built for the classes, and the network type they are on."""
 
     compute: MedianCompute
-    network: Network
+    network: Transfers
     energy: Energy
     network_type: str
     battery_capacity_wh: float
-    thermal_after_s: float
-    thermal_slowdown: float
+    throttled: Throttling
 
     def __post_init__(self) -> None:
         if not self.battery_capacity_wh > 0:
@@ -129,60 +126,98 @@ class Limits:
                 raise InputError(f"cost.limits.{name}", value=getattr(self, name), allowed="> 0")
 
 
+@dataclass(frozen=True)
+class Trip:
+    """Seconds of a participation's parts on each class, ``float64[n]``; the radio connects and makes round trips."""
+
+    train_s: FloatArray
+    connect_s: float
+    round_trips_s: FloatArray  # before each of the two transfers
+    download_s: FloatArray
+    assets_s: FloatArray
+    upload_s: FloatArray
+
+    @classmethod
+    def of(cls, task: TaskWork, n: int, conditions: Conditions) -> Self:
+        """The trip of the median session: nothing is drawn, and the network does not change on the way."""
+        ids, begin_s, network = np.arange(n), np.zeros(n), conditions.network
+        level = network.typical_level(ids)
+
+        def moved_s(transfer: Callable[..., Transfer], size: int) -> FloatArray:
+            return transfer(None, ids, begin_s, size, level)[0]
+
+        round_trips_s = moved_s(network.download, 0)
+        train_s = conditions.compute.median_s(ids, np.full(n, task.n_visits), np.full(n, task.n_steps))
+        return cls(
+            train_s=conditions.throttled(train_s),
+            connect_s=network.connect_s,
+            round_trips_s=round_trips_s,
+            download_s=moved_s(network.download, task.download_bytes) - round_trips_s,
+            assets_s=moved_s(network.download, task.assets_bytes) - round_trips_s,
+            upload_s=moved_s(network.upload, task.upload_bytes) - round_trips_s,
+        )
+
+    @property
+    def receive_s(self) -> FloatArray:
+        """The radio's seconds before training."""
+        seconds: FloatArray = self.connect_s + self.round_trips_s + self.download_s + self.assets_s
+        return seconds
+
+    @property
+    def send_s(self) -> FloatArray:
+        """The radio's seconds after training."""
+        seconds: FloatArray = self.round_trips_s + self.upload_s
+        return seconds
+
+
 def device_costs(task: TaskWork, phones: PhoneClasses, *, conditions: Conditions, limits: Limits) -> pa.Table:
     """One row per device class (:data:`DEVICE_COSTS`), from the quickest to the slowest session, unknown ones last."""
-    n = len(phones.share)
-    ids, network, energy = np.arange(n), conditions.network, conditions.energy
-    train_s = conditions.compute.median_s(ids, np.full(n, task.n_visits), np.full(n, task.n_steps))
-    train_s = train_s + np.maximum(train_s - conditions.thermal_after_s, 0.0) * (conditions.thermal_slowdown - 1.0)
-    begin_s, level = np.zeros(n), network.typical_level(ids)
+    trip = Trip.of(task, len(phones.share), conditions)
+    columns = _of_phones(task, phones) | _of_trip(task, trip) | _energies(trip, conditions)
+    verdict, exceeds = _verdicts(columns["ram_fraction"], columns["session_s"], columns["battery_percent"], limits)
+    columns |= {"is_feasible": verdict, "exceeds": exceeds}
+    order = np.argsort(columns["session_s"], kind="stable")
+    arrays = [pa.array(columns[c.name][order], c.type, from_pandas=True) for c in DEVICE_COSTS.columns]
+    return DEVICE_COSTS.check(pa.table(arrays, names=[c.name for c in DEVICE_COSTS.columns]), where="device costs")
 
-    def moved_s(transfer: Callable[..., Transfer], size: int) -> FloatArray:
-        return transfer(None, ids, begin_s, size, level)[0]
 
-    round_trips_s = moved_s(network.download, 0)
-    download_s = moved_s(network.download, task.download_bytes) - round_trips_s
-    assets_s = moved_s(network.download, task.assets_bytes) - round_trips_s
-    upload_s = moved_s(network.upload, task.upload_bytes) - round_trips_s
-    receive_s = network.connect_s + round_trips_s + download_s + assets_s
-    send_s = round_trips_s + upload_s
-    session_s = receive_s + train_s + send_s
-    codes = np.full(n, NETWORKS.index(conditions.network_type), dtype=np.int8)
-    compute_j = energy.compute_j(ids, train_s)
-    radio_j = energy.receive_j(ids, codes, receive_s) + energy.send_j(ids, codes, send_s)
-    ram_fraction = task.memory_bytes / (phones.ram_gb * _GB)
-    battery_percent = 100 * (compute_j + radio_j) / (conditions.battery_capacity_wh * HOUR_S)
-    is_feasible, exceeds = _verdicts(ram_fraction, session_s, battery_percent, limits)
-    columns: dict[str, Any] = {
+def _of_phones(task: TaskWork, phones: PhoneClasses) -> dict[str, Any]:
+    """What is known of the classes, and what the task asks of each alike."""
+    sizes = {name: getattr(task, name) for name in _SIZES}
+    alike = {"n_examples": task.n_examples, "epoch_flops": task.training_flops * task.n_examples, **sizes}
+    return {
         "model": np.array(phones.models, dtype=object),
         "share": phones.share,
         "inference_ms_per_sample": phones.latency_ms,
         "latency_source": np.array(phones.latency_source, dtype=object),
         "ram_gb": phones.ram_gb,
-        "n_examples": np.full(n, task.n_examples),
-        "epoch_flops": np.full(n, task.training_flops * task.n_examples),
-        "epoch_s": train_s / task.epochs,
-        "train_s": train_s,
-        "connect_s": network.connect_s + 2.0 * round_trips_s,
-        "download_s": download_s,
-        "assets_s": assets_s,
-        "upload_s": upload_s,
-        "session_s": session_s,
-        "memory_bytes": np.full(n, task.memory_bytes),
-        "ram_fraction": ram_fraction,
-        "download_bytes": np.full(n, task.download_bytes),
-        "assets_bytes": np.full(n, task.assets_bytes),
-        "upload_bytes": np.full(n, task.upload_bytes),
-        "storage_bytes": np.full(n, task.storage_bytes),
-        "compute_j": compute_j,
-        "radio_j": radio_j,
-        "battery_percent": battery_percent,
-        "is_feasible": is_feasible,
-        "exceeds": exceeds,
+        "ram_fraction": task.memory_bytes / (phones.ram_gb * _GB),
+        **{name: np.full(len(phones.share), value) for name, value in alike.items()},
     }
-    order = np.argsort(session_s, kind="stable")
-    arrays = [pa.array(columns[c.name][order], c.type, from_pandas=True) for c in DEVICE_COSTS.columns]
-    return DEVICE_COSTS.check(pa.table(arrays, names=list(columns)), where="device costs")
+
+
+_SIZES = ("memory_bytes", "download_bytes", "assets_bytes", "upload_bytes", "storage_bytes")
+
+
+def _of_trip(task: TaskWork, trip: Trip) -> dict[str, FloatArray]:
+    return {
+        "epoch_s": trip.train_s / task.epochs,
+        "train_s": trip.train_s,
+        "connect_s": trip.connect_s + 2.0 * trip.round_trips_s,
+        "download_s": trip.download_s,
+        "assets_s": trip.assets_s,
+        "upload_s": trip.upload_s,
+        "session_s": trip.receive_s + trip.train_s + trip.send_s,
+    }
+
+
+def _energies(trip: Trip, conditions: Conditions) -> dict[str, FloatArray]:
+    ids, energy = np.arange(len(trip.train_s)), conditions.energy
+    codes = np.full(len(ids), NETWORKS.index(conditions.network_type), dtype=np.int8)
+    compute_j = energy.compute_watts(ids) * trip.train_s
+    radio_j = energy.receive_watts(ids, codes) * trip.receive_s + energy.send_watts(ids, codes) * trip.send_s
+    capacity_j = conditions.battery_capacity_wh * HOUR_S
+    return {"compute_j": compute_j, "radio_j": radio_j, "battery_percent": 100 * (compute_j + radio_j) / capacity_j}
 
 
 def _verdicts(

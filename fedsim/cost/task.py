@@ -42,7 +42,7 @@ class Assumptions:
 
 
 @dataclass(frozen=True)
-class Task:
+class CostTask:
     """A model (``torch.nn.Module``) to be trained by phones that hold ``n_examples`` of this shape and type.
 
     ``said`` is the configuration's group ``model`` (sizes, declared counts), ``of_run`` what a run would ask of its

@@ -81,12 +81,6 @@ class Battery:
             debt[owing] -= charged_s * (self.limits.charge_percent_per_h / HOUR_S)
         return np.maximum(debt, 0.0)
 
-    def is_charging(self, cells: IntArray, now: float | FloatArray) -> BoolArray:
-        """Which devices are on the charger at ``now``; where the traces do not tell, none."""
-        if self._charging is None:
-            return np.zeros(len(cells), dtype=bool)
-        return self._charging.at_cells(cells, now)[0]
-
     def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
         """Which devices are above the floor."""
         return self.percent(ids, cells, now) > self.limits.floor_percent

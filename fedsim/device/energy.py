@@ -55,27 +55,26 @@ class Energy:
         factor: FloatArray = factors[np.minimum(which, len(factors) - 1), column]
         return np.where(np.isnan(latency_ms), np.nan, factor)
 
-    def compute_j(self, ids: IntArray, seconds: FloatArray) -> FloatArray:
-        """Energy of so many seconds of training on each device."""
-        watts = self.compute_w * self._factor(ids, 0)
-        if self._phones is not None and self._own_w is not None:
-            own = self._own_w[self._phones.row_of(ids)]
-            watts = np.where(np.isnan(own), watts, own)
-        joules: FloatArray = watts * seconds
-        return joules
+    def compute_watts(self, ids: IntArray) -> FloatArray:
+        """Power of training on each device, ``float64[n]``."""
+        watts = np.full(len(ids), self.compute_w) * self._factor(ids, 0)
+        if self._phones is None or self._own_w is None:
+            return watts
+        own = self._own_w[self._phones.row_of(ids)]
+        return np.where(np.isnan(own), watts, own)
 
-    def receive_j(self, ids: IntArray, networks: npt.NDArray[np.int8], seconds: FloatArray) -> FloatArray:
-        """Energy of so many seconds of download, by the network each began on."""
-        joules: FloatArray = self.receive_w[networks] * seconds * self._factor(ids, 1)
-        return joules
+    def receive_watts(self, ids: IntArray, networks: npt.NDArray[np.int8]) -> FloatArray:
+        """Power of a download on each device, by the network it began on, ``float64[n]``."""
+        watts: FloatArray = self.receive_w[networks] * self._factor(ids, 1)
+        return watts
 
-    def send_j(self, ids: IntArray, networks: npt.NDArray[np.int8], seconds: FloatArray) -> FloatArray:
-        """Energy of so many seconds of upload, by the network of the session.
+    def send_watts(self, ids: IntArray, networks: npt.NDArray[np.int8]) -> FloatArray:
+        """Power of an upload on each device, by the network of the session, ``float64[n]``.
 
         Simplification: the network the session began on, also where it has changed since.
         """
-        joules: FloatArray = self.send_w[networks] * seconds * self._factor(ids, 1)
-        return joules
+        watts: FloatArray = self.send_w[networks] * self._factor(ids, 1)
+        return watts
 
 
 def _factors(classes: Classes) -> tuple[FloatArray, FloatArray]:

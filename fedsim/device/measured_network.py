@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fedsim import rng
 from fedsim.device.holders import normal_cdf
-from fedsim.device.network import Network
+from fedsim.device.network import OwnLevels, Transfers
 from fedsim.errors import InputError
 from fedsim.fleet.phones import Phones
 from fedsim.schema import LEVELS, LINKS, NETWORKS
@@ -22,7 +22,7 @@ _Z = np.linspace(-3.0, 3.0, 61)  # normal scores at which the measured quantiles
 _LEAST_BYTES_PER_S = 125.0  # 1 kbit/s: an outage is a very slow link, so that every transfer ends
 
 
-class MeasuredNetwork(Network):
+class MeasuredNetwork(Transfers):
     """Rates drawn from the quantiles of imported links and phone levels, per network type.
 
     A session's rank in the distribution of its network type is Φ(√w · device + √(1-w) · session)
@@ -58,51 +58,50 @@ class MeasuredNetwork(Network):
         for kind, rates in down.items():
             if rates is None and kind not in otherwise_bytes_per_s:
                 raise InputError("network: no measurement and no otherwise_bytes_per_s for", value=kind)
+        bad = {kind: rate for kind, rate in otherwise_bytes_per_s.items() if not rate > 0}
+        if bad:
+            raise InputError("network.otherwise_bytes_per_s must be positive", value=bad)
         of_type = {
             kind: np.full(_Z.size, otherwise_bytes_per_s[kind]) if rates is None else rates
             for kind, rates in down.items()
         }
-        median = {kind: float(np.interp(0.0, _Z, rates)) for kind, rates in of_type.items()}
         super().__init__(
-            seed=seed,
-            down_bytes_per_s=median,
-            up_bytes_per_s=median,
-            device_sigma=0.0,
-            session_sigma=0.0,
-            connect_s=connect_s,
-            assumed_type=assumed_type,
-            rtt_s=rtt_s,
-            n_round_trips=n_round_trips,
-            waits_on=waits_on,
-            phones=phones,
+            connect_s=connect_s, assumed_type=assumed_type, rtt_s=rtt_s, n_round_trips=n_round_trips, waits_on=waits_on
         )
-        self._share = device_variance_share
-        if self._own_level is not None:
-            self._own_level = np.sqrt(self._share) * _normal_ranks(self._own_level)
-        used = (self._down > 0)[:, None]
+        self.seed, self._share = seed, device_variance_share
+        self._own = OwnLevels(phones, lambda speeds: np.sqrt(device_variance_share) * _normal_ranks(speeds))
         nothing = np.zeros(_Z.size)
-        self._down = used * rng.portable(np.stack([nothing, *of_type.values()]))
+        self._down = rng.portable(np.stack([nothing, *of_type.values()]))
         ups = [up_fraction * of_type[kind] if rates is None else rates for kind, rates in up.items()]
-        self._up = used * rng.portable(np.stack([nothing, *ups]))
+        self._up = rng.portable(np.stack([nothing, *ups]))
 
     def typical_level(self, ids: IntArray) -> FloatArray:
         """Score of each device by its rank where its speed is known, of the median device elsewhere."""
-        return self._own(ids, np.zeros(len(ids)))
+        return self._own.of(ids, np.zeros(len(ids)))
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """Normal score of each session's rate."""
-        score = self._own(ids, np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids))
+        score = self._own.of(ids, np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids))
         if self._share < 1:
             score += np.sqrt(1.0 - self._share) * rng.normal(self.seed, "network/session", ids, k)
         return score
 
-    def _rate(self, rates: FloatArray, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
-        """Bytes per second at each session's score, between two tabled quantiles in proportion."""
-        place = np.clip((level - _Z[0]) / (_Z[1] - _Z[0]), 0.0, _Z.size - 1.000001)
-        below = place.astype(np.int64)
-        part = place - below
-        rate: FloatArray = rates[codes, below] * (1.0 - part) + rates[codes, below + 1] * part
-        return rate
+    def down_rate(self, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
+        """Bytes per second towards the phone on each network at each session's score."""
+        return _between(self._down, codes, level)
+
+    def up_rate(self, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
+        """As :meth:`down_rate`, from the phone."""
+        return _between(self._up, codes, level)
+
+
+def _between(quantiles: FloatArray, codes: npt.NDArray[np.int8], score: FloatArray) -> FloatArray:
+    """Rates at normal scores, between two tabled quantiles ``[code, score]`` in proportion."""
+    place = np.clip((score - _Z[0]) / (_Z[1] - _Z[0]), 0.0, _Z.size - 1.000001)
+    below = place.astype(np.int64)
+    part = place - below
+    rate: FloatArray = quantiles[codes, below] * (1.0 - part) + quantiles[codes, below + 1] * part
+    return rate
 
 
 def _normal_ranks(values: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from fedsim.traces.rule import Rule
 from fedsim.units import DAY_S, BoolArray, FloatArray, IntArray
 
 
+@runtime_checkable
 class Gate(Protocol):
     """A condition on eligible devices that the selector checks before it takes one."""
 

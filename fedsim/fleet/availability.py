@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.fleet import Fleet
 from fedsim.traces.criteria import Levels, Windows
@@ -114,35 +113,6 @@ class Availability:
         """
         return self.at_cells(self.fleet.cell_of(ids), now)
 
-    def next_start(self, ids: IntArray, now: npt.ArrayLike) -> FloatArray:
-        """The first instant at or after ``now`` at which each device is eligible (inf: never)."""
-        is_open, until = self.at(ids, now)
-        return np.where(is_open, now, until)
-
-    def finish(
-        self, ids: IntArray, start: npt.ArrayLike, work_s: npt.ArrayLike, interruption: Interruption
-    ) -> FloatArray:
-        """Instant at which work begun at ``start`` ends; NaN where it is lost.
-
-        ``abort``: lost if the window closes first (work that ends with the window counts).
-        ``pause``: goes on in the next windows. ``ignore``: lost if the device is away at the end.
-        """
-        return self.finish_cells(self.fleet.cell_of(ids), start, work_s, interruption)
-
-    def finish_cells(
-        self, cells: IntArray, start: npt.ArrayLike, work_s: npt.ArrayLike, interruption: Interruption
-    ) -> FloatArray:
-        """As :meth:`finish`, for cells."""
-        if interruption == "pause":
-            return self._finish_paused(cells, start, work_s)
-        end = np.asarray(start, dtype=np.float64) + np.asarray(work_s)
-        if interruption == "abort":
-            is_open, until = self.at_cells(cells, start)
-            return np.where(is_open & (to_us(end) <= to_us(np.minimum(until, 1e12))), end, np.nan)
-        if interruption == "ignore":
-            return np.where(self.at_cells(cells, end)[0], end, np.nan)
-        raise InputError("unknown interruption", value=interruption, allowed=", ".join(INTERRUPTIONS))
-
     def _open_before(self, trace: IntArray, position: IntArray, window: IntArray) -> IntArray:
         """Eligible microseconds of the trace before a position."""
         is_started = window >= self._first[trace]
@@ -150,7 +120,8 @@ class Availability:
         inside = np.minimum(position, self._end_us[at_window]) - self._start_us[at_window]
         return np.where(is_started, self._open_before_us[at_window] + inside, 0)
 
-    def _finish_paused(self, cells: IntArray, start: npt.ArrayLike, work_s: npt.ArrayLike) -> FloatArray:
+    def finish_paused(self, cells: IntArray, start: npt.ArrayLike, work_s: npt.ArrayLike) -> FloatArray:
+        """Instant at which work begun at ``start`` ends if it goes on in the next windows; NaN where there are none."""
         if not self._start_us.size:
             return np.full(len(cells), np.nan)
         trace, start_us, position, window = self._locate(cells, start)

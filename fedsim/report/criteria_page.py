@@ -60,7 +60,7 @@ def _tiles(table: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if base is None:
         remarks = ("100 %: all of the set", "100 %: 24 hours of a device each", "100 %: all that is recorded")
     else:
-        remarks = (f"100 %: ever “{base}”", f"100 %: spells of “{base}”", f"100 %: time with “{base}”")
+        remarks = (f"100 %: ever “{base}”", f"100 %: sessions of “{base}”", f"100 %: time with “{base}”")
     return [
         (kind.replace("_", "-").capitalize(), large(counts[kind]), remark)
         for kind, remark in zip(_KINDS, remarks, strict=True)
@@ -78,7 +78,7 @@ def _shares(rows: Sequence[Labelled]) -> Exhibit:
         )
         for label, row in rows
     ]
-    header = ("rule", "devices", "sessions", "device-hours", "spells per device-day", "median spell", "95 % below")
+    header = ("rule", "devices", "sessions", "device-hours", "sessions per device-day", "median session", "95 % below")
     caption = "Left is who meets the rule at some moment, and the time for which the rule is met."
     svg = plots.shares_left([label for label, _ in rows], left)
     return Exhibit("What each rule leaves", caption, svg, header, cells, is_wide=True)

@@ -39,7 +39,7 @@ class Panel(NamedTuple):
 
 def availability_panels(run: Run) -> list[Panel]:
     """Who could take part: eligible share over a week and by hour of day."""
-    at, share = (run.eligibility.column(name).to_numpy() for name in ("at", "admitted_fraction"))
+    at, share = (run.eligibility_table.column(name).to_numpy() for name in ("at", "admitted_fraction"))
     if len(at) < 2:
         return [Panel("Eligible devices", "Not drawn: the run did not sample who is eligible.")]
     caption = (
@@ -68,7 +68,7 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
     # Bins either resolve the rise and fall within a round or average over several: between the two they beat.
     is_fine = BINS_PER_ROUND * numbers["n_steps"] <= LINE_BINS
     flying = in_flight(run, n_bins=LINE_BINS, at_least_s=0.0 if is_fine else _few_rounds_s(run, numbers))
-    ended = display(run, run.sessions.ended, n_bins=BAR_BINS, at_least_s=_few_rounds_s(run, numbers))
+    ended = display(run, run.totals.ended, n_bins=BAR_BINS, at_least_s=_few_rounds_s(run, numbers))
     return [
         Panel(
             "Devices in flight",
@@ -149,7 +149,7 @@ def cost_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
     """What it cost: bytes over time, wasted device-hours, staleness of the updates."""
     if not numbers["n_sessions"]:
         return []
-    t = run.sessions
+    t = run.totals
     down, up = numbers["peak_hour_download_bytes"], numbers["peak_hour_upload_bytes"]
     caption = (
         "The run is shorter than an hour: rates, not sums."
@@ -179,10 +179,10 @@ def _wasted_panel(rows: list[OutcomeRow], numbers: dict[str, Any]) -> Panel:
 def _staleness_panel(run: Run, numbers: dict[str, Any]) -> Panel:
     if numbers["staleness_median"] is None:
         return Panel("Staleness of updates", "Not drawn: no update was aggregated.")
-    n_refused = int(run.sessions.n[STALE])
+    n_refused = int(run.totals.n[STALE])
     refused = f"{large(n_refused)} were refused as too old" if n_refused else "none was refused as too old"
     caption = (
         f"Median of the aggregated updates {numbers['staleness_median']}, 95 % at most {numbers['staleness_p95']}; "
         f"{refused}."
     )
-    return Panel("Staleness of updates", caption, plots.staleness_histogram(run.sessions.staleness))
+    return Panel("Staleness of updates", caption, plots.staleness_histogram(run.totals.staleness))

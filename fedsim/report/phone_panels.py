@@ -33,7 +33,7 @@ def _energy_panel(run: Run, numbers: dict[str, Any]) -> Panel:
     title = "Energy by phase"
     if numbers["joules_per_session"] is None:
         return Panel(title, "Not drawn: no energy was booked.")
-    phase_j = run.sessions.phase_j
+    phase_j = run.totals.phase_j
     useful = phase_j[:, AGGREGATED]
     share = phase_j.sum(axis=1) / phase_j.sum()
     caption = (
@@ -47,7 +47,7 @@ def _energy_panel(run: Run, numbers: dict[str, Any]) -> Panel:
 
 def _used_panel(run: Run, numbers: dict[str, Any]) -> Panel:
     median, p95 = numbers["battery_used_median_percent"], numbers["battery_used_p95_percent"]
-    counts, edges = _bars(run.sessions.battery_used)
+    counts, edges = _bars(run.totals.battery_used)
     caption = f"Half of the sessions take less than {median:.2g} % of a full battery, 95 % less than {p95:.2g} %."
     return Panel("Battery taken by a session", caption, plots.battery_used(counts, edges / MILLIPERCENT))
 
@@ -63,7 +63,7 @@ def _bars(histogram: Any) -> tuple[Any, Any]:
 
 
 def _start_panel(run: Run, numbers: dict[str, Any]) -> Panel:
-    start = run.sessions.battery_start
+    start = run.totals.battery_start
     low = start[:LOW_PERCENT].sum() / start.sum()
     caption = (
         f"Half of the sessions began above {numbers['battery_start_median_percent']} %, "

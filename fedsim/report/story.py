@@ -213,7 +213,7 @@ def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[s
         "lengths are within 0.6 %. Hours of the day are those of the simulated clock, which starts at midnight.",
         f"Checked: the tables hold the {numbers['n_sessions']:,} sessions that the summary counts, outcome by outcome.",
     ]
-    n_after = int(run.sessions.n.sum() - run.sessions.ended.sum())
+    n_after = int(run.totals.n.sum() - run.totals.ended.sum())
     if n_after:
         lines.append(
             f"{n_after:,} sessions ended after the run. They are in all totals; figures over time end with the run."

@@ -89,7 +89,7 @@ class MetricCurve:
 
 def outcome_rows(run: Run) -> list[OutcomeRow]:
     """One row per outcome of the schema, in its order; only AGGREGATED is useful work."""
-    t = run.sessions
+    t = run.totals
     is_useful = np.arange(len(OUTCOMES)) == AGGREGATED
     columns = (t.n, t.device_s, t.compute_s, t.download_bytes, t.upload_bytes, t.joules, is_useful)
     return [OutcomeRow(*row) for row in zip(OUTCOMES, *(column.tolist() for column in columns), strict=True)]
@@ -97,7 +97,7 @@ def outcome_rows(run: Run) -> list[OutcomeRow]:
 
 def phase_rows(run: Run) -> list[PhaseRow]:
     """Download, training, upload, waiting for the server, and the whole session."""
-    t = run.sessions
+    t = run.totals
     n_completed = t.phase_histogram.sum(axis=1)
     rows = [
         _phase_row(name, t.n_reached[i], n_completed[i], t.phase_s[i].sum(), t.phase_histogram[i])
@@ -113,7 +113,7 @@ def _phase_row(name: str, n_reached: int, n_completed: int, device_s: float, his
 
 def network_rows(run: Run) -> list[NetworkRow]:
     """One row per network type on which sessions began, in the order of the schema."""
-    t = run.sessions
+    t = run.totals
     columns = (t.n_by_network.tolist(), t.bytes_by_network.tolist(), t.joules_by_network.tolist())
     return [NetworkRow(*row) for row in zip(NETWORKS, *columns, strict=True) if row[1]]
 
@@ -126,7 +126,7 @@ def display(run: Run, values: npt.NDArray[Any], *, n_bins: int, at_least_s: floa
 
 def in_flight(run: Run, *, n_bins: int, at_least_s: float = 0.0) -> Series:
     """Mean number of devices in a session, per display bin (overlap seconds ÷ seconds of the bin)."""
-    series = display(run, run.sessions.in_flight_s, n_bins=n_bins, at_least_s=at_least_s)
+    series = display(run, run.totals.in_flight_s, n_bins=n_bins, at_least_s=at_least_s)
     return Series(series.grid, series.values / series.grid.seconds())
 
 
@@ -147,7 +147,7 @@ def step_times(run: Run) -> StepTimes:
 
     Synchronous: from the start of a round to its close. Buffered: from one step to the next.
     """
-    steps = run.steps.filter(pc.field("is_committed")).sort_by("step")
+    steps = run.step_table.filter(pc.field("is_committed")).sort_by("step")
     closed = steps.column("closed_at").to_numpy()
     if run.summary["protocol"] == "sync":
         return StepTimes(closed, closed - steps.column("started_at").to_numpy())
@@ -156,7 +156,7 @@ def step_times(run: Run) -> StepTimes:
 
 def n_abandoned(run: Run) -> int:
     """Rounds that closed below their quorum."""
-    return int(pc.sum(pc.invert(run.steps.column("is_committed"))).as_py() or 0)
+    return int(pc.sum(pc.invert(run.step_table.column("is_committed"))).as_py() or 0)
 
 
 def eligible_by_hour(run: Run) -> FloatArray:
@@ -164,9 +164,9 @@ def eligible_by_hour(run: Run) -> FloatArray:
 
     Simulated time 0 is midnight.
     """
-    at = run.eligibility.column("at").to_numpy()
+    at = run.eligibility_table.column("at").to_numpy()
     hour = (at % DAY_S // HOUR_S).astype(np.int64)
-    share = run.eligibility.column("admitted_fraction").to_numpy()
+    share = run.eligibility_table.column("admitted_fraction").to_numpy()
     n = np.bincount(hour, minlength=24).astype(np.float64)
     sums = np.bincount(hour, weights=share, minlength=24).astype(np.float64)
     mean: FloatArray = np.divide(sums, n, out=np.full(24, np.nan), where=n > 0)
@@ -175,7 +175,7 @@ def eligible_by_hour(run: Run) -> FloatArray:
 
 def metric_names(run: Run) -> list[str]:
     """Evaluated metrics, the one to look at first in front."""
-    names = pc.unique(run.evals.column("metric")).to_pylist()
+    names = pc.unique(run.eval_table.column("metric")).to_pylist()
     return sorted(names, key=lambda name: (METRIC_ORDER.index(name) if name in METRIC_ORDER else 99, name))
 
 
@@ -186,10 +186,10 @@ def is_lower_better(metric: str) -> bool:
 
 def metric_curve(run: Run, metric: str) -> MetricCurve:
     """One metric over simulated time and over the device-hours of the sessions ended by then."""
-    rows = run.evals.filter(pc.field("metric") == pa.scalar(metric))
+    rows = run.eval_table.filter(pc.field("metric") == pa.scalar(metric))
     at = rows.column("at").to_numpy()
-    instants = np.unique(run.evals.column("at").to_numpy())
-    device_s = np.cumsum(run.sessions.ended_device_s)[np.searchsorted(instants, at)]
+    instants = np.unique(run.eval_table.column("at").to_numpy())
+    device_s = np.cumsum(run.totals.ended_device_s)[np.searchsorted(instants, at)]
     return MetricCurve(at, device_s / HOUR_S, rows.column("value").to_numpy())
 
 
@@ -222,7 +222,7 @@ def headline(run: Run) -> dict[str, Any]:
 
 def _step_numbers(run: Run) -> dict[str, Any]:
     seconds = step_times(run).seconds
-    staleness = run.sessions.staleness[0]
+    staleness = run.totals.staleness[0]
     return {
         "n_abandoned_rounds": n_abandoned(run),
         "step_median_s": float(np.median(seconds)) if seconds.size else None,
@@ -233,7 +233,7 @@ def _step_numbers(run: Run) -> dict[str, Any]:
 
 
 def _session_numbers(run: Run) -> dict[str, Any]:
-    t = run.sessions
+    t = run.totals
     n, device_s = int(t.n.sum()), float(t.device_s.sum())
     useful_s, width_s = float(t.device_s[AGGREGATED]), peak_width_s(run)
     busiest_s = peak(run, t.in_flight_s, width_s=width_s)
@@ -250,7 +250,7 @@ def _session_numbers(run: Run) -> dict[str, Any]:
 
 
 def _traffic_numbers(run: Run) -> dict[str, Any]:
-    t = run.sessions
+    t = run.totals
     return {
         "download_bytes": int(t.download_bytes.sum()),
         "upload_bytes": int(t.upload_bytes.sum()),
@@ -261,27 +261,27 @@ def _traffic_numbers(run: Run) -> dict[str, Any]:
 
 def _energy_numbers(run: Run) -> dict[str, Any]:
     """Energy; a run that booked no joule at all had no energy model, which is unknown and not zero."""
-    n, joules = int(run.sessions.n.sum()), float(run.sessions.joules.sum())
+    n, joules = int(run.totals.n.sum()), float(run.totals.joules.sum())
     return {
         "joules_per_session": joules / n if joules else None,
         "energy_kwh": joules / J_PER_KWH if joules else None,
-        "wasted_energy_fraction": 1 - float(run.sessions.joules[AGGREGATED]) / joules if joules else None,
+        "wasted_energy_fraction": 1 - float(run.totals.joules[AGGREGATED]) / joules if joules else None,
     }
 
 
 def _battery_numbers(run: Run) -> dict[str, Any]:
     """Of a full battery, in percent; None where batteries were not modelled. Quantiles of use within 0.6 %."""
-    used = [log_quantile(run.sessions.battery_used, q) for q in (0.5, 0.95)]
+    used = [log_quantile(run.totals.battery_used, q) for q in (0.5, 0.95)]
     median, p95 = (None if value is None else value / MILLIPERCENT for value in used)
     return {
         "battery_used_median_percent": median,
         "battery_used_p95_percent": p95,
-        "battery_start_median_percent": count_quantile(run.sessions.battery_start, 0.5),
+        "battery_start_median_percent": count_quantile(run.totals.battery_start, 0.5),
     }
 
 
 def _participation_numbers(run: Run) -> dict[str, Any]:
-    nth, traces = run.sessions.nth_session, run.sessions.base_trace
+    nth, traces = run.totals.nth_session, run.totals.base_trace
     n_distinct = int(nth[0]) if nth.size else 0
     return {
         "n_distinct_devices": n_distinct,

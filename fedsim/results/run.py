@@ -1,12 +1,16 @@
-"""A finished run as files: what the report reads, loaded when first asked for."""
+"""A finished run as files, loaded when first asked for.
+
+Attributes named as the tables are (``steps``, ``evals``, ...) are pandas frames for notebooks; the Arrow tables behind
+them (``step_table``, ...) and the totals over all sessions are what the numbers of a report come from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +20,12 @@ import yaml
 from fedsim.errors import InputError
 from fedsim.files import existing, read_json, read_table
 from fedsim.results.binning import Grid
+from fedsim.results.frames import frame
 from fedsim.results.sessions import COLUMNS, SessionTotals, total_sessions
-from fedsim.schema import ELIGIBILITY, EVALS, OUTCOMES, SESSIONS, STEPS
+from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROWS_PER_BATCH = 1 << 18
 # fmt: off
@@ -31,28 +39,33 @@ SUMMARY_KEYS = (
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run directory; tables are read on first use, sessions as a stream of batches."""
+    """A complete run directory; tables are read on first use, sessions as a stream of batches.
+
+    ``summary``, ``provenance`` and ``config`` are what the files of these names hold.
+    """
 
     folder: Path
-    summary: dict[str, Any]
-    provenance: dict[str, Any]
-    config_text: str
-    config: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+    config_text: str = field(repr=False)
+    config: dict[str, Any] = field(repr=False)
 
     @classmethod
     def load(cls, folder: Path | str) -> Run:
         """Open a run directory.
 
-        Raises :class:`InputError` if the run is not complete (``summary.json`` is written last), if a
-        documented key is missing, or if a file cannot be read.
+        Raises :class:`InputError` if it holds no run, if the run is not complete (``summary.json`` is written
+        last), if a documented key is missing, or if a file cannot be read.
         """
         folder = existing(folder, "run directory")
         if not (folder / "summary.json").exists():
+            if not (folder / "config.yaml").exists():
+                raise InputError("no run is here, config.yaml and summary.json are missing", where=folder)
             raise InputError("run is not complete, summary.json is missing", where=folder)
         summary = _mapping(read_json(folder / "summary.json", "summary"), "summary", folder / "summary.json")
         _check_summary(summary, folder / "summary.json")
         provenance = read_json(folder / "provenance.json", "provenance")
-        config_text = existing(folder / "config.yaml", "config of the run").read_text(encoding="utf-8")
+        config_text = _text(folder / "config.yaml")
         return cls(
             folder,
             summary,
@@ -62,17 +75,61 @@ class Run:
         )
 
     @cached_property
-    def steps(self) -> pa.Table:
+    def steps(self) -> pd.DataFrame:
+        """Server steps in order of time, one row each."""
+        return frame(self.step_table)
+
+    @cached_property
+    def evals(self) -> pd.DataFrame:
+        """Held-out metrics in order of time, one row per instant and metric; no rows if nothing was evaluated."""
+        return frame(self.eval_table)
+
+    @cached_property
+    def gauges(self) -> pd.DataFrame:
+        """Series sampled at a fixed simulated interval, one row per instant."""
+        return frame(read_table(self.folder / "gauges.parquet", GAUGES))
+
+    @cached_property
+    def eligibility(self) -> pd.DataFrame:
+        """Expected eligible share of the fleet over a simulated week, one row per instant."""
+        return frame(self.eligibility_table)
+
+    def sessions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """All sessions, one row each, read anew at each call; ``outcome`` and ``network`` as words.
+
+        There can be millions: name the few ``columns`` that are needed, in the order wanted (None: all of
+        ``fedsim tables``). Raises :class:`InputError` for a column that does not exist, and if the rows are
+        not as many as the summary counts.
+        """
+        known = [column.name for column in SESSIONS.columns]
+        wanted = known if columns is None else list(columns)
+        unknown = [name for name in wanted if name not in known]
+        if unknown or not wanted:
+            raise InputError("columns of sessions", value=unknown[0] if unknown else wanted, allowed=", ".join(known))
+        batches = list(self.session_batches(tuple(wanted)))
+        table = pa.concat_tables(batches) if batches else SESSIONS.arrow().empty_table()
+        if table.num_rows != self.summary["n_sessions"]:
+            stated = self.summary["n_sessions"]
+            raise InputError(
+                "sessions and summary.json disagree", value=table.num_rows, where=self.folder, allowed=stated
+            )
+        try:
+            return frame(table.select(wanted))
+        except pa.ArrowException as error:
+            raise InputError(f"table 'sessions' cannot be read ({error})", where=self.folder) from error
+
+    @cached_property
+    def step_table(self) -> pa.Table:
         """Server steps in order of time."""
         return read_table(self.folder / "steps.parquet", STEPS)
 
     @cached_property
-    def evals(self) -> pa.Table:
+    def eval_table(self) -> pa.Table:
         """Held-out metrics in order of time; no rows if nothing was evaluated."""
         return read_table(self.folder / "evals.parquet", EVALS).sort_by("at")
 
     @cached_property
-    def eligibility(self) -> pa.Table:
+    def eligibility_table(self) -> pa.Table:
         """Expected eligible share of the fleet over a simulated week, in order of time."""
         return read_table(self.folder / "eligibility.parquet", ELIGIBILITY).sort_by("at")
 
@@ -82,12 +139,12 @@ class Run:
         return Grid.covering(float(self.summary["simulated_s"]))
 
     @cached_property
-    def sessions(self) -> SessionTotals:
+    def totals(self) -> SessionTotals:
         """Totals over all session rows, one streamed pass.
 
         Raises :class:`InputError` if the rows are not as many as the summary counts, per outcome.
         """
-        eval_at = np.unique(self.evals.column("at").to_numpy())
+        eval_at = np.unique(self.eval_table.column("at").to_numpy())
         totals = total_sessions(self.session_batches(COLUMNS), self.grid, eval_at)
         counted = dict(zip(OUTCOMES, totals.n.tolist(), strict=True))
         stated = {name: self.summary["outcomes"].get(name, 0) for name in OUTCOMES}
@@ -116,8 +173,18 @@ def _check_summary(summary: dict[str, Any], path: Path) -> None:
     missing = [key for key in SUMMARY_KEYS if key not in summary]
     if missing:
         raise InputError("summary lacks documented keys", value=", ".join(missing), where=path)
-    if not summary["simulated_s"] > 0:
-        raise InputError("simulated_s must be positive", value=summary["simulated_s"], where=path)
+    simulated_s = summary["simulated_s"]
+    if not isinstance(simulated_s, int | float) or not simulated_s > 0:
+        raise InputError("simulated_s must be positive", value=simulated_s, where=path)
+    if not isinstance(summary["outcomes"], dict):
+        raise InputError("outcomes must be counts by name", value=summary["outcomes"], where=path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return existing(path, "config of the run").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config of the run cannot be read ({error})", where=path) from error
 
 
 def _parse_config(text: str, path: Path) -> dict[str, Any]:
@@ -125,3 +192,11 @@ def _parse_config(text: str, path: Path) -> dict[str, Any]:
         return _mapping(yaml.safe_load(text), "config of the run", path)
     except yaml.YAMLError as error:
         raise InputError(f"config of the run is not valid YAML ({error})", where=path) from error
+
+
+def open_run(folder: Path | str) -> Run:
+    """A finished run from its files, with its tables as pandas frames: ``open_run(folder).steps``.
+
+    Raises :class:`InputError` if the folder holds no complete run, or a broken one.
+    """
+    return Run.load(folder)

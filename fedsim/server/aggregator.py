@@ -31,21 +31,37 @@ class Aggregator:
             raise InputError("aggregator.service_s and bytes_per_s must be positive", value=(service_s, bytes_per_s))
         if service not in ("fixed", "exponential"):
             raise InputError("aggregator.service is unknown", value=service, allowed="fixed, exponential")
-        self.seed, self.service_s, self.bytes_per_s, self.service = seed, service_s, bytes_per_s, service
-        self._free_at = [0.0] * n_workers
+        self.seed, self.n_workers, self.service = seed, n_workers, service
+        self.service_s, self.bytes_per_s = service_s, bytes_per_s
+
+    def start(self) -> Queue:
+        """The queue at the start of a run: empty, all workers free."""
+        return Queue(self)
+
+    def service_times_s(self, numbers: IntArray, upload_bytes: int) -> FloatArray:
+        """Seconds that serving takes for the reports of these numbers, ``float64[n]``."""
+        mean_s = self.service_s + (upload_bytes / self.bytes_per_s if self.bytes_per_s else 0.0)
+        if self.service == "fixed" or mean_s == 0.0:
+            return np.full(len(numbers), mean_s)
+        return mean_s * rng.exponential(self.seed, "aggregator/service", numbers)
+
+
+class Queue:
+    """The reports of one run before the workers of its aggregator."""
+
+    def __init__(self, aggregator: Aggregator) -> None:
+        self._aggregator = aggregator
+        self._free_at = [0.0] * aggregator.n_workers
         self._n_served = 0
         self._delayed = np.zeros((2, 0))  # arrival and start of service of reports that had to wait
 
     def serve(self, arrivals: FloatArray, upload_bytes: int) -> FloatArray:
         """Instants at which reports are ingested; ``arrivals`` ascend, within and across calls."""
-        mean_s = self.service_s + (upload_bytes / self.bytes_per_s if self.bytes_per_s else 0.0)
-        if mean_s == 0.0:
-            return arrivals
-        service_s = np.full(len(arrivals), mean_s)
-        if self.service == "exponential":
-            numbers = np.arange(self._n_served, self._n_served + len(arrivals))
-            service_s *= rng.exponential(self.seed, "aggregator/service", numbers)
+        numbers = np.arange(self._n_served, self._n_served + len(arrivals))
         self._n_served += len(arrivals)
+        service_s = self._aggregator.service_times_s(numbers, upload_bytes)
+        if not service_s.any():
+            return arrivals
         done = np.array([self._serve_one(at, s) for at, s in zip(arrivals.tolist(), service_s.tolist(), strict=True)])
         starts = done - service_s
         is_late = starts > arrivals

@@ -4,61 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from fedsim import rng
-from fedsim.data.clients import ClientData
-from fedsim.device.battery import Battery
-from fedsim.device.holders import Holders, RandomHolders
-from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Device, Sessions, spent
-from fedsim.device.work import Work
+from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Sessions
+from fedsim.device.spent import Spent
+from fedsim.device.world import World
 from fedsim.errors import InputError, SimulationError
 from fedsim.fleet.admission import Gate
-from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.participation import Participation
-from fedsim.log import RowLog, SessionLog
-from fedsim.schema import EVALS, STEPS
-from fedsim.server.selector.selection import NOBODY, Selection, Selector
-from fedsim.training.trainer import Trainer, Updates
+from fedsim.log import JobLog
+from fedsim.server.selector.selection import NOBODY, Selection
+from fedsim.server.task import Policy, Task
+from fedsim.training.trainer import Updates
 from fedsim.units import FloatArray, IntArray, format_duration
 
 _RETRY_S = 60.0  # an incomplete selection is tried again at the next change of the fleet, at the latest then
-
-
-@dataclass(frozen=True)
-class Stop:
-    """When a run ends: the first of these that is met (None: never)."""
-
-    max_steps: int | None
-    max_s: float | None
-    metric: str | None = None
-    metric_at_least: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_steps is None and self.max_s is None:
-            raise InputError("stop.max_steps or stop.max_s must be given", value=None)
-        if (self.max_steps is not None and self.max_steps < 1) or (self.max_s is not None and self.max_s <= 0):
-            raise InputError("stop.max_steps and stop.max_s must be positive", value=(self.max_steps, self.max_s))
-        if (self.metric is None) != (self.metric_at_least is None):
-            raise InputError(
-                "stop.metric and stop.metric_at_least go together", value=(self.metric, self.metric_at_least)
-            )
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """When the newest model is evaluated on held-out data: every so many steps, seconds, or both."""
-
-    every_steps: int | None
-    every_s: float | None
-
-    def __post_init__(self) -> None:
-        if (self.every_steps is not None and self.every_steps < 1) or (self.every_s is not None and self.every_s <= 0):
-            raise InputError(
-                "evaluation.every_steps and every_s must be positive", value=(self.every_steps, self.every_s)
-            )
+_WAITS_PER_LACK = 10.0  # in a large fleet a cohort that lacks a tenth or more waits the full time, else in proportion
 
 
 class Job:
@@ -66,37 +29,26 @@ class Job:
 
     def __init__(
         self,
+        world: World,
+        task: Task,
+        policy: Policy,
+        log: JobLog,
         *,
         seed: int,
-        availability: Availability,
-        track: Track | None,
-        device: Device,
-        selector: Selector,
-        clients: ClientData,
-        work: Work,
-        trainer: Trainer,
-        stop: Stop,
-        evaluation: Evaluation,
-        sessions: SessionLog,
-        participation: Participation | None = None,
-        holders: Holders | None = None,
-        gates: Sequence[Gate] = (),
-        battery: Battery | None = None,
+        on_step: Callable[[Job, float], None] | None = None,
     ) -> None:
-        self.seed, self.availability, self.track, self.device = seed, availability, track, device
-        self.selector, self.clients, self.work, self.trainer = selector, clients, work, trainer
-        self.stop, self.evaluation, self.sessions = stop, evaluation, sessions
-        self.participation = participation or Participation(len(work.assets))
-        self.holders = holders or RandomHolders(clients, seed=seed)
-        self.gates: Sequence[Gate] = [*gates, battery] if battery is not None else gates
-        self.battery = battery
-        self.steps, self.evals = RowLog(STEPS), RowLog(EVALS)
+        self.world, self.task, self.log, self.seed = world, task, log, seed
+        self.trainer = task.trainer()
+        self.participation = Participation(len(task.work.assets))
+        self.battery = world.battery(self.participation)
+        self.gates: Sequence[Gate] = policy.gates if self.battery is None else [*policy.gates, self.battery]
+        self.search = policy.selector.start(world.fleet)
         self.version = 0
         self.n_assigned = 0
         self.stop_reason = ""
         self.ended_at = math.nan
         self.metrics: dict[str, float] = {}
-        self.on_step: Callable[[float], None] = lambda at: None
+        self._on_step = on_step
         self._evaluated_version = -1
         self._next_evaluation_at = 0.0
         self._retry_at = -math.inf
@@ -105,13 +57,14 @@ class Job:
     @property
     def until(self) -> float:
         """The instant at which the run's time is up."""
-        return math.inf if self.stop.max_s is None else self.stop.max_s
+        max_s = self.task.stop.max_s
+        return math.inf if max_s is None else max_s
 
     # Assignment
 
     def select(self, now: float, n: int) -> Selection:
         """Up to ``n`` devices that may be assigned now."""
-        selection = self.selector.select(self.availability, self.participation, now=now, n=n, gates=self.gates)
+        selection = self.search.select(self.world.availability, self.participation, now=now, n=n, gates=self.gates)
         self._n_found += len(selection.ids)
         if len(selection.ids) < n:
             self._retry_at = self._next_chance(now)
@@ -119,22 +72,22 @@ class Job:
 
     def select_together(self, now: float, n: int, *, at_least: int) -> Selection:
         """As :meth:`select` for devices that start together: none is looked for if ``at_least`` cannot be there."""
-        most = self.availability.most_eligible(now)
+        most = self.world.availability.most_eligible(now)
         if most < at_least:
             self._n_found += most
             selection, self._retry_at = NOBODY, self._next_chance(now)
         else:
             selection = self.select(now, n)
             most = len(selection.ids)
-        is_anyone_there = self.availability.eligible_fraction(now) > 0
+        is_anyone_there = self.world.availability.eligible_fraction(now) > 0
         if most < at_least and is_anyone_there and not self.sees_every_change:
-            self._retry_at = now + min(10.0 * (at_least - most) / at_least, 1.0) * _RETRY_S
+            self._retry_at = now + min(_WAITS_PER_LACK * (at_least - most) / at_least, 1.0) * _RETRY_S
         return selection
 
     def _next_chance(self, now: float) -> float:
-        if self.availability.eligible_fraction(now) > 0:
-            return min(self.availability.next_change(now), now + _RETRY_S)
-        start = self.availability.earliest_start(now)
+        if self.world.availability.eligible_fraction(now) > 0:
+            return min(self.world.availability.next_change(now), now + _RETRY_S)
+        start = self.world.availability.earliest_start(now)
         if math.isinf(start):
             raise SimulationError("no device of this fleet is ever eligible under its rule")
         if start >= self.until and not self._n_found:
@@ -149,9 +102,9 @@ class Job:
         """Whether a cohort that is not complete is looked at whenever a device comes or goes.
 
         Simplification: in a fleet of more than 65,536 devices somebody comes or goes all the time, and it is looked at
-        again after up to a minute, in proportion to what is lacking (a minute for a tenth and more).
+        again after up to a minute, in proportion to what is lacking.
         """
-        return not self.availability.fleet.is_large
+        return not self.world.fleet.is_large
 
     @property
     def retry_at(self) -> float:
@@ -160,22 +113,20 @@ class Job:
 
     def assign(self, selection: Selection, now: float) -> Sessions:
         """Plan one session for each selected device, starting now from the newest version."""
-        ids = selection.ids
-        client_ids = self.holders.client_of(ids)
-        n_examples = self.clients.n_examples(client_ids)
+        ids, cells, work = selection.ids, selection.cells, self.task.work
+        client_ids = self.task.holders.client_of(ids)
+        n_examples = self.task.clients.n_examples(client_ids)
         n_before, slots = self.participation.begin(ids)
         held = self.participation.cache(slots)
-        rows = self.device.plan(
-            self.availability,
-            self.track,
-            self.work,
+        rows = self.world.plan(
+            ids,
+            cells,
+            work=work,
             now=now,
-            ids=ids,
-            cells=selection.cells,
             k=n_before,
             n_examples=n_examples,
-            download_bytes=self.work.sizes(*held, n_examples, version=self.version, now=now),
-            battery=self.battery,
+            download_bytes=work.sizes(*held, n_examples, version=self.version, now=now),
+            battery_percent=None if self.battery is None else self.battery.percent(ids, cells, now),
         )
         rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))
         rows["client_id"], rows["version"] = client_ids, self.version
@@ -189,7 +140,7 @@ class Job:
         done = np.flatnonzero(rows["download_end_at"] <= rows["end_at"])
         _, assets_at = self.participation.cache(slots[done])
         fetched_at = rows["download_end_at"][done, None]
-        assets_at = np.where(self.work.needs_assets(assets_at, now), fetched_at, assets_at)
+        assets_at = np.where(self.task.work.needs_assets(assets_at, now), fetched_at, assets_at)
         self.participation.fill_cache(slots[done], self.version, assets_at)
 
     # Ends of sessions
@@ -212,16 +163,16 @@ class Job:
         if outcome is not None:
             rows["outcome"] = outcome
         if len(rows):
-            self._book_battery(rows)
-            self.sessions.add(rows)
+            self.log.sessions.add(rows, self._book_battery(rows))
 
-    def _book_battery(self, rows: Sessions) -> None:
-        """Devices owe their battery what the sessions took, on top of what was not restored before."""
+    def _book_battery(self, rows: Sessions) -> Spent | None:
+        """Devices owe their battery what the sessions took, on top of what was not restored before; what they took."""
         if self.battery is None:
-            return
-        used = spent(rows, self.work, self.device, self.availability, self.battery.limits).battery_percent
+            return None
+        spent = self.world.spent(rows, self.task.work)
         debt = self.battery.debt(rows["device_id"], rows["cell"], rows["assigned_at"])
-        self.participation.owe(rows["device_id"], debt + used, rows["end_at"])
+        self.participation.owe(rows["device_id"], debt + spent.battery_percent, rows["end_at"])
+        return spent
 
     # Steps
 
@@ -244,11 +195,14 @@ class Job:
             rows, started_at, at, n_assigned, is_committed=True, loss=result.train_loss, norm=result.update_norm
         )
         self.finish(rows, AGGREGATED)
-        if self.evaluation.every_steps and self.version % self.evaluation.every_steps == 0:
+        if self.task.evaluation.every_steps and self.version % self.task.evaluation.every_steps == 0:
             self._evaluate(at)
-        if self.stop.max_steps is not None and self.version >= self.stop.max_steps:
+        if self.task.stop.max_steps is not None and self.version >= self.task.stop.max_steps:
             self.stop_reason = self.stop_reason or "max_steps"
-        self.on_step(at)
+        if result.losses is not None:
+            self.search.observe(rows, result.losses)
+        if self._on_step is not None:
+            self._on_step(self, at)
 
     def abandon(self, rows: Sessions, *, started_at: float, at: float, n_assigned: int, outcome: int) -> None:
         """Log a round that missed its quorum; what was reported is lost."""
@@ -259,8 +213,8 @@ class Job:
         self, rows: Sessions, started_at: float, at: float, n_assigned: int, *, is_committed: bool,
         loss: float | None, norm: float | None,
     ) -> None:  # fmt: skip
-        self.steps.add(
-            step=len(self.steps.rows),
+        self.log.steps.add(
+            step=len(self.log.steps.rows),
             version=self.version,
             started_at=started_at,
             closed_at=at,
@@ -278,19 +232,19 @@ class Job:
         """Evaluate at every scheduled instant up to ``at`` with the version of that instant."""
         while self._next_evaluation_at <= at:
             self._evaluate(self._next_evaluation_at)
-            self._next_evaluation_at += self.evaluation.every_s or math.inf
+            self._next_evaluation_at += self.task.evaluation.every_s or math.inf
 
     def _evaluate(self, at: float) -> None:
         if self._evaluated_version != self.version:
             self.metrics = self.trainer.evaluate()
             self._evaluated_version = self.version
         for name, value in self.metrics.items():
-            self.evals.add(at=at, version=self.version, metric=name, value=value)
-        if self.stop.metric is not None and self.metrics:
+            self.log.evals.add(at=at, version=self.version, metric=name, value=value)
+        if self.task.stop.metric is not None and self.metrics:
             self._check_target()
 
     def _check_target(self) -> None:
-        metric, goal = self.stop.metric, self.stop.metric_at_least
+        metric, goal = self.task.stop.metric, self.task.stop.metric_at_least
         if metric not in self.metrics:
             raise InputError("stop.metric is not evaluated", value=metric, allowed=", ".join(self.metrics))
         if goal is not None and self.metrics[metric] >= goal:
@@ -299,8 +253,8 @@ class Job:
     def end(self, at: float) -> None:
         """Evaluate the last version and close the session log."""
         self.evaluate_until(at)
-        if self._evaluated_version != self.version or not self.evals.rows:
+        if self._evaluated_version != self.version or not self.log.evals.rows:
             self._evaluate(at)
         self.stop_reason = self.stop_reason or "max_s"
         self.ended_at = at
-        self.sessions.close()
+        self.log.sessions.close()

@@ -6,6 +6,8 @@ difference of two such sums splits every span exactly at the bounds of the hours
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,12 @@ from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 
 HOURS_OF_DAY, HOURS_OF_WEEK = 24, 168
 HOUR_MS = HOUR_S * 1000
+_EPOCH = date(1970, 1, 1)
+
+
+def date_of(at_ms: int) -> str:
+    """The date of an instant that counts from 1970 on its own clock, YYYY-MM-DD."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat()
 
 
 def ms_by_hour(start_ms: IntArray, end_ms: IntArray, *, n_hours: int = HOURS_OF_DAY) -> FloatArray:

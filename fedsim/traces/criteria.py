@@ -20,8 +20,6 @@ from fedsim.traces.expression import TRUE, UNKNOWN, Comparison, atoms, is_unknow
 from fedsim.traces.rule import Rule
 from fedsim.units import BoolArray, IntArray
 
-__all__ = ["Levels", "Rule", "RuleCompiler", "Unknown", "Windows", "compile_channel", "compile_rule"]
-
 Unknown = Literal["ineligible", "eligible"]
 _UNKNOWNS = ("ineligible", "eligible")
 

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
-from fedsim.files import existing, read_json, read_table, write_json, write_table
+from fedsim.files import existing, read_json, read_table, whole_folder, write_json, write_table
 from fedsim.schema import CLOCKS, HARDWARE, TRACE_DEVICES, TRACE_EVENTS
 from fedsim.traces.canonical import FACTS, Events, TraceSet
 from fedsim.traces.validation import validate_devices, validate_events, validate_hardware, validate_provenance
@@ -89,10 +88,6 @@ def _check_devices_column(device: npt.NDArray[np.int32], n: int, where: Path) ->
         raise InputError(f"events are not sorted by device at row {bad[0] + 1}", where=where)
 
 
-def _holds_something(path: Path) -> bool:
-    return path.is_file() or (path.is_dir() and any(path.iterdir()))
-
-
 class TraceWriter:
     """Writes a canonical folder in batches of devices, so that the source need not fit in memory.
 
@@ -107,15 +102,12 @@ class TraceWriter:
         self.hardware: pa.Table | None = None
         self._devices: list[pa.Table] = []
         self._n = 0
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        is_replaceable = (self.folder / "provenance.json").exists() or not _holds_something(self.folder)
-        if not is_replaceable:
-            raise InputError("will not replace what is not a trace set", value=str(self.folder), allowed="a new folder")
-        self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir(parents=True)
+        self._temporary = self._open.enter_context(whole_folder(self.folder, "trace set"))
         self._events = pq.ParquetWriter(self._temporary / "events.parquet", TRACE_EVENTS.arrow(), compression="zstd")
+        self._open.push(self._finish)  # after the block, and before the folder takes its place
         return self
 
     def add(self, traces: TraceSet) -> None:
@@ -143,22 +135,15 @@ class TraceWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._events.close()
-        try:
-            if error is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        self._open.__exit__(kind, error, trace)
 
-    def _finish(self) -> None:
+    def _finish(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._events.close()
+        if error is not None:
+            return
         if not self._devices:
             raise InputError("no device found in the source", where=self.folder.name)
         write_table(self._temporary / "devices.parquet", pa.concat_tables(self._devices), TRACE_DEVICES)
         if self.hardware is not None:
             write_table(self._temporary / "hardware.parquet", self.hardware, HARDWARE)
         write_json(self._temporary / "provenance.json", self.provenance)
-        old = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")
-        if self.folder.exists():
-            os.replace(self.folder, old)
-        os.replace(self._temporary, self.folder)
-        shutil.rmtree(old, ignore_errors=True)

@@ -6,9 +6,8 @@ A folder holds any of ``hardware.parquet``, ``links.parquet``, ``levels.parquet`
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
-from fedsim.files import existing, read_json, read_table, write_json
+from fedsim.files import existing, read_json, read_table, whole_folder, write_json
 from fedsim.schema import HARDWARE, LEVELS, LINKS, NETWORKS, PROFILES, Table
 from fedsim.traces.validation import validate_hardware, validate_provenance
-from fedsim.units import HOUR_S, FloatArray
+from fedsim.units import FloatArray
 
 TABLES = (HARDWARE, LINKS, LEVELS, PROFILES)
 _ROW_GROUP = 1 << 18
@@ -88,16 +87,11 @@ class MeasurementWriter:
         self.provenance: dict[str, Any] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._pending: dict[str, list[pa.Table]] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        is_in_use = self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir()))
-        if is_in_use and not (self.folder / "provenance.json").exists():
-            raise InputError(
-                "will not replace what is not a measurement folder", value=str(self.folder), allowed="a new folder"
-            )
-        self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir(parents=True)
+        self._temporary = self._open.enter_context(whole_folder(self.folder, "measurement folder"))
+        self._open.push(self._finish)  # after the block, and before the folder takes its place
         return self
 
     def add(self, table: Table, rows: pa.Table) -> None:
@@ -116,26 +110,22 @@ class MeasurementWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def _finish(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         try:
             if error is None:
-                for name in list(self._pending):
-                    self._flush(name)
+                self._write_rest()
+        finally:
             for writer in self._writers.values():
                 writer.close()
-            if error is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _finish(self) -> None:
+    def _write_rest(self) -> None:
         if not self._writers:
             raise InputError("no measurement found in the source", where=self.folder.name)
+        for name in list(self._pending):
+            self._flush(name)
         write_json(self._temporary / "provenance.json", self.provenance)
-        old = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")
-        if self.folder.exists():
-            os.replace(self.folder, old)
-        os.replace(self._temporary, self.folder)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def link_quantiles(
@@ -168,28 +158,3 @@ def weighted_quantiles(values: npt.ArrayLike, weights: npt.ArrayLike, *, q: npt.
     ranks = np.searchsorted(until, np.asarray(q) * until[-1])
     quantiles: FloatArray = values[order][np.minimum(ranks, len(values) - 1)]
     return quantiles
-
-
-def summary(measurements: Measurements) -> dict[str, Any]:
-    """What a measurement folder holds, as JSON-serialisable numbers: rows per table, links by network type."""
-    links = measurements.tables.get("links")
-    return {
-        "n_rows": {name: table.num_rows for name, table in measurements.tables.items()},
-        "links": [] if links is None else [_link_row(links, code) for code in _networks_of(links)],
-        "provenance": dict(measurements.provenance),
-    }
-
-
-def _networks_of(links: pa.Table) -> list[int]:
-    return sorted(pc.unique(links.column("network")).to_pylist())
-
-
-def _link_row(links: pa.Table, code: int) -> dict[str, Any]:
-    rows = links.filter(pc.equal(links.column("network"), code))
-    quantiles = link_quantiles(links, NETWORKS[code])
-    return {
-        "network": NETWORKS[code],
-        "n_traces": pc.count_distinct(rows.column("trace")).as_py(),
-        "hours": pc.sum(rows.column("duration_ms")).as_py() / (HOUR_S * 1000),
-        "down_bytes_per_s": None if quantiles is None else quantiles.tolist(),
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet
+from fedsim.traces.clock import date_of
 from fedsim.units import DAY_MS, IntArray
-
-_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Window:
         """What provenance tells about it."""
         said: dict[str, Any] = {"n_days": len(self.days)}
         if self.is_local:
-            said["first_midnight"] = (_EPOCH + timedelta(days=int(self.days[0]))).isoformat()
+            said["first_midnight"] = date_of(self.first_ms)
         return said
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import fedsim
 from fedsim.cli.main import main
 
 SMALL = ["stop.max_steps=3", "fleet.n_devices=2000", "server.report_goal=5"]
@@ -22,6 +23,24 @@ def test_help_teaches(words: list[str], capsys: pytest.CaptureFixture[str]) -> N
         main(words)
     assert stop.value.code == 0
     assert "usage: fedsim" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"fedsim {fedsim.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["run", "seed=-1"], ["nothing"]])
+def test_the_package_is_the_command(words: list[str]) -> None:
+    def ended(*command: str) -> tuple[int, str, str]:
+        done = subprocess.run([sys.executable, *command, *words], capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    command = ended("-c", "import sys; from fedsim.cli.main import main; sys.exit(main())")
+    assert ended("-m", "fedsim") == command
+    assert command[0] == (0 if words == ["--version"] else 2)
 
 
 def test_help_imports_nothing_heavy() -> None:

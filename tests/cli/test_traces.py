@@ -2,6 +2,9 @@
 
 import csv
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,3 +225,121 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert captured.err.startswith("fedsim: ")
     assert says in captured.err
     assert [path.name for path in phones.parent.iterdir()] == ["phones"]
+
+
+# --------------------------------------------------------------------------------- importers of other packages
+
+FORMATS = """
+from pathlib import Path
+from fedsim.traces.importers import Importer, Option
+
+MINE = Importer("Lines of seconds at which 100 % of phones come and go.", "acme.comings:take",
+                options=(Option("day", int, 1, "days to keep"),))
+NONSENSE = "no importer"
+NO_DOOR = Importer("No such module.", "acme.nowhere:take")
+DEAF = Importer("A door that is no function.", "acme.formats:NONSENSE")
+GREEDY = Importer("An option that is taken.", "acme.comings:take", options=(Option("force", str, None, "mine"),))
+"""
+COMINGS = """
+import numpy as np
+from fedsim.traces.canonical import Events, TraceSet
+from fedsim.traces.folder import TraceWriter
+from fedsim.traces.importers.source import Source, source_file
+from fedsim.traces.spans import Window, traces_of_spans
+
+def take(src, dst, day):
+    lines = source_file(src, "comings").read_text().split()
+    at_ms = np.array([int(line) * 1000 for line in lines])
+    window = Window(np.arange(day), False)
+    traces = traces_of_spans(np.array(["x"], dtype=object), np.zeros(len(at_ms) // 2, dtype=np.int64),
+                             at_ms[::2], at_ms[1::2], window=window, counts={})
+    with TraceWriter(dst) as writer:
+        writer.add(traces)
+        writer.provenance = Source("comings", src.name, "mine").provenance([src], ["none"], {"n_lines": len(lines)})
+"""
+
+
+def install(folder: Path, package: str, **entries: str) -> None:
+    """What an installer leaves of a package: its name, and the importers it adds."""
+    info = folder / f"{package}-1.5.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.5\n")
+    lines = [f"{name} = {value}" for name, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[fedsim.importers]", *lines]))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of installed packages, in which ``acme`` is one."""
+    package = tmp_path / "site" / "acme"
+    package.mkdir(parents=True)
+    for name, text in (("__init__", ""), ("formats", FORMATS), ("comings", COMINGS), ("broken", "1 / 0")):
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(package.parent)
+    yield package.parent
+    for name in [name for name in sys.modules if name.split(".")[0] == "acme"]:
+        del sys.modules[name]
+
+
+def test_another_package_adds_a_format(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "acme", comings="acme.formats:MINE")
+    with pytest.raises(SystemExit):
+        traces("import", "--help")
+    listed = " ".join(capsys.readouterr().out.split())
+    assert "comings added by package acme 1.5" in listed
+    assert all(name in listed for name in IMPORTERS)
+    assert not any(name.startswith("acme") for name in sys.modules)
+    with pytest.raises(SystemExit):
+        traces("import", "comings", "--help")
+    asked = capsys.readouterr().out
+    assert "100 % of phones" in asked and "days to keep (default: 1)" in asked and "--force" in asked
+    log = tmp_path / "log.txt"
+    log.write_text("3600\n7200\n90000\n93600\n")
+    assert traces("import", "comings", log, tmp_path / "set", "--day", 2) == 0
+    made = load_traces(tmp_path / "set")
+    assert (made.n, made.period_days.tolist(), made.events.at_ms.tolist()[1:3]) == (1, [2], [3_600_000, 7_200_000])
+    assert (made.provenance["importer"], made.provenance["n_lines"]) == ("comings", 4)
+    assert traces("import", "comings", log, tmp_path / "set") == 2
+    assert "will not replace what is there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("other", "acme.broken:MINE", "cannot be loaded (ZeroDivisionError: division by zero): 'other' in package"),
+        ("other", "acme.nowhere:MINE", "cannot be loaded (ModuleNotFoundError"),
+        ("other", "acme.formats:THEIRS", "cannot be loaded (AttributeError"),
+        ("other", "acme.formats:NO_DOOR", "cannot be loaded (ModuleNotFoundError"),
+        ("other", "acme.formats:NONSENSE", "is no importer: 'other' in package acme 1.5 (allowed: an Importer"),
+        ("other", "acme.formats:GREEDY", "options of another package's importer cannot be used (argument --force"),
+        ("other", "acme.formats:DEAF", "is no importer"),
+        ("flash", "acme.formats:MINE", "under a name of ours: 'flash' in package acme 1.5"),
+        ("twice", "acme.formats:MINE", "must be that of one package: 'twice' in package acme 1.5, package rival 1.5"),
+    ],
+)
+@pytest.mark.parametrize("words", [("log.csv", "set"), ("--help",), ()])
+def test_a_broken_importer_of_another_package_is_one_line_and_harms_no_other(
+    site: Path, words: tuple[str, ...], name: str, value: str, says: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    install(site, "acme", **{name: value, "comings": "acme.formats:MINE"})
+    install(site, "rival", twice="rival:MINE")
+    monkeypatch.chdir(site.parent)
+    Path("log.csv").write_text("user,time\na,10\n")
+    assert traces("import", name, *words) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and error.startswith("fedsim: ")
+    assert sorted(path.name for path in site.parent.iterdir()) == ["log.csv", "site"]
+    assert traces("import", "events", "log.csv", "set", "--unit", "s", "--clock", "relative") == 0
+    Path("log.txt").write_text("1\n2\n")
+    assert traces("import", "comings", "log.txt", "mine") == 0
+    with pytest.raises(SystemExit) as left:
+        traces("import", "--help")
+    assert left.value.code == 0 and name in capsys.readouterr().out
+
+
+def test_other_packages_are_looked_up_only_for_an_import() -> None:
+    code = "import sys; from fedsim.cli.main import main\ntry: main(sys.argv[1:])\nfinally: print('|', *sys.modules)"
+    for words, is_looked_up in ((["--help"], False), (["traces", "--help"], False), (["traces", "import", "-h"], True)):
+        out = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
+        assert ("importlib.metadata" in out.rpartition("|")[2].split()) == is_looked_up

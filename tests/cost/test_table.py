@@ -12,6 +12,7 @@ from fedsim.cost.phones import PhoneClasses
 from fedsim.cost.summary import summarise
 from fedsim.cost.table import DEVICE_COSTS, Conditions, Limits, TaskWork, device_costs
 from fedsim.device.energy import Energy
+from fedsim.device.session import Throttling
 from fedsim.errors import InputError
 from fedsim.schema import HARDWARE
 from fedsim.units import FloatArray, IntArray
@@ -23,8 +24,7 @@ POWERS: dict[str, Any] = {"compute_w": 3.0, "receive_w": 1.0, "send_w": 2.0}
 CONDITIONS: dict[str, Any] = {
     "network_type": "wifi",
     "battery_capacity_wh": 10.0,
-    "thermal_after_s": 1e9,
-    "thermal_slowdown": 1.0,
+    "throttled": Throttling(1e9, 1.0),
 }
 GENEROUS = {"max_ram_fraction": 10.0, "max_session_s": 1e9, "max_battery_percent": 1e9}
 
@@ -98,7 +98,7 @@ def test_round_trips_before_each_transfer() -> None:
 
 
 def test_a_warm_phone_slows_down() -> None:
-    rows = costs(10.0, 30.0, 40.0, thermal_after_s=20.0, thermal_slowdown=1.5)
+    rows = costs(10.0, 30.0, 40.0, throttled=Throttling(20.0, 1.5))
     assert [row["train_s"] for row in rows] == [10.0, 35.0, 50.0]
 
 

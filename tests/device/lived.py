@@ -13,13 +13,15 @@ from fedsim import rng
 from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
-from fedsim.device.session import Device, Sessions, Spent, spent
+from fedsim.device.session import Device, Sessions
+from fedsim.device.spent import Spent, spent
 from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS
 from fedsim.traces.criteria import Rule, compile_channel, compile_rule
 from fedsim.units import DAY_S, FloatArray, IntArray
+from tests.build import planned as plan_trips
 from tests.hand import events_of, traces_of
 
 DOWN = {"wifi": 100.0, "2g": 10.0, "3g": 20.0, "4g": 50.0, "5g": 100.0}
@@ -229,11 +231,11 @@ def planned(scene: Scene) -> tuple[Sessions, Spent]:
         session_timeout_s=None if scene.timeout_s is None else float(scene.timeout_s),
     )
     ids = np.arange(len(scene.phones))
-    rows = made.plan(
-        availability, track, scene.work, now=float(scene.now), ids=ids, cells=ids, k=ids.astype(np.int32),
+    rows = plan_trips(made,
+        availability, track, scene.work, now=float(scene.now), ids=ids, k=ids.astype(np.int32),
         n_examples=np.ones(len(ids), dtype=np.int64),
     )  # fmt: skip
-    return rows, spent(rows, scene.work, made, availability)
+    return rows, spent(rows, scene.work, made, availability, None)
 
 
 # Open 0–20 and 30–60 of 100 s; Wi-Fi but for 4G from 12 s, nothing from 40 s, Wi-Fi from 45 s.
@@ -247,7 +249,7 @@ def trip(
     availability, track = fleet_of([GOLDEN])
     made = device(compute=FixedCompute(train_s=train_s), interruption=mode, **changes)
     zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=down, upload_bytes=up, epochs=1, batch_size=1)
-    rows = made.plan(availability, track, work, now=now, ids=zero, cells=zero, k=zero.astype(np.int32), n_examples=zero)
-    booked = spent(rows, work, made, availability)
+    rows = plan_trips(made, availability, track, work, now=now, ids=zero, k=zero.astype(np.int32), n_examples=zero)
+    booked = spent(rows, work, made, availability, None)
     row = {name: rows[name][0].item() for name in rows.dtype.names or ()}
     return row, {name: column[0].item() for name, column in vars(booked).items()}

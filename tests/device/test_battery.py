@@ -10,7 +10,8 @@ from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
-from fedsim.device.session import FAILED, REPORTS, TIMEOUT, Device, Sessions, Spent, spent
+from fedsim.device.session import FAILED, REPORTS, TIMEOUT, Device, Sessions
+from fedsim.device.spent import Spent, spent
 from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability, Track
@@ -18,6 +19,7 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
 from fedsim.traces.criteria import Rule, compile_channel, compile_rule
 from fedsim.units import DAY_S
+from tests.build import planned
 from tests.hand import events_of, traces_of
 
 # 1 Wh is 3600 J: 36 J are one percent. An hour on the charger gives back 36 percent: 0.01 percent a second.
@@ -59,8 +61,6 @@ def test_the_level_is_the_trace_s_or_assumed() -> None:
     assert percent(world.battery, 100.0) == [80.0, 80.0, 60.0]
     assert percent(world.battery, 36_000.0) == [30.0, 30.0, 60.0]
     assert percent(world.blind, 100.0) == [60.0, 60.0, 60.0]
-    assert world.battery.is_charging(IDS, 2500.0).tolist() == [True, True, False]
-    assert world.blind.is_charging(IDS, 2500.0).tolist() == [False, False, False]
 
 
 def test_what_our_work_took_is_missing_until_charging_restores_it() -> None:
@@ -109,8 +109,8 @@ def trip(
         energy=Energy(receive_w=watts[0], compute_w=watts[1], send_w=watts[2]), session_timeout_s=None,
     )  # fmt: skip
     work = Work(download_bytes=50, upload_bytes=30, epochs=1, batch_size=1)
-    rows = device.plan(
-        world.availability, world.track, work, now=now, ids=IDS, cells=IDS, k=IDS.astype(np.int32), n_examples=IDS,
+    rows = planned(device,
+        world.availability, world.track, work, now=now, ids=IDS, k=IDS.astype(np.int32), n_examples=IDS,
         battery=world.battery,
     )  # fmt: skip
     return rows, spent(rows, work, device, world.availability, LIMITS)
@@ -170,8 +170,8 @@ def test_a_paused_phone_drains_only_while_it_works() -> None:
         energy=Energy(receive_w=36.0, compute_w=36.0, send_w=36.0),
     )  # fmt: skip
     work = Work(download_bytes=10, upload_bytes=10, epochs=1, batch_size=1)
-    rows = device.plan(
-        availability, None, work, now=0.0, ids=one, cells=one, k=one.astype(np.int32), n_examples=one,
+    rows = planned(device,
+        availability, None, work, now=0.0, ids=one, k=one.astype(np.int32), n_examples=one,
         battery=Battery(limits, None, None, world.participation),
     )  # fmt: skip
     assert (rows["outcome"].tolist(), rows["end_at"].tolist()) == ([FAILED], [109.0])

@@ -21,19 +21,19 @@ BY_TYPE = {"wifi": 0.5, "2g": 1.0, "3g": 2.0, "4g": 3.0, "5g": 4.0}
 CODES = np.arange(len(NETWORKS), dtype=np.int8)
 
 
-def test_energy_is_power_times_seconds() -> None:
-    energy, seconds = Energy(**POWERS), np.arange(6.0)
-    assert energy.compute_j(np.arange(6), seconds).tolist() == (2.0 * seconds).tolist()
-    assert energy.receive_j(CODES, CODES, seconds).tolist() == pytest.approx((0.7 * seconds).tolist())
-    assert energy.send_j(CODES, CODES, seconds).tolist() == pytest.approx((1.1 * seconds).tolist())
+def test_one_power_for_all() -> None:
+    energy = Energy(**POWERS)
+    assert energy.compute_watts(np.arange(6)).tolist() == [2.0] * 6
+    assert energy.receive_watts(CODES, CODES).tolist() == [0.7] * 6
+    assert energy.send_watts(CODES, CODES).tolist() == [1.1] * 6
 
 
 def test_every_network_type_may_have_its_own_power() -> None:
     """A transfer that begins on no network is booked as on Wi-Fi."""
     energy, wanted = Energy(compute_w=1.0, receive_w=BY_TYPE, send_w=0.1), [BY_TYPE.get(n, 0.5) for n in NETWORKS]
-    assert energy.receive_j(CODES, CODES, np.ones(6)).tolist() == wanted
-    assert energy.send_j(CODES, CODES, np.ones(6)).tolist() == [0.1] * 6
-    assert Energy(compute_w=1.0, receive_w=0.1, send_w=BY_TYPE).send_j(CODES, CODES, np.ones(6)).tolist() == wanted
+    assert energy.receive_watts(CODES, CODES).tolist() == wanted
+    assert energy.send_watts(CODES, CODES).tolist() == [0.1] * 6
+    assert Energy(compute_w=1.0, receive_w=0.1, send_w=BY_TYPE).send_watts(CODES, CODES).tolist() == wanted
 
 
 def test_a_phone_of_known_power_takes_its_own() -> None:
@@ -43,9 +43,9 @@ def test_a_phone_of_known_power_takes_its_own() -> None:
     table = pa.table({c.name: pa.array(known.get(c.name, [None] * 3), c.type) for c in HARDWARE.columns})
     traces = traces_of([events_of([(0, "charging", 1)])], period_s=86_400)
     hardware, ids = Hardware(Fleet(traces, n_devices=100, seed=1), table), np.arange(100)
-    joules = Energy(**POWERS, phones=hardware).compute_j(ids, np.full(100, 10.0))
-    assert joules.tolist() == np.array([40.0, 20.0, 0.0])[hardware.row_of(ids)].tolist()
-    assert len(set(joules.tolist())) == 3
+    watts = Energy(**POWERS, phones=hardware).compute_watts(ids)
+    assert watts.tolist() == np.array([4.0, 2.0, 0.0])[hardware.row_of(ids)].tolist()
+    assert len(set(watts.tolist())) == 3
 
 
 CLASSES = {
@@ -58,15 +58,15 @@ CLASSES = {
 def test_classes_of_phones_have_factors_on_the_powers() -> None:
     """10 ms is fast, 20 ms is mid (not below 20), 40 ms is slow; a power of one's own beats the class's."""
     phones = PhoneClasses.named(["A", "B", "C"], [10.0, 20.0, 40.0])
-    energy, ids, one = Energy(**POWERS, phones=phones, classes=CLASSES), np.arange(3), np.ones(3)
+    energy, ids = Energy(**POWERS, phones=phones, classes=CLASSES), np.arange(3)
     wifi = np.ones(3, dtype=np.int8)
-    assert energy.compute_j(ids, one).tolist() == [2.0 * 3, 2.0, 2.0 * 0.5]
-    assert energy.receive_j(ids, wifi, one).tolist() == pytest.approx([0.7, 0.7 * 1.5, 0.7 * 2])
-    assert energy.send_j(ids, wifi, one).tolist() == pytest.approx([1.1, 1.1 * 1.5, 1.1 * 2])
+    assert energy.compute_watts(ids).tolist() == [2.0 * 3, 2.0, 2.0 * 0.5]
+    assert energy.receive_watts(ids, wifi).tolist() == pytest.approx([0.7, 0.7 * 1.5, 0.7 * 2])
+    assert energy.send_watts(ids, wifi).tolist() == pytest.approx([1.1, 1.1 * 1.5, 1.1 * 2])
     unknown = Energy(**POWERS, phones=replace(phones, latency_ms=np.full(3, np.nan)), classes=CLASSES)
-    assert np.isnan(unknown.compute_j(ids, one)).all() and np.isnan(unknown.send_j(ids, wifi, one)).all()
+    assert np.isnan(unknown.compute_watts(ids)).all() and np.isnan(unknown.send_watts(ids, wifi)).all()
     own = replace(phones, compute_w=np.array([9.0, np.nan, np.nan]))
-    assert Energy(**POWERS, phones=own, classes=CLASSES).compute_j(ids, one).tolist() == [9.0, 2.0, 1.0]
+    assert Energy(**POWERS, phones=own, classes=CLASSES).compute_watts(ids).tolist() == [9.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_powers_by_type_must_name_every_type(watts: dict[str, float]) -> None:
 
 
 def test_no_power_is_a_power() -> None:
-    assert Energy(compute_w=0.0, receive_w=0.0, send_w=0.0).compute_j(np.array([0]), np.ones(1)).tolist() == [0.0]
+    assert Energy(compute_w=0.0, receive_w=0.0, send_w=0.0).compute_watts(np.array([0])).tolist() == [0.0]

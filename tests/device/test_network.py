@@ -282,3 +282,15 @@ PLAIN: dict[str, Any] = {
     "seed": 3, "down_bytes_per_s": dict.fromkeys(NETWORKS[1:], 4000.0), "assumed_type": "wifi",
     "up_bytes_per_s": dict.fromkeys(NETWORKS[1:], 4000.0), "device_sigma": 0.0, "session_sigma": 0.0, "connect_s": 0.0,
 }  # fmt: skip
+
+
+def test_a_phone_s_own_speed_is_one_on_wifi_whatever_the_rates_of_other_networks() -> None:
+    """30 bytes/s on Wi-Fi, where the median phone has 100: three tenths of every rate, down and up."""
+    one = replace(PhoneClasses.named(["A"], [1.0]), bytes_per_s=np.array([30.0]))
+    made, zero = network(phones=one), np.zeros(1, dtype=np.int64)
+    level = made.level(zero, zero.astype(np.int32))
+    assert level.tolist() == made.typical_level(zero).tolist() == [0.3]
+    for kind, down_s, up_s in (("wifi", 10.0, 20.0), ("4g", 20.0, 40.0), ("5g", 5.0, 10.0)):  # of 300 bytes
+        track = track_of([(0, kind)])
+        assert made.download(track, zero, np.zeros(1), 300, level)[0] == pytest.approx([down_s])
+        assert made.upload(track, zero, np.zeros(1), 300, level)[0] == pytest.approx([up_s])

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim.device.compute import FixedCompute
-from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, TIMEOUT, spent
+from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, TIMEOUT
+from fedsim.device.spent import spent
 from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.units import DAY_S
+from tests.build import planned as planned_trips
 from tests.device.lived import GOLDEN, MODES, Phone, cut_of, device, fleet_of, network, planned, play, scenes, trip
 from tests.hand import events_of, traces_of
 
@@ -113,8 +115,8 @@ def test_a_trip_that_fills_its_window_but_for_rounding_reports() -> None:
     zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=22, upload_bytes=0, epochs=1, batch_size=1)
     for timeout_s, mode in ((None, "abort"), (3.3, "pause")):
         made = device(compute=FixedCompute(train_s=2.2), interruption=mode, session_timeout_s=timeout_s)
-        rows = made.plan(
-            availability, None, work, now=0.0, ids=zero, cells=zero, k=zero.astype(np.int32), n_examples=zero
+        rows = planned_trips(
+            made, availability, None, work, now=0.0, ids=zero, k=zero.astype(np.int32), n_examples=zero
         )
         assert rows["outcome"].tolist() == [REPORTS]
 
@@ -135,13 +137,11 @@ def test_a_phone_that_is_never_on_a_network_is_given_up_after_thirty_days(mode: 
     availability, track = fleet_of([offline])
     made, zero = device(interruption=mode), np.zeros(1, dtype=np.int64)
     work = Work(download_bytes=10, upload_bytes=10, epochs=1, batch_size=1)
-    rows = made.plan(
-        availability, track, work, now=50.0, ids=zero, cells=zero, k=zero.astype(np.int32), n_examples=zero
-    )
+    rows = planned_trips(made, availability, track, work, now=50.0, ids=zero, k=zero.astype(np.int32), n_examples=zero)
     assert rows["outcome"].tolist() == [TIMEOUT]
     assert rows["end_at"].tolist() == [50.0 + 30 * DAY_S]
     assert np.isinf([rows[f"{phase}_end_at"][0] for phase in ("download", "train", "upload")]).all()
-    booked = spent(rows, work, made, availability)
+    booked = spent(rows, work, made, availability, None)
     assert (booked.download_bytes[0], booked.upload_bytes[0], booked.compute_s[0]) == (0, 0, 0.0)
 
 
@@ -181,8 +181,8 @@ def test_a_session_that_is_told_before_its_upload_sends_nothing() -> None:
     availability, track = fleet_of([GOLDEN])
     made, zero = device(), np.zeros(1, dtype=np.int64)
     work = Work(download_bytes=400, upload_bytes=100, epochs=1, batch_size=1)
-    rows = made.plan(availability, track, work, now=0.0, ids=zero, cells=zero, k=zero.astype(np.int32), n_examples=zero)
+    rows = planned_trips(made, availability, track, work, now=0.0, ids=zero, k=zero.astype(np.int32), n_examples=zero)
     rows["end_at"] = rows["train_end_at"]
-    booked = spent(rows, work, made, availability)
+    booked = spent(rows, work, made, availability, None)
     assert (booked.download_bytes[0], booked.compute_s[0], booked.upload_bytes[0]) == (400, 5.0, 0)
     assert booked.upload_s[0] == 0.0

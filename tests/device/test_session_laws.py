@@ -13,6 +13,7 @@ from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.traces.criteria import Windows
+from tests.build import planned
 from tests.device.lived import device
 from tests.hand import events_of, traces_of
 
@@ -42,8 +43,8 @@ def outcomes(availability: Availability, now: float, **changes: Any) -> tuple[Se
     """Trips without transfers of all phones that are there, and the share of each outcome."""
     ids = np.flatnonzero(availability.at_cells(np.arange(availability.fleet.n_cells), now)[0])
     work = Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1)
-    rows = device(**changes).plan(
-        availability, None, work, now=now, ids=ids, cells=ids, k=np.zeros(len(ids), dtype=np.int32),
+    rows = planned(device(**changes),
+        availability, None, work, now=now, ids=ids, k=np.zeros(len(ids), dtype=np.int32),
         n_examples=np.ones(len(ids), dtype=np.int64),
     )  # fmt: skip
     return rows, {code: float((rows["outcome"] == code).mean()) for code in (REPORTS, INTERRUPTED, FAILED)}

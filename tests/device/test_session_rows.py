@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedsim.device.session import Sessions, joined, spent
+from fedsim.device.session import Sessions, joined
+from fedsim.device.spent import spent
 from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
 from fedsim.units import IntArray
-from tests.build import inference_compute
+from tests.build import inference_compute, planned
 from tests.device.lived import GOLDEN, device, fleet_of, network
 
 # --------------------------------------------------------------------------------- rows and their columns
@@ -25,8 +26,8 @@ def varied_plan(order: IntArray) -> Sessions:
         crash_fraction=0.3,
     )
     work = Work(download_bytes=400, upload_bytes=100, epochs=2, batch_size=4)
-    return made.plan(
-        availability, track, work, now=3.0, ids=order, cells=order, k=(order % 3).astype(np.int32),
+    return planned(made,
+        availability, track, work, now=3.0, ids=order, k=(order % 3).astype(np.int32),
         n_examples=order + 1,
     )  # fmt: skip
 
@@ -56,9 +57,7 @@ def test_a_session_trains_every_epoch_in_whole_batches() -> None:
     availability, track = fleet_of([GOLDEN])
     made = device(compute=inference_compute(seed=1, median_inference_ms=10, sigma=0.0, fixed_s_per_step=0.5))
     zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=1, upload_bytes=1, epochs=2, batch_size=4)
-    rows = made.plan(
-        availability, track, work, now=0.0, ids=zero, cells=zero, k=zero.astype(np.int32), n_examples=zero + 9
-    )
+    rows = planned(made, availability, track, work, now=0.0, ids=zero, k=zero.astype(np.int32), n_examples=zero + 9)
     assert rows["train_s"].tolist() == pytest.approx([3 * 0.010 * 2 * 9 + 0.5 * 2 * 3])
     assert work.n_steps(np.array([0, 1, 4, 5, 8])).tolist() == [0, 2, 2, 4, 4]
 
@@ -73,14 +72,14 @@ def test_downloads_take_and_book_the_bytes_that_are_fetched() -> None:
     availability, track = fleet_of([GOLDEN, GOLDEN])
     made, work, ids = device(), Work(**CACHING), np.arange(2)
     for fetched, wanted in ((None, [1207, 1207]), (np.array([100, 300]), [100, 300])):
-        rows = made.plan(
-            availability, track, work, now=0.0, ids=ids, cells=ids, k=ids.astype(np.int32), n_examples=ids,
+        rows = planned(made,
+            availability, track, work, now=0.0, ids=ids, k=ids.astype(np.int32), n_examples=ids,
             download_bytes=fetched,
         )  # fmt: skip
         assert rows["download_bytes"].tolist() == wanted
         if fetched is not None:
             assert rows["download_end_at"].tolist() == [1.0, 3.0]
-            assert spent(rows, work, made, availability).download_bytes.tolist() == wanted
+            assert spent(rows, work, made, availability, None).download_bytes.tolist() == wanted
 
 
 def test_parts_are_joined_in_order() -> None:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.traces.criteria import Windows
@@ -45,23 +44,12 @@ def test_questions_by_device_are_those_of_its_cell(made: World, data: st.DataObj
     cells = fleet.cell_of(ids)
     is_open, until = availability.at(ids, at / US)
     assert is_open.tolist() == [made.phones[cell].is_open(at) for cell in cells]
-    starts = availability.next_start(ids, at / US)
-    assert starts.tolist() == np.where(is_open, at / US, until).tolist()
-    some = np.isfinite(starts)
-    assert availability.at(ids[some], starts[some])[0].all()
-    for how in ("abort", "pause", "ignore"):
-        by_id, by_cell = (
-            availability.finish(ids, at / US, 3.5, how),
-            availability.finish_cells(cells, at / US, 3.5, how),
-        )
-        assert np.array_equal(by_id, by_cell, equal_nan=True)
+    by_cell = availability.at_cells(cells, at / US)
+    assert (is_open.tolist(), until.tolist()) == (by_cell[0].tolist(), by_cell[1].tolist())
 
 
-@pytest.mark.parametrize("interruption", ["abort", "pause", "ignore"])
 @given(question=questions(), data=st.data())
-def test_finish_is_the_model(
-    interruption: str, question: tuple[World, list[tuple[int, int]]], data: st.DataObject
-) -> None:
+def test_paused_work_ends_as_in_the_model(question: tuple[World, list[tuple[int, int]]], data: st.DataObject) -> None:
     made, asked = question
     work = []
     for cell, at in asked:
@@ -73,8 +61,8 @@ def test_finish_is_the_model(
         ends = [0, 1, open_us, open_us + 1, 2 * open_us, 2 * open_us + 1, *exactly, *(x + 1 for x in exactly)]
         work.append(data.draw(st.sampled_from(ends) | st.integers(0, 3 * max(open_us, 1))))
     cells, start = columns(asked)
-    end = made.availability.finish_cells(cells, start, np.array(work) / US, interruption)  # type: ignore[arg-type]
-    wanted = [made.phones[c].finish(at, w, interruption) for (c, at), w in zip(asked, work, strict=True)]
+    end = made.availability.finish_paused(cells, start, np.array(work) / US)
+    wanted = [made.phones[c].finish(at, w) for (c, at), w in zip(asked, work, strict=True)]
     assert np.array_equal(np.isnan(end), np.isnan(wanted))
     assert np.nan_to_num(end).tolist() == pytest.approx(np.nan_to_num(seconds(wanted)).tolist(), abs=1e-9, rel=1e-15)
 
@@ -93,7 +81,7 @@ def test_open_s_is_the_model(question: tuple[World, list[tuple[int, int]]], data
 def test_paused_work_takes_its_length_of_open_time(question: tuple[World, list[tuple[int, int]]], work: int) -> None:
     made, asked = question
     cells, start = columns(asked)
-    end = made.availability.finish_cells(cells, start, work / US, "pause")
+    end = made.availability.finish_paused(cells, start, work / US)
     some = ~np.isnan(end)
     assert made.availability.open_s(cells[some], start[some], end[some]) == pytest.approx(work / US, abs=1e-6)
     assert made.availability.at_cells(cells[some], end[some] - 1e-6)[0].all()  # it ends while the device is there
@@ -157,21 +145,17 @@ def test_a_window_over_the_wrap_is_one_window() -> None:
     assert answers(phone, [0, 1, 2, 8, 9.5, 10, 11, 12]) == [
         (True, 2), (True, 2), (False, 8), (True, 12), (True, 12), (True, 12), (True, 12), (False, 18),
     ]  # fmt: skip
-    cells = np.array([0])
-    assert phone.availability.finish_cells(cells, 8.5, 3.5, "abort").tolist() == [12.0]
-    assert np.isnan(phone.availability.finish_cells(cells, 8.5, 3.500001, "abort")).all()
+    assert phone.availability.finish_paused(np.array([0]), 8.5, 3.5).tolist() == [12.0]
 
 
 def test_always_and_never() -> None:
     made = world([[(0, 10_000)], []], [10_000, 10_000])
     assert answers(made, [0, 9.999999, 10, 1e8], cell=0) == [(True, math.inf)] * 4
     assert answers(made, [0, 9.999999, 10, 1e8], cell=1) == [(False, math.inf)] * 4
-    assert made.availability.next_start(np.array([0, 1]), 7.0).tolist() == [7.0, math.inf]
     both = np.array([0, 1])
-    for how in ("abort", "pause", "ignore"):
-        end = made.availability.finish_cells(both, 7.0, 1e6, how)
-        assert end[0] == 1e6 + 7
-        assert np.isnan(end[1])
+    end = made.availability.finish_paused(both, 7.0, 1e6)
+    assert end[0] == 1e6 + 7
+    assert np.isnan(end[1])
     assert made.availability.open_s(both, 5.0, 12_345.0).tolist() == [12_340.0, 0.0]
 
 
@@ -185,7 +169,7 @@ def test_a_trace_without_windows_among_others(where: int) -> None:
     wanted = [(False, 11.0), (True, 6.0)]
     wanted.insert(where, (False, math.inf))
     assert list(zip(is_open.tolist(), until.tolist(), strict=True)) == wanted
-    paused = made.availability.finish_cells(np.arange(3), 5.0, 1.5, "pause").tolist()
+    paused = made.availability.finish_paused(np.arange(3), 5.0, 1.5).tolist()
     assert math.isnan(paused.pop(where))
     assert paused == [12.5, 14.5]
 
@@ -196,8 +180,7 @@ def test_a_set_without_any_window() -> None:
     is_open, until = made.availability.cells_at(3.0)
     assert not is_open.any()
     assert np.isinf(until).all()
-    for how in ("abort", "pause", "ignore"):
-        assert np.isnan(made.availability.finish_cells(cells, 3.0, 1.0, how)).all()
+    assert np.isnan(made.availability.finish_paused(cells, 3.0, 1.0)).all()
     assert made.availability.open_s(cells, 0.0, 50.0).tolist() == [0.0, 0.0]
     assert made.availability.eligible_fraction(3.0) == 0.0
     assert made.availability.earliest_start(3.0) == made.availability.next_change(3.0) == math.inf
@@ -205,23 +188,11 @@ def test_a_set_without_any_window() -> None:
 
 def test_pause_goes_on_in_the_next_windows() -> None:
     phone = world([[(0, 2000), (5000, 6000)]], [10_000])
-    finish = phone.availability.finish_cells
+    finish = phone.availability.finish_paused
     cell = np.zeros(1, dtype=np.int64)
     cases = [(1, 1, 2), (1, 1.5, 5.5), (1, 2, 6), (1, 2.5, 10.5), (3, 1, 6), (3, 3, 12), (3, 6, 22), (3, 0, 3)]
     for start, work, end in cases:
-        assert finish(cell, float(start), float(work), "pause").tolist() == [end], (start, work)
-
-
-def test_ignore_looks_at_the_end_alone() -> None:
-    phone = world([[(0, 2000), (5000, 6000)]], [10_000])
-    end = phone.availability.finish_cells(np.zeros(3, dtype=np.int64), 3.0, np.array([1.0, 2.5, 7.5]), "ignore")
-    assert np.array_equal(end, [np.nan, 5.5, 10.5], equal_nan=True)
-
-
-def test_an_unknown_interruption_is_refused() -> None:
-    made = world([[(0, 1000)]], [10_000])
-    with pytest.raises(InputError, match=r"'stop'.*abort, pause, ignore"):
-        made.availability.finish(np.array([0]), 0.0, 1.0, "stop")  # type: ignore[arg-type]
+        assert finish(cell, float(start), float(work)).tolist() == [end], (start, work)
 
 
 def test_instants_after_thirty_years_are_as_sharp_as_the_first() -> None:
@@ -249,9 +220,9 @@ def test_exponential_stays_finish_by_their_law(scale: float) -> None:
     traces = traces_of([events_of([])] * n, period_s=(windows.period_ms / 1000).tolist(), is_local=False)
     availability = Availability(Fleet(traces, n_devices=n, seed=0, is_replay=True), windows)
     now = draw.uniform(1000, 4000, n)
-    is_open, _ = availability.at(np.arange(n), now)
+    is_open, until = availability.at(np.arange(n), now)
     ids, work_s = np.flatnonzero(is_open), scale / rate
     assert ids.size > 0.4 * n
-    share = float((~np.isnan(availability.finish(ids, now[ids], work_s, "abort"))).mean())
+    share = float((now[ids] + work_s <= until[ids]).mean())
     wanted = math.exp(-rate * work_s)
     assert share == pytest.approx(wanted, abs=4 * math.sqrt(wanted * (1 - wanted) / ids.size))

@@ -18,8 +18,8 @@ from tests.hand import events_of, traces_of
 IDS = np.arange(20_000)
 ROWS = [
     {"model": "old", "weight": 3.0, "inference_ms_per_sample": 200.0, "ram_gb": 1.0, "os_version": 8.0},
-    {"model": "mid", "weight": 5.0, "inference_ms_per_sample": 80.0, "ram_gb": 4.0, "os_version": 11.0},
-    {"model": "new", "weight": 2.0, "inference_ms_per_sample": 20.0, "ram_gb": None, "os_version": 14.0},
+    {"model": "mid", "weight": 6.0, "inference_ms_per_sample": 80.0, "ram_gb": 4.0, "os_version": 11.0},
+    {"model": "new", "weight": 1.0, "inference_ms_per_sample": 20.0, "ram_gb": None, "os_version": 14.0},
 ]
 
 
@@ -35,18 +35,18 @@ def fleet(models: list[str | None], n_devices: int = 1_000_000) -> Fleet:
 def test_rows_are_drawn_by_share() -> None:
     hardware = Hardware(fleet([None]), table())
     share = np.bincount(hardware.row_of(IDS), minlength=3) / len(IDS)
-    assert share == pytest.approx([0.3, 0.5, 0.2], abs=0.015)
-    assert hardware.share_of_rows() == pytest.approx([0.3, 0.5, 0.2])
+    assert share == pytest.approx([0.3, 0.6, 0.1], abs=0.015)
+    assert hardware.share_of_rows() == pytest.approx([0.3, 0.6, 0.1])
 
 
 def test_a_trace_that_names_its_model_takes_that_row() -> None:
-    """Half of the traces are 'new', the others name a model that the table does not have."""
-    whole = fleet(["new", "unheard of"])
+    """Three of four traces are 'new', the other names a model that the table does not have."""
+    whole = fleet(["new", "unheard of", "new", "new"])
     hardware = Hardware(whole, table(), match="trace_model")
     rows, trace = hardware.row_of(IDS), whole.trace_of(IDS)
-    assert set(rows[trace == 0]) == {2}
+    assert set(rows[trace != 1]) == {2}
     assert set(rows[trace == 1]) == {0, 1, 2}
-    assert hardware.share_of_rows() == pytest.approx([0.15, 0.25, 0.6])
+    assert hardware.share_of_rows() == pytest.approx([0.075, 0.15, 0.775])
 
 
 def test_a_requirement_asks_the_phone_and_unknown_is_no() -> None:
@@ -54,7 +54,7 @@ def test_a_requirement_asks_the_phone_and_unknown_is_no() -> None:
     gate = Requirement(hardware, Rule.parse("ram_gb >= 2"))
     admitted = gate.admits(IDS, IDS, 0.0)
     assert (admitted == (hardware.row_of(IDS) == 1)).all()  # 'new' does not tell its memory
-    assert gate.share(0.0) == pytest.approx(0.5)
+    assert gate.share(0.0) == pytest.approx(0.6)
 
 
 def test_a_phone_without_speed_is_refused() -> None:
@@ -70,12 +70,12 @@ def test_a_requirement_that_makes_no_sense_is_refused(rule: str) -> None:
 
 
 def test_a_rollout_grows_and_keeps_whom_it_has() -> None:
-    gate = Rollout(seed=1, start_share=0.1, end_share=0.9, days=8)
-    shares = [gate.share(day * DAY_S) for day in (0, 4, 8, 100)]
-    assert shares == pytest.approx([0.1, 0.5, 0.9, 0.9])
+    gate = Rollout(seed=1, start_share=0.1, end_share=0.7, days=8)
+    shares = [gate.share(day * DAY_S) for day in (0, 2, 8, 100)]
+    assert shares == pytest.approx([0.1, 0.25, 0.7, 0.7])
     early, late = (gate.admits(IDS, IDS, day * DAY_S) for day in (1, 5))
     assert not (early & ~late).any()
-    assert late.mean() == pytest.approx(0.6, abs=0.015)
+    assert late.mean() == pytest.approx(0.475, abs=0.015)
 
 
 @pytest.mark.parametrize(("start", "end", "days"), [(0.5, 0.4, 1), (-0.1, 0.4, 1), (0.1, 1.1, 1), (0.1, 0.2, -1)])
@@ -116,6 +116,29 @@ def test_the_admitted_share_is_that_of_the_devices_that_are_let_in() -> None:
     for gate in gates:
         is_in = is_in & gate.admits(IDS, cells, 0.0)
     share = availability.admitted_fraction(0.0, gates)
-    assert share == pytest.approx((1 / 3 + 1 / 3 * 0.5) * 0.2)
+    assert share == pytest.approx((1 / 3 + 1 / 3 * 0.6) * 0.2)
     assert share == pytest.approx(is_in.mean(), abs=0.01)
     assert availability.admitted_fraction(0.0, []) == availability.eligible_fraction(0.0)
+
+
+def test_the_first_row_is_joined_like_any_other() -> None:
+    """Of three traces one is 'old', which is the table's row 0; the others are drawn: 3, 6 and 1 of ten."""
+    whole = fleet(["old", None, "unheard of"])
+    hardware = Hardware(whole, table(), match="trace_model")
+    rows, trace = hardware.row_of(IDS), whole.trace_of(IDS)
+    assert set(rows[trace == 0]) == {0}
+    assert set(rows[trace == 1]) == set(rows[trace == 2]) == {0, 1, 2}
+    assert hardware.share_of_rows() == pytest.approx([1 / 3 + 0.2, 0.4, 0.2 / 3])
+    is_old = np.array([True, False, False])
+    assert hardware.share_by_trace(is_old) == pytest.approx([1.0, 0.3, 0.3])
+
+
+def test_of_a_model_that_the_table_has_twice_the_first_row_counts() -> None:
+    """'old' stands in the rows 0 and 3, of 200 and 130 ms; a trace that names it is the former."""
+    twice = pa.Table.from_pylist([*ROWS, ROWS[0] | {"inference_ms_per_sample": 130.0}], HARDWARE.arrow())
+    whole = fleet(["old", "new", "new"])
+    hardware = Hardware(whole, twice, match="trace_model")
+    trace = whole.trace_of(IDS)
+    assert set(hardware.inference_ms(IDS[trace == 0])) == {200.0}
+    assert set(hardware.inference_ms(IDS[trace != 0])) == {20.0}
+    assert hardware.share_of_rows() == pytest.approx([1 / 3, 0.0, 2 / 3, 0.0])

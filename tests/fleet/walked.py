@@ -40,11 +40,8 @@ class Phone:
         ]
         return min((edge for edge in edges if edge > at and self.is_open(edge) != self.is_open(at)), default=math.inf)
 
-    def finish(self, at: int, work: int, interruption: str) -> float:
-        if interruption == "ignore":
-            return at + work if self.is_open(at + work) else math.nan
-        if interruption == "abort":
-            return at + work if self.is_open(at) and at + work <= self.change_after(at) else math.nan
+    def finish(self, at: int, work: int) -> float:
+        """When work that pauses while the phone is away is done."""
         if work == 0 and self.spans:
             return at
         while True:

@@ -183,7 +183,7 @@ HAND_EVALS = [
     for metric, value in (("log_loss", loss), ("accuracy", accuracy))
 ]
 HAND_ELIGIBILITY = [
-    {"at": hour * 3600.0, "eligible_fraction": share, "admitted_fraction": share}
+    {"at": hour * 3600.0, "eligible_fraction": 3 * share, "admitted_fraction": share}
     for hour, share in ((0, 0.08), (1, 0.06), (3, 0.04), (24, 0.10))
 ]
 

@@ -221,7 +221,7 @@ def test_combinations_stand_in_for_all_together(tmp_path: Path) -> None:
     words = words_of(criteria_page(tmp_path, base="screen", combinations=[row("a & b", 0.3), row("a & c", 0.4)]))
     assert "combination 2: a & c 80.0 %" in words
     assert "all together" not in words
-    assert "spells of “screen”" in words
+    assert "sessions of “screen”" in words
 
 
 def test_one_rule_on_a_relative_clock(tmp_path: Path) -> None:

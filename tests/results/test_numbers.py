@@ -54,7 +54,7 @@ def test_outcomes_and_what_they_cost(run: Run) -> None:
 
 
 def test_sessions_are_conserved(run: Run) -> None:
-    t = run.sessions
+    t = run.totals
     assert t.n.sum() == t.ended.sum() == t.nth_session.sum() == t.base_trace.sum() == 5
     assert t.phase_s.sum() == t.in_flight_s.sum() == t.device_s.sum() == 10800.0
     assert t.download_by_bin.sum() == t.download_bytes.sum() == 21000
@@ -62,9 +62,9 @@ def test_sessions_are_conserved(run: Run) -> None:
 
 
 def test_energy_of_each_phase(run: Run) -> None:
-    assert run.sessions.phase_j.sum(axis=1).tolist() == [28.0, 330.0, 42.0]
-    assert run.sessions.phase_j[:, OUTCOMES.index("AGGREGATED")].tolist() == [18.0, 270.0, 12.0]
-    assert run.sessions.phase_j.sum() == run.sessions.joules.sum() == 400.0
+    assert run.totals.phase_j.sum(axis=1).tolist() == [28.0, 330.0, 42.0]
+    assert run.totals.phase_j[:, OUTCOMES.index("AGGREGATED")].tolist() == [18.0, 270.0, 12.0]
+    assert run.totals.phase_j.sum() == run.totals.joules.sum() == 400.0
 
 
 def test_networks_on_which_sessions_began(run: Run) -> None:
@@ -77,13 +77,13 @@ def test_batteries_of_the_phones(run: Run, tmp_path: Path) -> None:
     assert numbers["battery_used_median_percent"] == pytest.approx(0.5, rel=WITHIN)
     assert numbers["battery_used_p95_percent"] == pytest.approx(1.0, rel=WITHIN)
     assert numbers["battery_start_median_percent"] == 55
-    assert np.flatnonzero(run.sessions.battery_start).tolist() == [18, 55, 100]
+    assert np.flatnonzero(run.totals.battery_start).tolist() == [18, 55, 100]
     unknown = headline(Run.load(without_training(tmp_path / "untrained")))
     assert unknown["battery_used_median_percent"] is unknown["battery_start_median_percent"] is None
 
 
 def test_series_by_hour(run: Run) -> None:
-    t = run.sessions
+    t = run.totals
     assert per_hour(run, t.in_flight_s) == [3600.0, 2700.0, 450.0, 4050.0]
     assert per_hour(run, t.download_by_bin) == pytest.approx([12000.0, 6000.0, 1500.0, 1500.0])
     assert per_hour(run, t.upload_by_bin) == pytest.approx([3000.0, 3000.0, 0.0, 3600.0])
@@ -94,15 +94,15 @@ def test_series_by_hour(run: Run) -> None:
 
 
 def test_display_series(run: Run) -> None:
-    hourly = display(run, run.sessions.download_by_bin, n_bins=5)
+    hourly = display(run, run.totals.download_by_bin, n_bins=5)
     assert hourly.grid.width_s == HOUR_S
     assert hourly.per_hour() == pytest.approx([12000.0, 6000.0, 1500.0, 1500.0])
     assert in_flight(run, n_bins=5).values == pytest.approx([1.0, 0.75, 0.125, 1.125])
-    assert display(run, run.sessions.in_flight_s, n_bins=500, at_least_s=50.0).grid.width_s == 60
+    assert display(run, run.totals.in_flight_s, n_bins=500, at_least_s=50.0).grid.width_s == 60
 
 
 def test_peaks(run: Run) -> None:
-    assert peak(run, run.sessions.download_by_bin, width_s=HOUR_S) == pytest.approx(12000.0)
+    assert peak(run, run.totals.download_by_bin, width_s=HOUR_S) == pytest.approx(12000.0)
     assert headline(run)["peak_in_flight"] == 2.0  # the two that overlap at the third hour's end
 
 
@@ -114,10 +114,10 @@ def test_a_run_shorter_than_an_hour_has_no_busiest_hour(tmp_path: Path) -> None:
 
 def test_stragglers_count_in_totals_but_not_in_series(tmp_path: Path) -> None:
     run = Run.load(hand_made(tmp_path / "run", simulated_s=7200.0))
-    assert run.sessions.n.sum() == 5
-    assert run.sessions.ended.sum() == 3
-    assert run.sessions.device_s.sum() == 10800.0
-    assert run.sessions.in_flight_s.sum() == 6300.0
+    assert run.totals.n.sum() == 5
+    assert run.totals.ended.sum() == 3
+    assert run.totals.device_s.sum() == 10800.0
+    assert run.totals.in_flight_s.sum() == 6300.0
     assert headline(run)["mean_in_flight"] == 6300.0 / 7200.0
 
 
@@ -213,9 +213,9 @@ def test_top_share_of_unequal_devices() -> None:
 
 def test_batches_do_not_change_the_totals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = random_run(tmp_path / "run", n=3000, days=1.0)
-    whole = Run.load(folder).sessions
+    whole = Run.load(folder).totals
     monkeypatch.setattr(run_module, "ROWS_PER_BATCH", 97)
-    pieces = Run.load(folder).sessions
+    pieces = Run.load(folder).totals
     for name in whole.__dataclass_fields__:
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-9, atol=1e-4, err_msg=name)
 

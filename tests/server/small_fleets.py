@@ -19,7 +19,7 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.simulation import Simulation
 from fedsim.units import HOUR_S
-from tests.build import PlanRecorder, Seconds, Sizes, Span, Tables, device, network, played, replay, simulation
+from tests.build import Seconds, Sizes, Span, Tables, device, network, played, recorded, replay, simulation
 
 WORK = Work(download_bytes=100, upload_bytes=50, epochs=1, batch_size=10)
 PERIOD_S = 24 * HOUR_S
@@ -50,7 +50,7 @@ class SmallFleet:
         return replay(*self.windows())
 
     def simulation(self, coordinator: Coordinator, *, max_s: float, max_steps: int | None, **more: Any) -> Simulation:
-        """A run whose device keeps its plans: see :func:`planned`."""
+        """A run whose world keeps its plans (:class:`tests.build.PlanRecorder`)."""
         phone = device(
             Seconds(lambda ids, k: 5.0 + np.floor(60 * rng.uniform(self.draw_seed, "seconds", ids, k) ** 2)),
             link=network(down=10.0, up=10.0, connect_s=1.0, device_sigma=self.device_sigma),
@@ -58,10 +58,10 @@ class SmallFleet:
             crash_fraction=self.crash_fraction,
             session_timeout_s=self.session_timeout_s,
         )
-        return simulation(
+        made = simulation(
             coordinator,
             fleet=self.fleet(),
-            phone=PlanRecorder.of(phone),
+            phone=phone,
             work=WORK,
             clients=Sizes((10, 30, 5, 70)),
             max_s=max_s,
@@ -70,6 +70,7 @@ class SmallFleet:
             seed=self.draw_seed,
             **more,
         )
+        return recorded(made)
 
 
 SMALL_FLEETS = st.builds(
@@ -106,9 +107,9 @@ def run_of(parts: Simulation) -> Tables | None:
         try:
             return played(parts, Path(folder))
         except SimulationError as error:
-            ids, until = np.arange(parts.fleet.n_devices), parts.stop.max_s
+            ids, until = np.arange(parts.world.fleet.n_devices), parts.task.stop.max_s
             assert until is not None
-            n_eligible = max(int(parts.availability.at(ids, at)[0].sum()) for at in np.arange(until))
+            n_eligible = max(int(parts.world.availability.at(ids, at)[0].sum()) for at in np.arange(until))
             assert n_eligible < getattr(parts.coordinator, "quorum", 1)
             assert ("no round began" if n_eligible else "no device is eligible") in str(error)
             return None

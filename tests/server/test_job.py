@@ -11,11 +11,11 @@ import pytest
 from fedsim import rng
 from fedsim.errors import InputError, SimulationError
 from fedsim.fleet.fleet import Fleet
-from fedsim.server.job import Evaluation, Stop
-from fedsim.server.selector.uniform import UniformSelector
+from fedsim.server.task import Evaluation, Stop
 from fedsim.units import DAY_S
 from tests.build import (
     ALWAYS,
+    Counting,
     RecordingTrainer,
     Seconds,
     Sizes,
@@ -205,24 +205,12 @@ def test_bad_evaluation(settings: tuple[int | None, float | None]) -> None:
 # ------------------------------------------------------------------------------------- cohorts of a large fleet
 
 
-class Counting(UniformSelector):
-    """Counts how often it is asked."""
-
-    asked: list[float]
-
-    def select(self, availability: Any, participation: Any, *, now: float, n: int, gates: Any = ()) -> Any:
-        self.asked.append(now)
-        return super().select(availability, participation, now=now, n=n, gates=gates)
-
-
 def test_nobody_is_looked_for_while_too_few_can_be_there(tmp_path: Path) -> None:
     """One of ten phones charges until 10,000 s, then a second: of 100,000 devices 10,000 and then 20,000."""
     phones = [phone((0.0, DAY_S)), phone((10_000.0, DAY_S)), *[phone() for _ in range(8)]]
     fleet = Fleet(traces_of(phones, period_s=DAY_S), n_devices=100_000, seed=1)
-    made = simulation(sync(15_000), fleet=fleet, phone=device(Seconds(lambda ids, k: np.ones(len(ids)))), max_steps=1)
-    made.selector = counting = Counting(seed=0, min_separation_s=0.0)
-    counting.asked = []
-    run = played(made, tmp_path)
+    counting, second = Counting(seed=0, min_separation_s=0.0), device(Seconds(lambda ids, k: np.ones(len(ids))))
+    run = played(simulation(sync(15_000), fleet=fleet, phone=second, max_steps=1, selector=counting), tmp_path)
     assert len(run.sessions) == 15_000
     (assigned_at,) = set(run.column("assigned_at").tolist())
     assert 10_000.0 <= assigned_at <= 10_060.0  # a third is lacking: looked at once a minute

@@ -194,6 +194,8 @@ def test_an_error_while_writing_leaves_nothing_and_keeps_the_old(tmp_path: Path)
         with pytest.raises(RuntimeError, match="half way"), TraceWriter(tmp_path / name) as writer:
             writer.add(phones())
             raise RuntimeError("half way")
+        with pytest.raises(RuntimeError, match="at once"), TraceWriter(tmp_path / name):  # not: no device found
+            raise RuntimeError("at once")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == before
 

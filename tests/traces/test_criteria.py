@@ -124,6 +124,17 @@ def test_bad_rules_are_one_clear_line(text: str, says: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("sign", ["&", "|"])
+def test_the_bound_on_nesting_counts_levels_not_terms(sign: str) -> None:
+    terms = [f"battery >= {half / 2:g}" for half in range(150)]
+    assert str(Rule.parse(f" {sign} ".join(terms))) == f" {sign} ".join(terms)
+    groups = [f"!({term} & screen)" for term in terms]
+    assert str(Rule.parse(f" {sign} ".join(groups))) == f" {sign} ".join(groups)
+    assert str(Rule.parse("(" * 99 + "charging" + ")" * 99)) == "charging"
+    with pytest.raises(InputError, match="nested too deeply"):
+        Rule.parse("(" * 100 + "charging" + ")" * 100)
+
+
 # ------------------------------------------------------------------------------------------- golden cases
 
 

@@ -16,7 +16,6 @@ from fedsim.traces.measurements import (
     Measurements,
     MeasurementWriter,
     link_quantiles,
-    summary,
     weighted_quantiles,
 )
 
@@ -79,15 +78,6 @@ def test_weighted_quantiles_are_those_of_values_repeated(pairs: list[tuple[int, 
     assert weighted_quantiles(values, weights, q=[q])[0] == least
 
 
-def test_summary_is_plain_numbers(tmp_path: Path) -> None:
-    said = summary(written(tmp_path / "m", (LINKS, links())))
-    assert said["n_rows"] == {"links": 3}
-    assert [row["network"] for row in said["links"]] == ["wifi", "4g"]
-    assert said["links"][0] == {"network": "wifi", "n_traces": 1, "hours": 1.0, "down_bytes_per_s": None}
-    assert said["links"][1]["down_bytes_per_s"] == [100.0, 100.0, 100.0, 100.0, 900.0]
-    assert said["provenance"] == {"source": "hand"}
-
-
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -131,6 +121,8 @@ def test_an_error_while_writing_leaves_nothing_and_keeps_the_old(tmp_path: Path)
         with pytest.raises(RuntimeError, match="half way"), MeasurementWriter(tmp_path / name) as writer:
             writer.add(LINKS, links())
             raise RuntimeError("half way")
+        with pytest.raises(RuntimeError, match="at once"), MeasurementWriter(tmp_path / name):  # not: no measurement
+            raise RuntimeError("at once")
         with pytest.raises(InputError, match="no measurement found"), MeasurementWriter(tmp_path / name):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["m"]

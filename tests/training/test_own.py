@@ -44,10 +44,12 @@ class Halved(LoopBackend):
 
 class Means:
     is_training = True
+    made = []
 
     def __init__(self, *, data, local, n_parameters, max_staleness, seed, loss, model, slope: float):
         self.given = dict(data=data, local=local, max_staleness=max_staleness, seed=seed, loss=loss, model=model)
         self.n_parameters, self.slope, self.version, self.asked = n_parameters, slope, 0, []
+        self.made.append(self)
 
     def step(self, updates):
         self.version += 1
@@ -88,20 +90,22 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
 
 
 def first_norm(values: dict[str, Any]) -> float:
-    norm = build_simulation(values).trainer.step(updates([0, 1, 2, 3, 4, 5, 6, 7, 8])).update_norm
+    norm = build_simulation(values).task.trainer().step(updates([0, 1, 2, 3, 4, 5, 6, 7, 8])).update_norm
     assert norm is not None
     return norm
 
 
 def test_a_trainer_is_given_what_it_asks_for_and_trains(own: Own, tmp_path: Path) -> None:
     simulation = build_simulation(own("training=means", "training.slope=0.5", "training.local.epochs=3", "seed=4"))
-    means: Any = simulation.trainer
+    means: Any = simulation.task.trainer()
     assert {key: means.given[key] for key in ("seed", "loss", "max_staleness")} == {
         "seed": 4, "loss": "cross_entropy", "max_staleness": 0,
     }  # fmt: skip
-    assert means.given["data"] is simulation.clients and means.given["local"].epochs == 3
+    assert means.given["data"] is simulation.task.clients and means.given["local"].epochs == 3
     assert sum(p.numel() for p in means.given["model"]().parameters()) == means.n_parameters == 650
     summary = simulation.run(tmp_path / "run").summary
+    assert (len(means.made), means.version) == (2, 0)  # each run gets its own
+    means = means.made[-1]
     assert means.version == len(means.asked) == 3
     assert [len(asked) for asked in means.asked] == [6, 6, 6]
     assert summary["metrics"] == {"accuracy": 0.75}
@@ -116,8 +120,8 @@ def test_a_local_algorithm_is_called_by_every_backend(own: Own, training: str) -
 
 def test_a_local_algorithm_takes_its_time_where_nothing_is_trained(own: Own) -> None:
     simulation = build_simulation(own("training=none", "training/local=prox", "training.local.epochs=4"))
-    assert not simulation.trainer.is_training
-    assert simulation.work.epochs == 4
+    assert not simulation.task.trainer().is_training
+    assert simulation.task.work.epochs == 4
 
 
 def test_a_backend_is_given_the_learner_and_its_own_settings(own: Own) -> None:
@@ -128,7 +132,7 @@ def test_a_backend_is_given_the_learner_and_its_own_settings(own: Own) -> None:
 
 def test_the_central_baseline_is_trained_by_the_own_trainer(own: Own) -> None:
     values = own("training=means", "training/local=prox", "training.central.epochs=2")
-    assert central_metrics(values, build_simulation(values).clients) == {"accuracy": 0.5}
+    assert central_metrics(values, build_simulation(values).task.clients) == {"accuracy": 0.5}
 
 
 @pytest.mark.parametrize(

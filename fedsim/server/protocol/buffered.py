@@ -59,47 +59,66 @@ class BufferedCoordinator:
         self.concurrency, self.buffer_size, self.max_staleness = concurrency, buffer_size, max_staleness
         self.staleness_weight, self.divisor = staleness_weight, divisor
         self.interval_s = assignment_interval_s
-        self._open = np.zeros(concurrency, dtype=SESSION)  # one slot per device in flight
+
+    def start(self, job: Job) -> Buffering:
+        """The coordinator at the start of a run of the job."""
+        return Buffering(self, job)
+
+    def coefficients(self, rows: Sessions, staleness: FloatArray) -> FloatArray:
+        """What each update of a full buffer counts, ``float64[n]``."""
+        weights = example_weights(rows["n_examples"], self.weighting)
+        discounted = weights / np.sqrt(1.0 + staleness) if self.staleness_weight == "inverse_sqrt" else weights
+        total = discounted.sum() if self.divisor == "weight_sum" else weights.sum()
+        coefficients: FloatArray = discounted / total
+        return coefficients
+
+
+class Buffering:
+    """The buffer of one run, and who is under way."""
+
+    def __init__(self, rules: BufferedCoordinator, job: Job) -> None:
+        self._rules, self._job, self._queue = rules, job, rules.aggregator.start()
+        self._open = np.zeros(rules.concurrency, dtype=SESSION)  # one slot per device in flight
         self._open["end_at"] = np.inf
-        self._free = np.arange(concurrency)
+        self._free = np.arange(rules.concurrency)
         self._waiting, self._ingested_at = _EMPTY, np.zeros(0)  # reported, not yet ingested
         self._buffer: list[Sessions] = []
         self._n_buffered, self._n_assigned_before, self._buffer_started_at = 0, 0, 0.0
 
-    def run(self, env: simpy.Environment, job: Job) -> Process:
+    def run(self, env: simpy.Environment) -> Process:
         """Tick until the job's stop condition is met."""
-        now = env.now
+        job, now = self._job, env.now
         while True:
-            has_ended = self._receive(job, now)
+            has_ended = self._receive(now)
             if job.stop_reason or now >= job.until:
                 break
             if has_ended or now >= job.retry_at:
-                self._refill(job, now)
-            now = min(self._next_tick(job, now), job.until)
+                self._refill(now)
+            now = min(self._next_tick(now), job.until)
             yield wait(env, now)
-        end_at = job.steps.rows[-1]["closed_at"] if job.stop_reason else now
-        self._close(job, end_at)
+        end_at = job.log.steps.rows[-1]["closed_at"] if job.stop_reason else now
+        self._close(end_at)
         job.end(end_at)
 
-    def _next_tick(self, job: Job, now: float) -> float:
+    def _next_tick(self, now: float) -> float:
         """The next tick at which anything can happen."""
         first_end = float(self._open["end_at"].min())
         event_at = min(first_end, self._ingested_at.min(initial=math.inf))
         if self._free.size:
-            event_at = min(event_at, max(job.retry_at, now))
-        n_ticks = max(1, math.ceil((event_at - now) / self.interval_s - 1e-9)) if math.isfinite(event_at) else 1
-        return now + n_ticks * self.interval_s
+            event_at = min(event_at, max(self._job.retry_at, now))
+        n_ticks = max(1, math.ceil((event_at - now) / self._rules.interval_s - 1e-9)) if math.isfinite(event_at) else 1
+        return now + n_ticks * self._rules.interval_s
 
-    def _refill(self, job: Job, now: float) -> None:
+    def _refill(self, now: float) -> None:
         if not self._free.size:
             return
-        selection = job.select(now, self._free.size)
+        selection = self._job.select(now, self._free.size)
         n = len(selection.ids)
         if n:
-            self._open[self._free[:n]] = job.assign(selection, now)
+            self._open[self._free[:n]] = self._job.assign(selection, now)
             self._free = self._free[n:]
 
-    def _receive(self, job: Job, now: float) -> bool:
+    def _receive(self, now: float) -> bool:
         """Work through everything that happened since the last tick, in order of time; has a session ended?"""
         ended = np.flatnonzero(self._open["end_at"] <= now)
         if ended.size:
@@ -108,38 +127,40 @@ class BufferedCoordinator:
             self._open["end_at"][ended] = np.inf
             self._free = np.concatenate([self._free, ended])
             is_report = rows["outcome"] == REPORTS
-            job.finish(rows[~is_report])
-            self._queue(job, rows[is_report])
+            self._job.finish(rows[~is_report])
+            self._report(rows[is_report])
         n = int(np.searchsorted(self._ingested_at, now, side="right"))
         rows, at = self._waiting[:n], self._ingested_at[:n]
         self._waiting, self._ingested_at = self._waiting[n:], self._ingested_at[n:]
-        self._ingest(job, rows, at)
+        self._ingest(rows, at)
         return bool(ended.size)
 
-    def _queue(self, job: Job, rows: Sessions) -> None:
-        job.participation.aggregate(rows["device_id"], math.inf)
-        ingested_at = self.aggregator.serve(rows["end_at"], job.work.upload_bytes)
+    def _report(self, rows: Sessions) -> None:
+        self._job.participation.aggregate(rows["device_id"], math.inf)
+        ingested_at = self._queue.serve(rows["end_at"], self._job.task.work.upload_bytes)
         rows, ingested_at = joined([self._waiting, rows]), np.concatenate([self._ingested_at, ingested_at])
         order = np.argsort(ingested_at, kind="stable")
         self._waiting, self._ingested_at = rows[order], ingested_at[order]
 
-    def _ingest(self, job: Job, rows: Sessions, at: FloatArray) -> None:
+    def _ingest(self, rows: Sessions, at: FloatArray) -> None:
         """Add reports to the buffer in order; step whenever it is full."""
+        job, rules = self._job, self._rules
         while len(rows) and not job.stop_reason:
-            is_stale = job.version - rows["version"] > self.max_staleness
+            is_stale = job.version - rows["version"] > rules.max_staleness
             fresh = np.flatnonzero(~is_stale)
-            room = self.buffer_size - self._n_buffered
+            room = rules.buffer_size - self._n_buffered
             is_full = fresh.size >= room
             n = int(fresh[room - 1]) + 1 if is_full else len(rows)
-            self._refuse(job, rows[:n][is_stale[:n]])
+            self._refuse(rows[:n][is_stale[:n]])
             self._put(rows[fresh[:room]], at[fresh[:room]])
             if is_full:
-                self._step(job, float(at[n - 1]))
+                self._step(float(at[n - 1]))
             rows, at = rows[n:], at[n:]
         self._waiting = joined([rows, self._waiting])
         self._ingested_at = np.concatenate([at, self._ingested_at])
 
-    def _refuse(self, job: Job, rows: Sessions) -> None:
+    def _refuse(self, rows: Sessions) -> None:
+        job = self._job
         rows["staleness"] = job.version - rows["version"]
         job.participation.aggregate(rows["device_id"], -math.inf)
         job.finish(rows, STALE)
@@ -151,25 +172,18 @@ class BufferedCoordinator:
             self._buffer.append(rows)
             self._n_buffered += len(rows)
 
-    def _step(self, job: Job, at: float) -> None:
-        rows = joined(self._buffer)
+    def _step(self, at: float) -> None:
+        job, rows = self._job, joined(self._buffer)
         n_assigned = job.n_assigned - self._n_assigned_before
         self._buffer, self._n_buffered, self._n_assigned_before = [], 0, job.n_assigned
-        coefficients = self._coefficients(rows, job.version - rows["version"])
+        coefficients = self._rules.coefficients(rows, job.version - rows["version"])
         job.step(rows, coefficients, started_at=self._buffer_started_at, at=at, n_assigned=n_assigned)
 
-    def _coefficients(self, rows: Sessions, staleness: FloatArray) -> FloatArray:
-        weights = example_weights(rows["n_examples"], self.weighting)
-        discounted = weights / np.sqrt(1.0 + staleness) if self.staleness_weight == "inverse_sqrt" else weights
-        total = discounted.sum() if self.divisor == "weight_sum" else weights.sum()
-        coefficients: FloatArray = discounted / total
-        return coefficients
-
-    def _close(self, job: Job, at: float) -> None:
+    def _close(self, at: float) -> None:
         """The job is over: what is in flight, queued or buffered comes too late."""
         in_flight = self._open[np.isfinite(self._open["end_at"])]
         rows = joined([*self._buffer, self._waiting, in_flight])
-        job.settle(rows[np.argsort(rows["session_id"])], at)
+        self._job.settle(rows[np.argsort(rows["session_id"])], at)
         self._open["end_at"] = np.inf
 
     def in_flight(self, now: float) -> int:
@@ -179,4 +193,4 @@ class BufferedCoordinator:
 
     def n_waiting(self, now: float) -> int:
         """Reports that wait for an aggregator worker at ``now``."""
-        return self.aggregator.n_waiting(now)
+        return self._queue.n_waiting(now)

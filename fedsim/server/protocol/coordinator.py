@@ -1,4 +1,4 @@
-"""What the two protocols have in common: a coordinator is a SimPy process that drives a job."""
+"""What the two protocols have in common: in a run, a coordinator is a SimPy process that drives a job."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ def wait(env: simpy.Environment, until: float) -> simpy.Event:
     return env.timeout(max(until - env.now, 0.0))
 
 
-class Coordinator(Protocol):
-    """A protocol of training: when devices are assigned and when updates are aggregated."""
+class Running(Protocol):
+    """A coordinator in a run: what it waits for, and who is under way."""
 
-    name: str
-    max_staleness: int
-
-    def run(self, env: simpy.Environment, job: Job) -> Process:
+    def run(self, env: simpy.Environment) -> Process:
         """Drive the job until its stop condition is met."""
         ...
 
@@ -33,4 +30,15 @@ class Coordinator(Protocol):
 
     def n_waiting(self, now: float) -> int:
         """Reports that wait for an aggregator worker at ``now``."""
+        ...
+
+
+class Coordinator(Protocol):
+    """A protocol of training: when devices are assigned and when updates are aggregated. It holds configuration."""
+
+    name: str
+    max_staleness: int
+
+    def start(self, job: Job) -> Running:
+        """The coordinator at the start of a run of the job."""
         ...

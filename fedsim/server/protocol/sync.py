@@ -63,76 +63,85 @@ class SyncCoordinator:
         self.quorum = math.ceil(report_goal * quorum_fraction - 1e-9)
         self.selection_timeout_s, self.assignment_interval_s = selection_timeout_s, assignment_interval_s
         self.server_step_s = server_step_s
+
+    def start(self, job: Job) -> Rounds:
+        """The coordinator at the start of a run of the job."""
+        return Rounds(self, job)
+
+
+class Rounds:
+    """The rounds of one run."""
+
+    def __init__(self, rules: SyncCoordinator, job: Job) -> None:
+        self._rules, self._job, self._queue = rules, job, rules.aggregator.start()
         self._round_ends: FloatArray = np.zeros(0)  # planned ends of the open round's sessions
         self._straggler_ends: FloatArray = np.zeros(0)  # ends of sessions that outlive their round
 
-    def run(self, env: simpy.Environment, job: Job) -> Process:
+    def run(self, env: simpy.Environment) -> Process:
         """Play rounds until the job's stop condition is met."""
-        if job.availability.fleet.n_devices < self.quorum:
-            raise SimulationError(
-                f"a round needs {self.quorum} devices at one instant; the fleet has {job.availability.fleet.n_devices}"
-            )
+        job, quorum, n_devices = self._job, self._rules.quorum, self._job.world.fleet.n_devices
+        if n_devices < quorum:
+            raise SimulationError(f"a round needs {quorum} devices at one instant; the fleet has {n_devices}")
         now = env.now
         while not job.stop_reason:
-            selection, now = yield from self._assemble(env, job, now)
+            selection, now = yield from self._assemble(env, now)
             if selection is None:
                 break
-            now = yield from self._round(env, job, job.assign(selection, now), now)
+            now = yield from self._round(env, job.assign(selection, now), now)
         if not job.n_assigned:
             raise SimulationError(
-                f"no round began before the run's end at {format_duration(job.until)}: it needs {self.quorum} free "
+                f"no round began before the run's end at {format_duration(job.until)}: it needs {quorum} free "
                 "eligible devices at one instant"
             )
         job.end(now)
 
     def _assemble(
-        self, env: simpy.Environment, job: Job, now: float
+        self, env: simpy.Environment, now: float
     ) -> Generator[simpy.Event, Any, tuple[Selection | None, float]]:
         """Wait until a cohort can be assigned, and until when that was; None when the run's time is up."""
-        timeout_at = now + self.selection_timeout_s
+        job, rules, timeout_at = self._job, self._rules, now + self._rules.selection_timeout_s
         while now < job.until:
-            needed = self.cohort if now < timeout_at else self.quorum
-            selection = job.select_together(now, self.cohort, at_least=needed)
+            needed = rules.cohort if now < timeout_at else rules.quorum
+            selection = job.select_together(now, rules.cohort, at_least=needed)
             if len(selection.ids) >= needed:
                 return selection, now
-            now = min(self._next_try(job, now, timeout_at), job.until)
+            now = min(self._next_try(now, timeout_at), job.until)
             yield wait(env, now)
         return None, now
 
-    def _next_try(self, job: Job, now: float, timeout_at: float) -> float:
+    def _next_try(self, now: float, timeout_at: float) -> float:
         """When the fleet may have changed, a straggler is free, or a quorum is enough."""
         free_at = math.inf
-        if job.sees_every_change:
+        if self._job.sees_every_change:
             free_at = float(self._straggler_ends[self._straggler_ends > now].min(initial=math.inf))
-        next_at = max(min(job.retry_at, free_at), now + self.assignment_interval_s)
+        next_at = max(min(self._job.retry_at, free_at), now + self._rules.assignment_interval_s)
         return min(next_at, timeout_at) if now < timeout_at else next_at
 
-    def _round(
-        self, env: simpy.Environment, job: Job, rows: Sessions, started_at: float
-    ) -> Generator[simpy.Event, Any, float]:
+    def _round(self, env: simpy.Environment, rows: Sessions, started_at: float) -> Generator[simpy.Event, Any, float]:
         """Play a round; returns the instant at which the next one may open."""
+        job, rules = self._job, self._rules
         self._round_ends = rows["end_at"].copy()
         accepted, close_at = self._accept(rows, started_at)
-        ingested_at = self.aggregator.serve(rows["upload_end_at"][accepted], job.work.upload_bytes)
+        ingested_at = self._queue.serve(rows["upload_end_at"][accepted], job.task.work.upload_bytes)
         step_at = float(ingested_at.max(initial=close_at))
         yield wait(env, min(close_at, job.until))
         if close_at > job.until:
-            self._settle(job, rows, job.until)
+            self._settle(rows, job.until)
             return job.until
         reported = rows[accepted]
         is_rest = np.ones(len(rows), dtype=bool)
         is_rest[accepted] = False
-        self._settle(job, rows[is_rest], close_at)
+        self._settle(rows[is_rest], close_at)
         yield wait(env, min(step_at, job.until))
         if step_at > job.until:
-            self._settle(job, reported, job.until)
+            self._settle(reported, job.until)
             return job.until
-        if len(accepted) >= self.quorum:
-            weights = example_weights(reported["n_examples"], self.weighting)
+        if len(accepted) >= rules.quorum:
+            weights = example_weights(reported["n_examples"], rules.weighting)
             job.step(reported, weights / weights.sum(), started_at=started_at, at=step_at, n_assigned=len(rows))
         else:
             job.abandon(reported, started_at=started_at, at=step_at, n_assigned=len(rows), outcome=TIMEOUT)
-        next_at = min(step_at + self.server_step_s, job.until)
+        next_at = min(step_at + rules.server_step_s, job.until)
         yield wait(env, next_at)
         return next_at
 
@@ -140,16 +149,16 @@ class SyncCoordinator:
         """Rows of the reports that count, in order of arrival, and the instant the round closes."""
         reports = np.flatnonzero(rows["outcome"] == REPORTS)
         reports = reports[np.argsort(rows["upload_end_at"][reports], kind="stable")]
-        deadline_at = started_at + self.deadline_s
+        deadline_at = started_at + self._rules.deadline_s
         arrivals = rows["upload_end_at"][reports]
-        n = min(int(np.searchsorted(arrivals, deadline_at, side="right")), self.goal)
-        if n == self.goal:
+        n = min(int(np.searchsorted(arrivals, deadline_at, side="right")), self._rules.goal)
+        if n == self._rules.goal:
             return reports[:n], float(arrivals[n - 1])
         last_end = float(rows["end_at"].max(initial=started_at))
         return reports[:n], deadline_at if math.isfinite(deadline_at) else last_end
 
-    def _settle(self, job: Job, rows: Sessions, close_at: float) -> None:
-        ends = job.settle(rows, close_at)["end_at"]
+    def _settle(self, rows: Sessions, close_at: float) -> None:
+        ends = self._job.settle(rows, close_at)["end_at"]
         before = self._straggler_ends
         self._straggler_ends = np.concatenate([before[before > close_at], ends[ends > close_at]])
         self._round_ends = np.zeros(0)
@@ -160,4 +169,4 @@ class SyncCoordinator:
 
     def n_waiting(self, now: float) -> int:
         """Reports that wait for an aggregator worker at ``now``."""
-        return self.aggregator.n_waiting(now)
+        return self._queue.n_waiting(now)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedsim import rng
+from fedsim.device.session import Sessions
 from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
 from fedsim.server.selector.selection import NOBODY, Selection
-from fedsim.units import IntArray
+from fedsim.units import FloatArray, IntArray
 
 
 class UniformSelector:
@@ -32,7 +33,20 @@ class UniformSelector:
         if min_separation_s < 0:
             raise InputError("server.selector.min_separation_s must not be negative", value=min_separation_s)
         self.seed, self.min_separation_s = seed, min_separation_s
-        self._walk: _Walk | None = None
+
+    def start(self, fleet: Fleet) -> UniformSearch:
+        """The search at the start of a run."""
+        return UniformSearch(_Walk(fleet, self.seed), self.min_separation_s)
+
+
+class UniformSearch:
+    """One run's walk over the fleet."""
+
+    def __init__(self, walk: _Walk, min_separation_s: float) -> None:
+        self._walk, self._min_separation_s = walk, min_separation_s
+
+    def observe(self, rows: Sessions, losses: FloatArray) -> None:
+        """Nothing to learn: all devices are alike."""
 
     def select(
         self,
@@ -44,13 +58,11 @@ class UniformSelector:
         gates: Sequence[Gate] = (),
     ) -> Selection:
         """Up to ``n`` devices that all gates admit, in random order."""
-        if self._walk is None:
-            self._walk = _Walk(availability.fleet, self.seed)
         is_open, _ = availability.cells_at(now)
         share = availability.eligible_fraction(now) * math.prod(gate.share(now) for gate in gates)
         budget = self._walk.whole() if share > 0 else 0
         if share > 0:
-            budget = min(budget, int(self.PATIENCE * (_needed(n, share) + 1024)))
+            budget = min(budget, int(UniformSelector.PATIENCE * (_needed(n, share) + 1024)))
         parts: list[Selection] = []
         n_found = 0
         while n_found < n and budget > 0:
@@ -58,7 +70,7 @@ class UniformSelector:
             ids, cells = self._walk.take(wanted)
             budget -= max(len(ids), 1)
             kept = np.flatnonzero(is_open[cells])
-            kept = kept[participation.is_free(ids[kept], now, min_separation_s=self.min_separation_s)]
+            kept = kept[participation.is_free(ids[kept], now, min_separation_s=self._min_separation_s)]
             for gate in gates:
                 kept = kept[gate.admits(ids[kept], cells[kept], now)]
             if parts:  # a walk that began anew may meet a device a second time

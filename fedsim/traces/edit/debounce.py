@@ -49,14 +49,14 @@ def _number(is_new: BoolArray) -> IntArray:
 def _closed(device: IntArray, at_ms: IntArray, value: IntArray, gap_s: float) -> tuple[BoolArray, int, int]:
     """Which instants to drop: those of a closed gap, and the one that ends it; number of gaps, and of closed ones."""
     is_same_value = (value[1:] == value[:-1]) | (np.isnan(value[1:]) & np.isnan(value[:-1]))
-    spell = _number((device[1:] != device[:-1]) | ~is_same_value)
-    first = np.flatnonzero(np.append(True, spell[1:] != spell[:-1]))
+    stretch = _number((device[1:] != device[:-1]) | ~is_same_value)
+    first = np.flatnonzero(np.append(True, stretch[1:] != stretch[:-1]))
     owner, state, from_ms = device[first], value[first], at_ms[first]
     is_gap = np.zeros(len(first), dtype=bool)
     before, here, after = slice(None, -2), slice(1, -1), slice(2, None)
     is_gap[here] = (owner[before] == owner[after]) & (state[before] == 1) & (state[here] == 0) & (state[after] == 1)
     until_ms = np.append(from_ms[1:], 0)
     is_closed = is_gap & (until_ms - from_ms <= gap_s * 1000)
-    is_dropped = is_closed[spell]
+    is_dropped = is_closed[stretch]
     is_dropped[first[1:][is_closed[:-1]]] = True
     return is_dropped, int(np.count_nonzero(is_gap)), int(np.count_nonzero(is_closed))

@@ -23,7 +23,7 @@ N_SYNTHETIC, N_DAYS = 500, 7
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SetComparison:
     """Distances of the set ``made`` from the set ``real`` (named in words) under one rule."""
 
     rule: str
@@ -41,9 +41,9 @@ def default_rules(traces: TraceSet) -> list[Rule]:
     return answered
 
 
-def compare(made: tuple[str, TraceSet], real: tuple[str, TraceSet], rules: Sequence[Rule]) -> list[Comparison]:
+def compare(made: tuple[str, TraceSet], real: tuple[str, TraceSet], rules: Sequence[Rule]) -> list[SetComparison]:
     """One comparison for each rule; sets come with their names."""
-    return [Comparison(str(rule), made[0], real[0], _goodness(made, real, rule)) for rule in rules]
+    return [SetComparison(str(rule), made[0], real[0], _goodness(made, real, rule)) for rule in rules]
 
 
 def _goodness(made: tuple[str, TraceSet], real: tuple[str, TraceSet], rule: Rule) -> Goodness:
@@ -60,7 +60,7 @@ def fit_and_compare(
     source: str,
     held_out_share: float,
     seed: int,
-) -> tuple[Parameters, list[Comparison]]:
+) -> tuple[Parameters, list[SetComparison]]:
     """Parameters fitted to a set, and how synthetic phones made with them compare with real ones.
 
     With a share held out, the fit sees the other phones only and is held against those it has not seen; beside it
@@ -86,7 +86,7 @@ def _cells(found: Goodness) -> list[str]:
     return ["unknown" if value is None else f"{value:.3f}" for value in asdict(found).values()]
 
 
-def render_comparisons(rows: Sequence[Comparison]) -> Table:
+def render_comparisons(rows: Sequence[SetComparison]) -> Table:
     """The distances for a terminal of 80 columns."""
     table = Table(title="0 is perfect; shares and hours as differences, the others as distances", title_justify="left")
     for column in (
@@ -105,7 +105,7 @@ def render_comparisons(rows: Sequence[Comparison]) -> Table:
     return table
 
 
-def markdown_comparisons(rows: Sequence[Comparison]) -> str:
+def markdown_comparisons(rows: Sequence[SetComparison]) -> str:
     """The distances as a Markdown table."""
     head = ["rule", "this", "against", *(name.replace("_", " ") for name in _COLUMNS)]
     lines = [head, ["---"] * len(head)]
@@ -113,6 +113,6 @@ def markdown_comparisons(rows: Sequence[Comparison]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def json_comparisons(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
+def json_comparisons(rows: Sequence[SetComparison]) -> list[dict[str, Any]]:
     """The distances as JSON-serialisable values."""
     return [asdict(row) for row in rows]

@@ -21,7 +21,7 @@ from fedsim.files import read_json, write_json
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.clock import HOURS_OF_DAY
 from fedsim.traces.generator.parameters import DURATION_PROBABILITIES, TRAIT_PROBABILITIES, TRAIT_Z
-from fedsim.traces.generator.walk import mean_stays_s
+from fedsim.traces.generator.walk import mean_off_on_s
 from fedsim.traces.spans import Window, traces_of_spans
 from fedsim.units import DAY_S, HOUR_S, FloatArray, IntArray
 
@@ -116,7 +116,7 @@ def _walk(p: OnOffParameters, ids: IntArray, end_s: float, seed: int) -> tuple[I
     z = rng.normal(seed, "on-off/fraction", ids)
     other = p.trait_correlation * z + np.sqrt(1.0 - p.trait_correlation**2) * rng.normal(seed, "on-off/sessions", ids)
     fraction = np.interp(z, TRAIT_Z, p.fraction_quantiles)
-    mean_s = mean_stays_s(fraction, np.interp(other, TRAIT_Z, p.sessions_per_day_quantiles))
+    mean_s = mean_off_on_s(fraction, np.interp(other, TRAIT_Z, p.sessions_per_day_quantiles))
     log_stay = rng.portable(np.log(np.array(p.relative_duration_quantiles)))
     clocks = [np.append(0.0, np.cumsum(factors)) * HOUR_S for factors in p.hour_factors]
     row, state = np.arange(len(ids)), (rng.uniform(seed, "on-off/start", ids) < fraction).astype(np.int64)

@@ -21,7 +21,7 @@ from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet
 from fedsim.traces.folder import save_traces
 from fedsim.traces.generator.parameters import CELLULAR as RADIOS
 from fedsim.traces.generator.parameters import SynthesisParameters
-from fedsim.traces.generator.walk import CELLULAR, CHARGING, SCREEN, WIFI, Phones, Track, walk
+from fedsim.traces.generator.walk import CELLULAR, CHARGING, SCREEN, WIFI, Knots, SyntheticPhones, walk
 from fedsim.units import DAY_MS, DAY_S, BoolArray, FloatArray, IntArray
 
 REFERENCE = Path(__file__).with_name("reference.json")
@@ -44,14 +44,14 @@ def synthesize(parameters: SynthesisParameters, *, n_devices: int, n_days: int, 
         raise InputError("n_devices", value=n_devices, allowed="at least 1")
     if n_days < 1:
         raise InputError("n_days", value=n_days, allowed="at least 1")
-    phones = Phones.draw(parameters, np.arange(n_devices), seed)
-    track = walk(parameters, phones, end_s=float(n_days * DAY_S), seed=seed)
+    phones = SyntheticPhones.draw(parameters, np.arange(n_devices), seed)
+    knots = walk(parameters, phones, end_s=float(n_days * DAY_S), seed=seed)
     changes = [
-        _Changes.of("network", track.phone, track.at_s, _network(parameters, phones, track, seed)),
-        _Changes.of("charging", track.phone, track.at_s, track.has(CHARGING)),
-        _Changes.of("screen", track.phone, track.at_s, track.has(SCREEN)),
-        _keyguard(parameters, phones, track, seed),
-        _battery(parameters, track),
+        _Changes.of("network", knots.phone, knots.at_s, _network(parameters, phones, knots, seed)),
+        _Changes.of("charging", knots.phone, knots.at_s, knots.has(CHARGING)),
+        _Changes.of("screen", knots.phone, knots.at_s, knots.has(SCREEN)),
+        _keyguard(parameters, phones, knots, seed),
+        _battery(parameters, knots),
     ]
     phone, events = _log(changes, end_ms=n_days * DAY_MS)
     return TraceSet(
@@ -116,30 +116,30 @@ def _log(changes: Sequence[_Changes], *, end_ms: int) -> tuple[IntArray, Events]
     )
 
 
-def _number_in_phone(is_counted: BoolArray, track: Track) -> IntArray:
+def _number_in_phone(is_counted: BoolArray, knots: Knots) -> IntArray:
     """How many counted knots the phone has had before and at each knot."""
     total = np.cumsum(is_counted)
-    first = np.flatnonzero(track.is_first)
-    return total - (total - is_counted)[first][track.phone]
+    first = np.flatnonzero(knots.is_first)
+    return total - (total - is_counted)[first][knots.phone]
 
 
-def _network(parameters: SynthesisParameters, phones: Phones, track: Track, seed: int) -> IntArray:
+def _network(parameters: SynthesisParameters, phones: SyntheticPhones, knots: Knots, seed: int) -> IntArray:
     """Network code from each knot on; the radio type is drawn anew for each cellular session."""
-    is_on = track.has(CELLULAR)
-    begins = is_on & (track.is_first | np.append(True, ~is_on[:-1]))
-    u = rng.uniform(seed, "radio", phones.ids[track.phone], _number_in_phone(begins, track))
+    is_on = knots.has(CELLULAR)
+    begins = is_on & (knots.is_first | np.append(True, ~is_on[:-1]))
+    u = rng.uniform(seed, "radio", phones.ids[knots.phone], _number_in_phone(begins, knots))
     limits = np.cumsum([parameters.cellular_fractions[name] for name in RADIOS])[:-1]
     radio = np.array([NETWORK_CODE[name] for name in RADIOS])[np.searchsorted(limits, u)]
     without_wifi = np.where(is_on, radio, NETWORK_CODE["none"])
-    return np.where(track.has(WIFI), NETWORK_CODE["wifi"], without_wifi)
+    return np.where(knots.has(WIFI), NETWORK_CODE["wifi"], without_wifi)
 
 
-def _keyguard(parameters: SynthesisParameters, phones: Phones, track: Track, seed: int) -> _Changes:
+def _keyguard(parameters: SynthesisParameters, phones: SyntheticPhones, knots: Knots, seed: int) -> _Changes:
     """The keyguard closes as the screen goes off, or is found closed as it comes back, and opens a little later.
 
     Each of the three happens by chance; a phone that begins with its screen off is locked.
     """
-    screen = _Changes.of("screen", track.phone, track.at_s, track.has(SCREEN))
+    screen = _Changes.of("screen", knots.phone, knots.at_s, knots.has(SCREEN))
     is_first = np.append(True, screen.phone[1:] != screen.phone[:-1])
     is_last = np.append(is_first[1:], True)
     stay_s = np.where(is_last, np.inf, np.append(screen.at_s[1:], 0.0) - screen.at_s)
@@ -161,26 +161,26 @@ def _keyguard(parameters: SynthesisParameters, phones: Phones, track: Track, see
     return _Changes.of("locked", phone, at_s, value)
 
 
-def _battery(parameters: SynthesisParameters, track: Track) -> _Changes:
+def _battery(parameters: SynthesisParameters, knots: Knots) -> _Changes:
     """The level at the first midnight, at each multiple of the step, and when the charger comes or goes."""
     step = parameters.battery_step_percent
-    before, after = track.level[:-1], track.level[1:]
+    before, after = knots.level[:-1], knots.level[1:]
     rises = np.floor(after / step) - np.floor(before / step)
     falls = np.ceil(before / step) - np.ceil(after / step)
-    n = np.where(track.is_first[1:], 0, np.maximum(rises, 0) + np.maximum(falls, 0)).astype(np.int64)
+    n = np.where(knots.is_first[1:], 0, np.maximum(rises, 0) + np.maximum(falls, 0)).astype(np.int64)
     knot = np.repeat(np.arange(len(n)), n)
     i = np.arange(len(knot)) - np.repeat(np.cumsum(n) - n, n)
     up, down = np.floor(before[knot] / step) + 1 + i, np.ceil(before[knot] / step) - 1 - i
     crossed = np.where(rises[knot] > 0, up, down) * step
     share = (crossed - before[knot]) / (after[knot] - before[knot])
-    crossed_at_s = track.at_s[knot] + share * (track.at_s[knot + 1] - track.at_s[knot])
-    is_charging = track.has(CHARGING)
-    is_plug = track.is_first | np.append(True, is_charging[1:] != is_charging[:-1])
+    crossed_at_s = knots.at_s[knot] + share * (knots.at_s[knot + 1] - knots.at_s[knot])
+    is_charging = knots.has(CHARGING)
+    is_plug = knots.is_first | np.append(True, is_charging[1:] != is_charging[:-1])
     return _Changes.of(
         "battery",
-        np.concatenate([track.phone[knot], track.phone[is_plug]]),
-        np.concatenate([crossed_at_s, track.at_s[is_plug]]),
-        np.concatenate([crossed, np.rint(track.level[is_plug])]),
+        np.concatenate([knots.phone[knot], knots.phone[is_plug]]),
+        np.concatenate([crossed_at_s, knots.at_s[is_plug]]),
+        np.concatenate([crossed, np.rint(knots.level[is_plug])]),
     )
 
 

@@ -33,7 +33,7 @@ _BURN_IN_S = 2 * DAY_S  # walked and thrown away: the first midnight kept finds 
 
 
 @dataclass(frozen=True)
-class Phones:
+class SyntheticPhones:
     """What is fixed for each phone, columns of length n."""
 
     ids: IntArray
@@ -43,7 +43,7 @@ class Phones:
     unlock_fraction: FloatArray
 
     @classmethod
-    def draw(cls, parameters: SynthesisParameters, ids: IntArray, seed: int) -> Phones:
+    def draw(cls, parameters: SynthesisParameters, ids: IntArray, seed: int) -> SyntheticPhones:
         """The phones with these ids; a phone's traits depend on seed and id alone."""
         trait = _traits(parameters, ids, seed)
         charge, idle, active = (
@@ -54,7 +54,7 @@ class Phones:
         # one visit to the charger cannot give more than a full battery
         least_per_day = trait["charging_fraction"] * charge * DAY_S / _FULL_PERCENT
         trait["charging_sessions_per_day"] = np.maximum(trait["charging_sessions_per_day"], least_per_day)
-        stays = [mean_stays_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
+        stays = [mean_off_on_s(trait[f"{p}_fraction"], trait[f"{p}_sessions_per_day"]) for p in PROCESSES]
         return cls(
             ids=ids,
             mean_stay_s=np.concatenate(stays, axis=1),
@@ -77,7 +77,7 @@ def _traits(parameters: SynthesisParameters, ids: IntArray, seed: int) -> dict[s
     return traits
 
 
-def mean_stays_s(fraction: FloatArray, per_day: FloatArray) -> FloatArray:
+def mean_off_on_s(fraction: FloatArray, per_day: FloatArray) -> FloatArray:
     """Mean stay off and on, [n, 2], of a process that is on for ``fraction`` of the time."""
     cycle_s = DAY_S / np.maximum(per_day, 1e-9)
     off_s = np.where(fraction > 0, (1 - fraction) * cycle_s, np.inf)
@@ -86,7 +86,7 @@ def mean_stays_s(fraction: FloatArray, per_day: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Track:
+class Knots:
     """Knots of all walks, sorted by phone and time: a state holds, and the level is linear, to the next knot.
 
     A phone's first knot is at 0, its last at or just after the end.
@@ -177,7 +177,7 @@ class _Walk:
         return _Walk(*(getattr(self, field.name)[is_kept] for field in fields(self)))
 
 
-def walk(parameters: SynthesisParameters, phones: Phones, *, end_s: float, seed: int) -> Track:
+def walk(parameters: SynthesisParameters, phones: SyntheticPhones, *, end_s: float, seed: int) -> Knots:
     """The knots of all phones from 0 to ``end_s``."""
     laws = _Laws(parameters, seed)
     now = _start(laws, phones, seed)
@@ -193,10 +193,10 @@ def walk(parameters: SynthesisParameters, phones: Phones, *, end_s: float, seed:
     row, at_s, state, level = (np.concatenate(column) for column in zip(*knots, strict=True))
     order = np.argsort(row, kind="stable")
     order = order[at_s[order] >= 0]
-    return Track(row[order], at_s[order], state[order], level[order])
+    return Knots(row[order], at_s[order], state[order], level[order])
 
 
-def _start(laws: _Laws, phones: Phones, seed: int) -> _Walk:
+def _start(laws: _Laws, phones: SyntheticPhones, seed: int) -> _Walk:
     """Each process in equilibrium, the battery anywhere."""
     n = len(phones.ids)
     is_on = np.empty((n, len(PROCESSES)), dtype=bool)
@@ -219,7 +219,7 @@ def _start(laws: _Laws, phones: Phones, seed: int) -> _Walk:
     )
 
 
-def _step(laws: _Laws, phones: Phones, now: _Walk, k: int) -> None:
+def _step(laws: _Laws, phones: SyntheticPhones, now: _Walk, k: int) -> None:
     """Move every phone, in place, to its next event: a process changes, a level band or an hour ends."""
     speed = laws.speed[now.state, now.band, now.hour % 24]
     slope = _slope(phones, now)
@@ -244,7 +244,7 @@ def _step(laws: _Laws, phones: Phones, now: _Walk, k: int) -> None:
     now.at_s[at_hour] = now.hour[at_hour] * float(HOUR_S)
 
 
-def _slope(phones: Phones, now: _Walk) -> FloatArray:
+def _slope(phones: SyntheticPhones, now: _Walk) -> FloatArray:
     """Battery slope, % per s; 0 when it is full or empty."""
     is_charging = (now.state & CHARGING) > 0
     is_top = now.band == len(LEVEL_EDGES) - 2
@@ -253,7 +253,7 @@ def _slope(phones: Phones, now: _Walk) -> FloatArray:
     return np.where(is_stuck, 0.0, phones.slope_percent_per_s[now.row, kind])
 
 
-def _change(laws: _Laws, phones: Phones, now: _Walk, who: IntArray, process: IntArray, k: int) -> None:
+def _change(laws: _Laws, phones: SyntheticPhones, now: _Walk, who: IntArray, process: IntArray, k: int) -> None:
     """One process of each phone in ``who`` changes and draws its next stay."""
     which = process[who]
     now.state[who] ^= 1 << which

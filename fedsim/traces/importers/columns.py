@@ -135,6 +135,9 @@ class Clock:
             raise InputError("time zone out of range", value=self.zone, allowed="-24 … 24 h")
         return hours
 
+    def __str__(self) -> str:
+        return f"unit {self.unit}, clock {self.kind}, zone {self.zone}"
+
     @property
     def is_local(self) -> bool:
         """Whether the hour of day is known."""

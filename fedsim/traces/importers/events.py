@@ -24,37 +24,39 @@ import pyarrow as pa
 
 from fedsim.errors import InputError
 from fedsim.traces.canonical import TraceSet
+from fedsim.traces.importers.app_log import AppLog
 from fedsim.traces.importers.columns import Clock, batches, table_files, texts
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
-from fedsim.traces.importers.source import provenance
 from fedsim.traces.spans import Window, device_rows, traces_of_spans
 from fedsim.units import IntArray
 
 
-def import_events(
-    src: Path,
-    dst: Path,
-    user: str = "user",
-    time: str = "time",
-    gap_s: float = 1800.0,
-    tail_s: float = 60.0,
-    days: str = "all",
-    unit: str = "iso",
-    clock: str = "utc",
-    zone: str = "0",
-    source: str | None = None,
-    licence: str = "not stated",
-) -> None:
-    """Write one trace per user; ``user`` and ``time`` name columns, see :class:`Clock` for unit, clock and zone.
+@dataclass(frozen=True, kw_only=True)
+class EventLog(AppLog):
+    """How an event log is read; ``time`` names a column, the others are those of :class:`SessionLaw`."""
+
+    time: str = "time"
+    gap_s: float = 1800.0
+    tail_s: float = 60.0
+    days: str = "all"
+
+    def law(self) -> SessionLaw:
+        """How sessions follow from its events."""
+        return SessionLaw(self.read_clock(), gap_s=self.gap_s, tail_s=self.tail_s, days=self.days)
+
+
+def import_events(src: Path, dst: Path, **options: Any) -> None:
+    """Write one trace per user; the options are the fields of :class:`EventLog`.
 
     Raises:
         InputError: a missing column, a bad value named by row, a tail longer than the gap.
     """
-    law = SessionLaw(Clock(unit, clock, zone), gap_s=gap_s, tail_s=tail_s, days=days)
-    files = table_files(src, "event log")
-    plan = {"importer": "events", "columns": [user, time], "clock": [unit, clock, zone], "law": [gap_s, tail_s, days]}
-    grouping = Grouping(files, plan, read=partial(_read, user=user, time=time, clock=law.clock), convert=law.traces)
-    grouping.run(dst, partial(_provenance, files=files, law=law, source=source or src.name, licence=licence))
+    log = EventLog(**options)
+    law, files = log.law(), table_files(src, "event log")
+    plan = log.plan("events", log.time) | {"law": [log.gap_s, log.tail_s, log.days]}
+    read = partial(_read, user=log.user, time=log.time, clock=law.clock)
+    grouping, source = Grouping(files, plan, read=read, convert=law.traces), log.source_of("events", src)
+    grouping.run(dst, lambda totals: source.provenance(files, law.transforms, law.window(totals).said(), totals.counts))
 
 
 def _read(path: Path, *, user: str, time: str, clock: Clock) -> Iterator[Rows]:
@@ -79,6 +81,16 @@ class SessionLaw:
         if not 0 < self.tail_s <= self.gap_s < 1e9:
             limits = "0 < tail_s <= gap_s"
             raise InputError("gap_s and tail_s do not fit", value=(self.gap_s, self.tail_s), allowed=limits)
+
+    @property
+    def transforms(self) -> list[str]:
+        """The law in words, for the provenance."""
+        return [
+            f"instants: {self.clock}",
+            f"a silence of more than {self.gap_s:g} s ends a session, {self.tail_s:g} s after its last event",
+            "one window for all users, in which a user without a session is not available",
+            f"days of the window: {self.days}",
+        ]
 
     def window(self, totals: Totals) -> Window:
         """The days covered."""
@@ -108,20 +120,3 @@ class SessionLaw:
         is_first = np.append(True, (np.diff(device) != 0) | (np.diff(at_ms) > self.gap_s * 1000))
         first = np.flatnonzero(is_first)
         return first, np.append(first[1:], len(device)) - 1
-
-
-def _provenance(totals: Totals, *, files: list[Path], law: SessionLaw, source: str, licence: str) -> dict[str, Any]:
-    clock = law.clock
-    said = provenance(
-        source=source,
-        licence=licence,
-        importer="events",
-        files=files,
-        transforms=[
-            f"instants: unit {clock.unit}, clock {clock.kind}, zone {clock.zone}",
-            f"a silence of more than {law.gap_s:g} s ends a session, {law.tail_s:g} s after its last event",
-            "one window for all users, in which a user without a session is not available",
-            f"days of the window: {law.days}",
-        ],
-    )
-    return said | law.window(totals).said() | dict(totals.counts)

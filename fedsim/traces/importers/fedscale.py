@@ -31,11 +31,18 @@ from fedsim.schema import HARDWARE
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers import pickles
-from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.spans import availability, unknown_facts
 from fedsim.traces.validation import validate
 from fedsim.units import FloatArray, IntArray
 
+_SOURCE = Source(
+    "fedscale", "FedScale client traces (Lai et al., ICML 2022)", "Apache-2.0, as stated by the FedScale repository"
+)
+_TRANSFORMS = (
+    "every trace opens with available = 0, because outside its sessions a client is not available",
+    "capacity: kbit/s of 1024 bits to bytes/s, every entry a device class of weight 1",
+)
 _BATCH = 10_000  # clients held as arrays at once
 _KBIT_BYTES = 1024 / 8
 _MAX_S = 10**9  # 31 years: far beyond any trace, far below where ms overflow
@@ -53,7 +60,8 @@ def import_fedscale(src: Path, dst: Path, capacity: Path | None = None) -> None:
     capacity = capacity or _inside(src, "client_device_capacity")
     with TraceWriter(dst) as writer:
         checks = _write_clients(behaviour, writer)
-        writer.provenance = _provenance([behaviour] if capacity is None else [behaviour, capacity]) | checks
+        files = [behaviour] if capacity is None else [behaviour, capacity]
+        writer.provenance = _SOURCE.provenance(files, _TRANSFORMS, checks)
         writer.hardware = None if capacity is None else _hardware(source_file(capacity, "FedScale device capacity"))
 
 
@@ -217,16 +225,3 @@ def _positive(entries: Mapping[Any, Any], name: str, path: Path) -> FloatArray:
         client = list(entries)[bad[0]]
         raise InputError(f"{name} must be positive", value=values[bad[0]], where=f"client {client!r} of {path}")
     return column
-
-
-def _provenance(files: list[Path]) -> dict[str, Any]:
-    return provenance(
-        source="FedScale client traces (Lai et al., ICML 2022)",
-        licence="Apache-2.0, as stated by the FedScale repository",
-        importer="fedscale",
-        files=files,
-        transforms=[
-            "every trace opens with available = 0, because outside its sessions a client is not available",
-            "capacity: kbit/s of 1024 bits to bytes/s, every entry a device class of weight 1",
-        ],
-    )

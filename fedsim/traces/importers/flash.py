@@ -24,12 +24,21 @@ import numpy as np
 
 from fedsim.errors import InputError
 from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet
+from fedsim.traces.clock import date_of
 from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers.json_entries import json_entries
-from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.validation import validate
 from fedsim.units import DAY_MS
 
+_SOURCE = Source(
+    "flash", "FLASH state traces (Yang et al., WWW 2021)", "BSD-2-Clause, as stated by the FLASH repository"
+)
+_TRANSFORMS = (
+    "lines without a blank before the TAB marked as sentinels",
+    "network event Unknown stored as unknown",
+    "period: first line to last sentinel",
+)
 _LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)( ?)\t(\S+)", re.ASCII)
 _LEVEL = re.compile(r"(\d+\.\d)%", re.ASCII)
 _UNKNOWN = float("nan")
@@ -64,7 +73,7 @@ def import_flash(src: Path, dst: Path) -> None:
             traces = _trace_set(batch, midnight_ms)
             validate(traces, where=src)
             writer.add(traces)
-        writer.provenance = _provenance(src, midnight_ms)
+        writer.provenance = _SOURCE.provenance([src], _TRANSFORMS, {"first_midnight": date_of(midnight_ms)})
 
 
 def _logs(src: Path) -> Iterator[_Log]:
@@ -154,19 +163,3 @@ def _trace_set(logs: list[_Log], midnight_ms: int) -> TraceSet:
             is_sentinel=np.concatenate([log.is_sentinel for log in events]),
         ),
     )
-
-
-def _provenance(src: Path, midnight_ms: int) -> dict[str, Any]:
-    said = provenance(
-        source="FLASH state traces (Yang et al., WWW 2021)",
-        licence="BSD-2-Clause, as stated by the FLASH repository",
-        importer="flash",
-        files=[src],
-        transforms=[
-            "lines without a blank before the TAB marked as sentinels",
-            "network event Unknown stored as unknown",
-            "period: first line to last sentinel",
-        ],
-    )
-    first_midnight = _EPOCH + timedelta(milliseconds=midnight_ms)
-    return said | {"first_midnight": first_midnight.date().isoformat()}

@@ -28,10 +28,15 @@ from fedsim.errors import InputError
 from fedsim.files import existing, read_json
 from fedsim.schema import HARDWARE, LEVELS, NETWORKS, PROFILES, Column, Table
 from fedsim.traces.importers.fleet_models import Scores, fleet_hardware, load_catalogue, with_names
-from fedsim.traces.importers.propius import Phones
-from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.importers.propius import PhoneTable
+from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.measurements import MeasurementWriter
 
+_SOURCE = Source(
+    "flash_tables",
+    "FLASH device tables (Yang et al., WWW 2021), AI-Benchmark 2020 and 2023 (ai-benchmark.com)",
+    "BSD-2-Clause (FLASH), MIT (Propius, names of Google Play models), as stated by their repositories",
+)
 _CATALOGUE, _SPEEDS = "model_catalogue_1000.csv", "speed_distri.json"
 _SCORES, _NAMES = "raw_ai_benchmark_list.json", "real2benchmark.json"
 _TIMINGS = "on_device_layer_train_time.parquet"
@@ -71,13 +76,7 @@ def import_flash_tables(src: Path, dst: Path, propius: Path | None = None, seed:
         raise InputError("none of FLASH's tables found", where=folder, allowed=f"{_CATALOGUE}, {_SPEEDS}, {_TIMINGS}")
     files += [] if propius is None else [source_file(propius, "Propius pickle")]
     with MeasurementWriter(dst) as writer:
-        writer.provenance = provenance(
-            source="FLASH device tables (Yang et al., WWW 2021), AI-Benchmark 2020 and 2023 (ai-benchmark.com)",
-            licence="BSD-2-Clause (FLASH), MIT (Propius, names of Google Play models), as stated by their repositories",
-            importer="flash_tables",
-            files=files,
-            transforms=[],
-        )
+        writer.provenance = _SOURCE.provenance(files, [])  # each table adds how it was made
         if (folder / _CATALOGUE).exists():
             _write_hardware(folder, writer, propius, seed)
         if (folder / _SPEEDS).exists():
@@ -91,7 +90,7 @@ def _write_hardware(folder: Path, writer: MeasurementWriter, propius: Path | Non
     if (folder / _NAMES).exists():
         models = with_names(models, read_json(folder / _NAMES, "FLASH model names"), where=folder / _NAMES)
     scores = Scores.load(folder / _SCORES) if (folder / _SCORES).exists() else None
-    phones = None if propius is None else Phones.load(propius)
+    phones = None if propius is None else PhoneTable.load(propius)
     hardware, said = fleet_hardware(models, scores=scores, phones=phones, seed=seed)
     writer.add(HARDWARE, hardware)
     writer.provenance["hardware"] = said

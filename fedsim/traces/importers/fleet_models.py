@@ -16,7 +16,7 @@ from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.files import read_json
 from fedsim.schema import HARDWARE, Column, Table
-from fedsim.traces.importers.propius import Phones
+from fedsim.traces.importers.propius import PhoneTable
 from fedsim.traces.importers.trend import Trend
 from fedsim.traces.measurements import weighted_quantiles
 
@@ -102,7 +102,7 @@ def _score_entry(entry: Any, where: str) -> tuple[str, float, Row]:
 
 
 def fleet_hardware(
-    models: Sequence[Row], *, scores: Scores | None, phones: Phones | None, seed: int
+    models: Sequence[Row], *, scores: Scores | None, phones: PhoneTable | None, seed: int
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The ``hardware`` table of the fleet, and how many of its phones were matched by what.
 
@@ -130,7 +130,7 @@ def _phones_by_source(rows: Iterable[Row]) -> dict[str, float]:
     return {source: round(count, 6) for source, count in counts.items()}
 
 
-def _by_name(phones: Phones) -> dict[str, list[Row]]:
+def _by_name(phones: PhoneTable) -> dict[str, list[Row]]:
     """What Propius knows of each name; a phone ranked in several versions has several rows."""
     found: dict[str, list[Row]] = {}
     for row in phones.hardware("trend").to_pylist():

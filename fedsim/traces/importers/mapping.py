@@ -25,7 +25,7 @@ from fedsim.traces.canonical import CHANNEL_CODE, FACTS, NETWORK_CODE, Events, T
 from fedsim.traces.importers.columns import batches, numbers, table_files, texts
 from fedsim.traces.importers.mapping_file import StateLog, Statement
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
-from fedsim.traces.importers.source import provenance
+from fedsim.traces.importers.source import Source
 from fedsim.traces.spans import Window, device_rows
 from fedsim.units import DAY_MS, BoolArray, FloatArray, IntArray
 
@@ -43,7 +43,22 @@ def import_mapping(src: Path, dst: Path, mapping: Path) -> None:
     files = table_files(src, "state log")
     plan = {"importer": "mapping", "mapping": sha256(mapping)}
     grouping = Grouping(files, plan, read=partial(_read, log=log), convert=partial(_convert, log=log))
-    grouping.run(dst, partial(_provenance, files=files, mapping=mapping, log=log, source=log.source or src.name))
+    source = Source("mapping", log.source or src.name, log.licence)
+    transforms = [
+        f"columns and values as declared in {mapping.name}",
+        f"instants: {log.clock}",
+        "values that repeat what the channel said before dropped, except battery readings",
+        "whole days from a device's first row; unknown after its last",
+    ]
+    grouping.run(
+        dst, lambda totals: source.provenance([*files, mapping], transforms, _window(totals, log), totals.counts)
+    )
+
+
+def _window(totals: Totals, log: StateLog) -> dict[str, Any]:
+    """What provenance says of the log's days; how many there are is each device's own."""
+    said = Window.of(totals.first_ms, totals.last_ms, is_local=log.clock.is_local).said()
+    return {name: value for name, value in said.items() if name != "n_days"}
 
 
 def _read(path: Path, *, log: StateLog) -> Iterator[Rows]:
@@ -209,22 +224,3 @@ def _fact_of_devices(rows: pa.Table, name: str, names: npt.NDArray[np.object_], 
     if is_text:
         return np.array(values.to_pylist(), dtype=object)
     return np.asarray(values.to_numpy(), dtype=np.float32)
-
-
-def _provenance(totals: Totals, *, files: list[Path], mapping: Path, log: StateLog, source: str) -> dict[str, Any]:
-    clock = log.clock
-    said = provenance(
-        source=source,
-        licence=log.licence,
-        importer="mapping",
-        files=[*files, mapping],
-        transforms=[
-            f"columns and values as declared in {mapping.name}",
-            f"instants: unit {clock.unit}, clock {clock.kind}, zone {clock.zone}",
-            "values that repeat what the channel said before dropped, except battery readings",
-            "whole days from a device's first row; unknown after its last",
-        ],
-    )
-    window = Window.of(totals.first_ms, totals.last_ms, is_local=clock.is_local).said()
-    window.pop("n_days")  # devices have their own
-    return said | window | dict(totals.counts)

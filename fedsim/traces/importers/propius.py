@@ -25,12 +25,23 @@ import pyarrow as pa
 from fedsim.errors import InputError
 from fedsim.schema import HARDWARE
 from fedsim.traces.importers import pickles
-from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.importers.trend import Trend
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.units import BoolArray, FloatArray
 
 Suspect = Literal["trend", "drop", "keep"]
+_SOURCE = Source(
+    "propius",
+    "Propius phone table, from AI-Benchmark 2023 (ai-benchmark.com)",
+    "MIT, as stated by the Propius repository",
+)
+_SUSPECT = "suspect latencies (equal to the rank before, no namesake shares them, over 2 times off the trend): "
+_SUSPECTS: dict[Suspect, str] = {
+    "trend": _SUSPECT + "replaced by the trend",
+    "drop": _SUSPECT + "their phones dropped",
+    "keep": _SUSPECT + "kept and marked",
+}
 _FAR = 2.0  # times off the trend; two robust standard deviations of the published table
 _FIELDS = ("cpu_f", "ram", "android_os", "speed")
 
@@ -43,14 +54,14 @@ def import_propius(src: Path, dst: Path, suspect: Suspect = "trend") -> None:
     """
     if suspect not in get_args(Suspect):
         raise InputError("unknown treatment of suspect latencies", value=suspect, allowed=", ".join(get_args(Suspect)))
-    phones = Phones.load(src)
+    phones = PhoneTable.load(src)
     with MeasurementWriter(dst) as writer:
         writer.add(HARDWARE, phones.hardware(suspect))
-        writer.provenance = _provenance(src, phones, suspect)
+        writer.provenance = _SOURCE.provenance([src], ["sorted by rank", _SUSPECTS[suspect]], _notes(phones))
 
 
 @dataclass(frozen=True)
-class Phones:
+class PhoneTable:
     """The phones in order of rank, columns of equal length n."""
 
     rank: npt.NDArray[np.int64]
@@ -61,7 +72,7 @@ class Phones:
     latency_ms: FloatArray
 
     @classmethod
-    def load(cls, path: Path) -> Phones:
+    def load(cls, path: Path) -> PhoneTable:
         """Read the pickle without letting it name any global."""
         entries = pickles.load(source_file(path, "Propius phone table"), allowed={})
         if not isinstance(entries, dict) or not entries:
@@ -133,20 +144,10 @@ def _check_entry(rank: Any, entry: Any, where: str) -> None:
             raise InputError(f"field {name!r} must be a number above zero", value=value, where=where)
 
 
-def _provenance(src: Path, phones: Phones, suspect: Suspect) -> dict[str, Any]:
-    said = provenance(
-        source="Propius phone table, from AI-Benchmark 2023 (ai-benchmark.com)",
-        licence="MIT, as stated by the Propius repository",
-        importer="propius",
-        files=[src],
-        transforms=[
-            "sorted by rank",
-            "suspect latencies (equal to the rank before, no namesake shares them, over 2 times off the trend): "
-            + {"trend": "replaced by the trend", "drop": "their phones dropped", "keep": "kept and marked"}[suspect],
-        ],
-    )
+def _notes(phones: PhoneTable) -> dict[str, Any]:
+    """What provenance says of the table's flaws."""
     trend = phones.trend
-    return said | {
+    return {
         "n_latencies_equal_to_the_rank_before": int(phones.is_repeated.sum()),
         "n_suspect_latencies": int(phones.is_suspect.sum()),
         "n_rows_with_a_name_seen_before": len(phones.name) - len(set(phones.name)),

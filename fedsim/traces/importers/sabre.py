@@ -27,10 +27,16 @@ import pyarrow as pa
 from fedsim.errors import InputError
 from fedsim.files import existing, read_json
 from fedsim.schema import LINKS, NETWORKS
-from fedsim.traces.importers.source import provenance
+from fedsim.traces.importers.source import Source
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.units import IntArray
 
+_SOURCE = Source(
+    "sabre",
+    "SABRE bandwidth logs (Riiser et al., MMSys 2013; van der Hooft et al., 2016)",
+    "BSD-2-Clause, as stated by the SABRE repository",
+)
+_TRANSFORMS = ("kbit/s of 1000 bits to bytes/s", "latency left out where it is one constant: not measured")
 _FIELDS = ("duration_ms", "bandwidth_kbps", "latency_ms")
 _BYTES_PER_KBIT = 125
 _LONG_MS = 20_000  # periods are about a second long; beyond this something stood still
@@ -58,7 +64,8 @@ def import_sabre(src: Path, dst: Path, network: str | None = None) -> None:
                 periods = _periods(path)
                 counts[name].add(periods)
                 writer.add(LINKS, _links(path, name, periods, is_latency_measured=latency_ms is None))
-        writer.provenance = _provenance([path for path, _ in files], counts)
+        networks = {name: count.said() for name, count in counts.items()}
+        writer.provenance = _SOURCE.provenance([path for path, _ in files], _TRANSFORMS, {"networks": networks})
 
 
 def _files(src: Path, network: str | None) -> list[tuple[Path, str]]:
@@ -160,14 +167,3 @@ class _Counts:
             "longest_period_without_bandwidth_ms": self.longest_zero_ms,
             "constant_latency_ms": self.constant_latency_ms,
         }
-
-
-def _provenance(files: Sequence[Path], counts: dict[str, _Counts]) -> dict[str, Any]:
-    said = provenance(
-        source="SABRE bandwidth logs (Riiser et al., MMSys 2013; van der Hooft et al., 2016)",
-        licence="BSD-2-Clause, as stated by the SABRE repository",
-        importer="sabre",
-        files=files,
-        transforms=["kbit/s of 1000 bits to bytes/s", "latency left out where it is one constant: not measured"],
-    )
-    return said | {"networks": {name: count.said() for name, count in counts.items()}}

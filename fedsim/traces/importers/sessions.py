@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,36 +19,43 @@ import pyarrow as pa
 
 from fedsim.errors import InputError
 from fedsim.traces.canonical import TraceSet
+from fedsim.traces.importers.app_log import AppLog
 from fedsim.traces.importers.columns import Clock, batches, table_files, texts
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
-from fedsim.traces.importers.source import provenance
 from fedsim.traces.spans import Window, device_rows, merged, traces_of_spans
 
+_TRANSFORMS = (
+    "overlapping sessions of one user merged",
+    "one window of whole days for all users, in which a user without a session is not available",
+)
 
-def import_sessions(
-    src: Path,
-    dst: Path,
-    user: str = "user",
-    start: str = "start",
-    end: str = "end",
-    unit: str = "iso",
-    clock: str = "utc",
-    zone: str = "0",
-    source: str | None = None,
-    licence: str = "not stated",
-) -> None:
-    """Write one trace per user; ``user``, ``start`` and ``end`` name columns, see :class:`Clock` for the others.
+
+@dataclass(frozen=True, kw_only=True)
+class SessionLog(AppLog):
+    """How a session log is read; ``start`` and ``end`` name columns."""
+
+    start: str = "start"
+    end: str = "end"
+
+
+def import_sessions(src: Path, dst: Path, **options: Any) -> None:
+    """Write one trace per user; the options are the fields of :class:`SessionLog`.
 
     Raises:
         InputError: a missing column, or a bad value named by row.
     """
-    told = Clock(unit, clock, zone)
-    files = table_files(src, "session log")
-    plan = {"importer": "sessions", "columns": [user, start, end], "clock": [unit, clock, zone]}
-    grouping = Grouping(
-        files, plan, read=partial(_read, columns=(user, start, end), clock=told), convert=partial(_convert, clock=told)
-    )
-    grouping.run(dst, partial(_provenance, files=files, clock=told, source=source or src.name, licence=licence))
+    log = SessionLog(**options)
+    clock, files = log.read_clock(), table_files(src, "session log")
+    read = partial(_read, columns=(log.user, log.start, log.end), clock=clock)
+    plan = log.plan("sessions", log.start, log.end)
+    grouping = Grouping(files, plan, read=read, convert=partial(_convert, clock=clock))
+    source, transforms = log.source_of("sessions", src), [f"instants: {clock}", *_TRANSFORMS]
+    grouping.run(dst, lambda totals: source.provenance(files, transforms, _window(totals, clock).said(), totals.counts))
+
+
+def _window(totals: Totals, clock: Clock) -> Window:
+    """The days covered."""
+    return Window.of(totals.first_ms, totals.last_ms, is_local=clock.is_local)
 
 
 def _read(path: Path, *, columns: tuple[str, str, str], clock: Clock) -> Iterator[Rows]:
@@ -67,25 +75,10 @@ def _read(path: Path, *, columns: tuple[str, str, str], clock: Clock) -> Iterato
 
 
 def _convert(rows: pa.Table, totals: Totals, *, clock: Clock) -> TraceSet:
-    window = Window.of(totals.first_ms, totals.last_ms, is_local=clock.is_local)
+    window = _window(totals, clock)
     names, device = device_rows(rows.column("device"))
     start_ms = rows.column("at_ms").to_numpy() - window.first_ms
     end_ms = rows.column("until_ms").to_numpy() - window.first_ms
     device, start_ms, end_ms = merged(device, start_ms, end_ms)
     counts = {"n_sessions": len(device), "n_sessions_merged_into_another": rows.num_rows - len(device)}
     return traces_of_spans(names, device, start_ms, end_ms, window=window, counts=counts)
-
-
-def _provenance(totals: Totals, *, files: list[Path], clock: Clock, source: str, licence: str) -> dict[str, Any]:
-    said = provenance(
-        source=source,
-        licence=licence,
-        importer="sessions",
-        files=files,
-        transforms=[
-            f"instants: unit {clock.unit}, clock {clock.kind}, zone {clock.zone}",
-            "overlapping sessions of one user merged",
-            "one window of whole days for all users, in which a user without a session is not available",
-        ],
-    )
-    return said | Window.of(totals.first_ms, totals.last_ms, is_local=clock.is_local).said() | dict(totals.counts)

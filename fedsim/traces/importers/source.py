@@ -1,8 +1,9 @@
-"""What every importer says about where its trace set came from."""
+"""What every importer says about where its folder came from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,23 @@ def source_file(path: Path, what: str) -> Path:
     return path
 
 
-def provenance(
-    *, source: str, licence: str, importer: str, files: Sequence[Path], transforms: Sequence[str]
-) -> dict[str, Any]:
-    """The contents of ``provenance.json``: files by name and hash, never by path."""
-    return {
-        "source": source,
-        "licence": licence,
-        "importer": importer,
-        "files": [{"name": file.name, "sha256": sha256(file)} for file in files],
-        "transforms": list(transforms),
-    }
+@dataclass(frozen=True)
+class Source:
+    """Raw data as provenance names them: who reads them, what they are, and the terms that their publishers state."""
+
+    importer: str
+    name: str
+    licence: str
+
+    def provenance(self, files: Sequence[Path], transforms: Sequence[str], *noted: Mapping[str, Any]) -> dict[str, Any]:
+        """The contents of ``provenance.json``: files by name and hash, never by path; then counts and other notes."""
+        said = {
+            "source": self.name,
+            "licence": self.licence,
+            "importer": self.importer,
+            "files": [{"name": file.name, "sha256": sha256(file)} for file in files],
+            "transforms": list(transforms),
+        }
+        for notes in noted:
+            said.update(notes)
+        return said

@@ -28,12 +28,23 @@ import numpy as np
 
 from fedsim.errors import InputError
 from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet
+from fedsim.traces.clock import date_of
 from fedsim.traces.folder import TraceWriter
-from fedsim.traces.importers.source import provenance, source_file
+from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.spans import unknown_facts
 from fedsim.traces.validation import validate
 from fedsim.units import DAY_MS, HOUR_S, IntArray
 
+_SOURCE = Source(
+    "stunner",
+    "STUNner churn traces (Berta, Bilicki and Jelasity, P2P 2014)",
+    "not stated beside the published files; ask their authors before passing them on",
+)
+_TRANSFORMS = (
+    "each line a trace, its start moved from UTC to local time by the line's zone",
+    "online stored as available",
+    "whole days; what a line leaves of its last day is unknown",
+)
 _BATCH = 5_000  # lines held as arrays at once
 _FIELDS = "USER ONLINE START ZONE D1 D2 …"
 _MAX_MS = 2**43  # the year 2248
@@ -58,7 +69,7 @@ def import_stunner(src: Path, dst: Path) -> None:
             traces = _trace_set([(words, where) for _, words, where in batch], midnight_ms, counts)
             validate(traces, where=src)
             writer.add(traces)
-        writer.provenance = _provenance(src, midnight_ms, counts)
+        writer.provenance = _SOURCE.provenance([src], _TRANSFORMS, {"first_midnight": date_of(midnight_ms)}, counts)
 
 
 def _lines(src: Path) -> Iterator[tuple[int, list[str], str]]:
@@ -137,19 +148,3 @@ def _log(is_online: bool, durations_ms: IntArray) -> tuple[IntArray, Any, int]:
 
 def _name(user: str, start_ms: int) -> str:
     return f"{user}@{datetime.fromtimestamp(start_ms / 1000, UTC):%Y-%m-%d}"
-
-
-def _provenance(src: Path, midnight_ms: int, counts: Counter[str]) -> dict[str, Any]:
-    said = provenance(
-        source="STUNner churn traces (Berta, Bilicki and Jelasity, P2P 2014)",
-        licence="not stated beside the published files; ask their authors before passing them on",
-        importer="stunner",
-        files=[src],
-        transforms=[
-            "each line a trace, its start moved from UTC to local time by the line's zone",
-            "online stored as available",
-            "whole days; what a line leaves of its last day is unknown",
-        ],
-    )
-    first_midnight = datetime.fromtimestamp(midnight_ms / 1000, UTC).date().isoformat()
-    return said | {"first_midnight": first_midnight} | dict(counts)

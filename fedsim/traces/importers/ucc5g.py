@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +29,21 @@ import pyarrow.csv
 from fedsim.errors import InputError
 from fedsim.files import existing
 from fedsim.schema import LINKS, NETWORKS
-from fedsim.traces.importers.source import provenance
+from fedsim.traces.importers.source import Source
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.units import IntArray
 
+_SOURCE = Source(
+    "ucc5g",
+    "UCC 5G production data set (Raca et al., MMSys 2020)",
+    "GPL-3.0, as stated by the data set's repository",
+)
+_TRANSFORMS = (
+    "only app Download in state D: elsewhere the app limits the throughput",
+    "UL_bitrate left out: ACK traffic, not capacity",
+    "a row lasts until the next second of the file, at most 5 s; rows that share a second divide it",
+    "kbit/s of 1000 bits to bytes/s; positions and cell ids left out",
+)
 _NETWORK = {
     **dict.fromkeys(("GPRS", "EDGE"), "2g"),
     **dict.fromkeys(("UMTS", "HSDPA", "HSUPA", "HSPA", "HSPA+"), "3g"),
@@ -75,7 +86,7 @@ def import_ucc5g(src: Path, dst: Path) -> None:
                     continue
                 rows = _rows(file, f"{name} of {src}")
                 writer.add(LINKS, _links(rows, PurePosixPath(name).stem, mobility, counts))
-        writer.provenance = _provenance(src, counts)
+        writer.provenance = _SOURCE.provenance(_files(src), _TRANSFORMS, counts)
 
 
 @contextmanager
@@ -167,18 +178,6 @@ def _spans(stamp_s: IntArray, counts: Counter[str]) -> tuple[IntArray, IntArray]
     return (second - second[0]) * 1000 + start_ms, end_ms - start_ms
 
 
-def _provenance(src: Path, counts: Counter[str]) -> dict[str, Any]:
-    files = [src] if src.is_file() else sorted(path for path in src.rglob("*.csv") if _is_data(path.name))
-    said = provenance(
-        source="UCC 5G production data set (Raca et al., MMSys 2020)",
-        licence="GPL-3.0, as stated by the data set's repository",
-        importer="ucc5g",
-        files=files,
-        transforms=[
-            "only app Download in state D: elsewhere the app limits the throughput",
-            "UL_bitrate left out: ACK traffic, not capacity",
-            "a row lasts until the next second of the file, at most 5 s; rows that share a second divide it",
-            "kbit/s of 1000 bits to bytes/s; positions and cell ids left out",
-        ],
-    )
-    return said | dict(counts)
+def _files(src: Path) -> list[Path]:
+    """The zip, or the CSV files of the folder it unpacks to."""
+    return [src] if src.is_file() else sorted(path for path in src.rglob("*.csv") if _is_data(path.name))

@@ -33,7 +33,7 @@ def render_criteria(table: dict[str, Any]) -> RenderableType:
 def _heading(table: dict[str, Any]) -> Text:
     base, counts = table["base"], table["base_counts"]
     what = f"{table['n_devices']:,} devices, {table['device_days']:,.0f} device-days"
-    session = "24 h of a device" if base is None else f"a spell of {base}"
+    session = "24 h of a device" if base is None else f"an unbroken time of {base}"
     return Text(
         f"{what}; unknown counts as {table['unknown_counts_as']}\n"
         f"shares of {counts['devices']:,} devices, {counts['sessions']:,} sessions (each {session}), "
@@ -42,15 +42,15 @@ def _heading(table: dict[str, Any]) -> Text:
 
 
 def _shares(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    columns = ("rule", "devices", "sessions", "hours", "spells per day", "spell s, p5/25/50/75/95")
+    columns = ("rule", "devices", "sessions", "hours", "sessions per day", "session s, p5/25/50/75/95")
     grid = _grid(columns)
     for label, row in rows:
-        spells = row["session_s"]
+        lengths_s = row["session_s"]
         grid.add_row(
             label,
             *(f"{row['left'][kind]:.3f}" for kind in KINDS),
             f"{row['sessions_per_device_day']:.2f}",
-            "none" if spells is None else "/".join(map(_seconds, spells.values())),
+            "none" if lengths_s is None else "/".join(map(_seconds, lengths_s.values())),
         )
     return grid
 

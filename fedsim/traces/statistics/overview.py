@@ -14,7 +14,8 @@ from fedsim.schema import CHANNELS, NETWORKS
 from fedsim.traces.canonical import CHANNEL_CODE, FACTS, TraceSet
 from fedsim.traces.criteria import Levels, compile_channel
 from fedsim.traces.expression import is_unknown
-from fedsim.traces.statistics.stats import QUANTILES
+from fedsim.traces.measurements import weighted_quantiles
+from fedsim.traces.statistics.stats import by_quantile
 from fedsim.units import DAY_MS, HOUR_S, BoolArray, FloatArray
 
 _HOUR_MS = HOUR_S * 1000
@@ -62,10 +63,7 @@ def _battery_quantiles(levels: Levels) -> dict[str, float] | None:
     level, weight = levels.value[is_known], levels.hold_ms[is_known]
     if not weight.sum():
         return None
-    order = np.argsort(level, kind="stable")
-    until = np.cumsum(weight[order])
-    ranks = np.searchsorted(until, np.array(QUANTILES) * until[-1])
-    return {f"p{q * 100:g}": float(value) for q, value in zip(QUANTILES, level[order][ranks], strict=True)}
+    return by_quantile(weighted_quantiles(level, weight))
 
 
 def battery_slopes(traces: TraceSet) -> dict[str, float | None]:
@@ -80,13 +78,13 @@ def battery_slopes(traces: TraceSet) -> dict[str, float | None]:
     last_charger = np.maximum.accumulate(np.where(is_charger, np.arange(len(events)), -1))
     reading = np.flatnonzero((events.channel == CHANNEL_CODE["battery"]) & ~events.is_sentinel)
     first, second = reading[:-1], reading[1:]
-    is_one_spell = (
+    is_one_stretch = (
         (device[first] == device[second])
         & (last_charger[first] == last_charger[second])
         & (last_charger[first] >= traces.offsets[device[first]])
         & (events.at_ms[first] < events.at_ms[second])
     )
-    first, second = first[is_one_spell], second[is_one_spell]
+    first, second = first[is_one_stretch], second[is_one_stretch]
     hours = (events.at_ms[second] - events.at_ms[first]) / _HOUR_MS
     change = (events.value[second] - events.value[first]).astype(np.float64)
     is_charging = events.value[last_charger[first]] == 1

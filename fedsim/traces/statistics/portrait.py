@@ -12,7 +12,9 @@ from fedsim.errors import InputError
 from fedsim.schema import NETWORKS
 from fedsim.traces import clock
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.criteria import Levels, Rule, Unknown, Windows, compile_channel, compile_rule
+from fedsim.traces.criteria import Levels, Unknown, Windows, compile_channel, compile_rule
+from fedsim.traces.measurements import QUANTILES
+from fedsim.traces.rule import Rule
 from fedsim.traces.statistics import stats
 from fedsim.traces.statistics.overview import show_table
 from fedsim.units import DAY_MS, HOUR_S, MINUTE_S, FloatArray, IntArray
@@ -87,7 +89,7 @@ def _sessions(windows: Windows) -> dict[str, Any] | None:
     return {
         "n": len(length_s),
         "per_device_day": float(len(length_s) / (windows.period_ms.sum() / DAY_MS)),
-        "quantiles_s": stats.by_quantile(np.quantile(length_s, stats.QUANTILES)),
+        "quantiles_s": stats.by_quantile(np.quantile(length_s, QUANTILES)),
         "curve": _at_least(length_s, grid_s),
         "marks": _at_least(length_s, np.array(_LENGTHS_S, dtype=np.float64)),
     }
@@ -154,7 +156,7 @@ def _level_at(traces: TraceSet, levels: Levels, hour: int) -> list[float] | None
     first_ms = (hour * clock.HOUR_MS + clock.HOUR_MS // 2 - traces.start_ms) % DAY_MS
     percent = levels.at(device, first_ms[device] + day * DAY_MS)
     known = percent[~np.isnan(percent)]
-    return np.quantile(known, stats.QUANTILES).tolist() if known.size else None
+    return np.quantile(known, QUANTILES).tolist() if known.size else None
 
 
 def _network_by_hour(traces: TraceSet) -> dict[str, list[float]]:

@@ -14,7 +14,9 @@ import numpy as np
 
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.clock import HOURS_OF_DAY
-from fedsim.traces.criteria import Rule, Windows, compile_channel, compile_rule
+from fedsim.traces.criteria import Windows, compile_channel, compile_rule
+from fedsim.traces.measurements import QUANTILES, weighted_quantiles
+from fedsim.traces.rule import Rule
 from fedsim.traces.statistics import stats
 from fedsim.traces.statistics.slopes import Slopes
 from fedsim.units import DAY_MS, MINUTE_S, FloatArray
@@ -35,11 +37,11 @@ BY_HOUR = {
     PLUGGED: ".261 .270 .266 .254 .249 .249 .231 .197 .170 .161 .144 .138 "
     ".141 .169 .191 .215 .203 .208 .233 .209 .194 .207 .213 .238",
 }
-QUANTILES = "p5 p25 p50 p75 p95"
+_QUANTILES = "p5 p25 p50 p75 p95"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedStatistic:
     """One published statistic and the same statistic of a trace set; one number, or several in an order."""
 
     statistic: str
@@ -53,7 +55,7 @@ class Comparison:
         return float(np.abs(np.subtract(self.measured, self.published)).max())
 
 
-def compare_with_published(traces: TraceSet) -> list[Comparison]:
+def compare_with_published(traces: TraceSet) -> list[PublishedStatistic]:
     """Every statistic of the published 100 phones beside that of ``traces``.
 
     Raises:
@@ -69,7 +71,7 @@ def compare_with_published(traces: TraceSet) -> list[Comparison]:
     ]
 
 
-def markdown(rows: Sequence[Comparison], *, name: str) -> str:
+def markdown(rows: Sequence[PublishedStatistic], *, name: str) -> str:
     """The comparison as two Markdown tables, statistics and hours; ``name`` heads the columns of the trace set."""
     single = [row for row in rows if len(row.published) != HOURS_OF_DAY]
     by_hour = [row for row in rows if len(row.published) == HOURS_OF_DAY]
@@ -104,8 +106,10 @@ def _windows(traces: TraceSet, text: str) -> Windows:
     return compile_rule(traces, Rule.parse(text), unknown="ineligible")
 
 
-def _row(statistic: str, unit: str, published: str, measured: FloatArray | Sequence[float] | float) -> Comparison:
-    return Comparison(
+def _row(
+    statistic: str, unit: str, published: str, measured: FloatArray | Sequence[float] | float
+) -> PublishedStatistic:
+    return PublishedStatistic(
         statistic=statistic,
         unit=unit,
         published=tuple(float(value) for value in published.split()),
@@ -113,7 +117,7 @@ def _row(statistic: str, unit: str, published: str, measured: FloatArray | Seque
     )
 
 
-def _hours(windows: dict[str, Windows]) -> list[Comparison]:
+def _hours(windows: dict[str, Windows]) -> list[PublishedStatistic]:
     rows = []
     for text, published in BY_HOUR.items():
         by_hour = stats.share_by_hour(windows[text])
@@ -125,19 +129,19 @@ def _hours(windows: dict[str, Windows]) -> list[Comparison]:
     ]
 
 
-def _devices(windows: dict[str, Windows]) -> list[Comparison]:
+def _devices(windows: dict[str, Windows]) -> list[PublishedStatistic]:
     published = {LOCKED: "0 0 .017 .087 .262", WIFI: "0 0 .042 .145 .372"}
     never = stats.never_eligible(windows[LOCKED]) / windows[LOCKED].n
     return [_row(f"`{LOCKED}`, never", "share of devices", ".32", never)] + [
-        _row(f"`{text}` by device, {QUANTILES}", "share of time", values, stats.device_quantiles(windows[text]))
+        _row(f"`{text}` by device, {_QUANTILES}", "share of time", values, stats.device_quantiles(windows[text]))
         for text, values in published.items()
     ]
 
 
-def _sessions(windows: dict[str, Windows]) -> list[Comparison]:
+def _sessions(windows: dict[str, Windows]) -> list[PublishedStatistic]:
     published = {LOCKED: "3 12 208 1488 10321", WIFI: "2 71 926 3480 15009"}
     rows = [
-        _row(f"`{text}` sessions, {QUANTILES}", "s", values, _quantiles_s(windows[text]))
+        _row(f"`{text}` sessions, {_QUANTILES}", "s", values, _quantiles_s(windows[text]))
         for text, values in published.items()
     ]
     length_s = _lengths_s(windows[LOCKED])
@@ -149,7 +153,7 @@ def _sessions(windows: dict[str, Windows]) -> list[Comparison]:
         _row(f"`{LOCKED}` sessions > 10 min", "share of sessions", ".39", len(long_s) / max(len(length_s), 1)),
         _row(f"`{LOCKED}` sessions > 10 min", "share of their time", ".97", long_s.sum() / max(length_s.sum(), 1.0)),
         _row("charger sessions", "per device-day", "4.45", _per_day(windows[PLUGGED])),
-        _row(f"charger sessions, {QUANTILES}", "min", ".02 .3 15 63 326", minutes),
+        _row(f"charger sessions, {_QUANTILES}", "min", ".02 .3 15 63 326", minutes),
     ]
 
 
@@ -159,14 +163,14 @@ def _lengths_s(windows: Windows) -> FloatArray:
 
 def _quantiles_s(windows: Windows) -> FloatArray:
     quantiles = stats.session_quantiles(windows)
-    return np.full(len(stats.QUANTILES), np.nan) if quantiles is None else quantiles
+    return np.full(len(QUANTILES), np.nan) if quantiles is None else quantiles
 
 
 def _per_day(windows: Windows) -> float:
     return float(len(windows.start_ms) / (windows.period_ms.sum() / DAY_MS))
 
 
-def _time(traces: TraceSet, windows: dict[str, Windows]) -> list[Comparison]:
+def _time(traces: TraceSet, windows: dict[str, Windows]) -> list[PublishedStatistic]:
     def share(text: str) -> float:
         return stats.mean_share(_windows(traces, text))
 
@@ -183,19 +187,17 @@ def _time(traces: TraceSet, windows: dict[str, Windows]) -> list[Comparison]:
     ]
 
 
-def _battery(traces: TraceSet) -> list[Comparison]:
+def _battery(traces: TraceSet) -> list[PublishedStatistic]:
     levels = compile_channel(traces, "battery")
     is_known = ~np.isnan(levels.value)
-    quantiles = _weighted_quantiles(
-        levels.value[is_known].astype(np.float64), levels.hold_ms[is_known].astype(np.float64)
-    )
+    quantiles = weighted_quantiles(levels.value[is_known], levels.hold_ms[is_known])
     slopes = Slopes.of(traces)
     unplugged, charging = (
         np.quantile(slopes.per_device(chosen), (0.05, 0.5, 0.95))
         for chosen in (slopes.is_unplugged, slopes.is_charging)
     )
     return [
-        _row(f"battery level over time, {QUANTILES}", "%", "0 29 55 79 100", quantiles),
+        _row(f"battery level over time, {_QUANTILES}", "%", "0 29 55 79 100", quantiles),
         _row("battery below 20 %", "share of device-time", ".18", stats.mean_share(_windows(traces, "battery < 20"))),
         _row("discharge, screen off", "% per h", "1.8", slopes.mean(slopes.is_idle)),
         _row("discharge, screen on", "% per h", "11.4", slopes.mean(slopes.is_active)),
@@ -203,10 +205,3 @@ def _battery(traces: TraceSet) -> list[Comparison]:
         _row("charge", "% per h", "21.2", slopes.mean(slopes.is_charging)),
         _row("charge by device, p5 p50 p95", "% per h", "11.4 22.9 40.9", charging),
     ]
-
-
-def _weighted_quantiles(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """The smallest value below which lies each of the usual shares of the weight."""
-    order = np.argsort(values, kind="stable")
-    below = np.cumsum(weights[order]) / weights.sum()
-    return np.asarray(values[order][np.searchsorted(below, stats.QUANTILES)])

@@ -12,11 +12,11 @@ import numpy as np
 from fedsim.errors import InputError
 from fedsim.traces import clock
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.criteria import Rule, RuleCompiler, Unknown, Windows
+from fedsim.traces.criteria import RuleCompiler, Unknown, Windows
+from fedsim.traces.measurements import QUANTILES
+from fedsim.traces.rule import Rule
 from fedsim.traces.statistics.left import KINDS, Base, share_of
 from fedsim.units import DAY_MS, FloatArray
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def mean_share(windows: Windows) -> float:
@@ -123,5 +123,5 @@ def _funnel(rules: Sequence[Rule], left: Sequence[dict[str, Any]]) -> list[dict[
 
 
 def by_quantile(values: FloatArray) -> dict[str, float]:
-    """Values at :data:`QUANTILES` under their names, p5 … p95."""
+    """Values at :data:`fedsim.traces.measurements.QUANTILES` under their names, p5 … p95."""
     return {f"p{q * 100:g}": float(value) for q, value in zip(QUANTILES, values, strict=True)}

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from fedsim.device.session import AGGREGATED, REPORTS, STALE
 from fedsim.errors import InputError
-from fedsim.server.job import Evaluation, Stop
 from fedsim.server.protocol.buffered import BufferedCoordinator
+from fedsim.server.task import Evaluation, Stop
 from fedsim.simulation import Simulation
 from tests.build import (
     ALWAYS,
+    Counting,
     RecordingTrainer,
     Seconds,
     Sizes,
@@ -47,7 +48,7 @@ from tests.server.small_fleets import (
 
 def check_steps(run: Tables, parts: Simulation, *, service_s: float) -> None:
     """Walk through the planned reports in order of their ingestion, one by one."""
-    server, plans = parts.coordinator, parts.device.planned  # type: ignore[attr-defined]
+    server, plans = parts.coordinator, parts.world.planned  # type: ignore[attr-defined]
     assert isinstance(server, BufferedCoordinator)
     plans["session_id"] = np.arange(len(plans))
     end_of_run, examples = run.summary["simulated_s"], run.column("n_examples")
@@ -59,7 +60,7 @@ def check_steps(run: Tables, parts: Simulation, *, service_s: float) -> None:
     weights: dict[int, float] = {}
     staleness: dict[int, int] = {}
     free_at = 0.0
-    while reports and len(closed_at) != parts.stop.max_steps:
+    while reports and len(closed_at) != parts.task.stop.max_steps:
         arrival, session = heapq.heappop(reports)
         at = free_at = max(arrival, free_at) + service_s
         if at > end_of_run:
@@ -208,16 +209,16 @@ def test_a_buffer_of_one_is_fedasync(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("server", "expected"),
     [
-        # reports at 10 (device 0), 15 (1), 20 (0 again, version 0), 25 (2): buffers {0, 1} and {0, 2}, staleness 1
-        ({"divisor": "buffer_size"}, [1 / 2, 1 / 2, 1 / 2 / sqrt(2), 1 / 2 / sqrt(2)]),
-        ({"divisor": "weight_sum"}, [1 / 2, 1 / 2, 1 / 2, 1 / 2]),
+        # device 0 reports at 4, 8 (step) and, from version 1, at 12; device 1, from version 0, at 15 (step)
+        ({"divisor": "buffer_size"}, [1 / 2, 1 / 2, 1 / 2, 1 / 2 / sqrt(2)]),
+        ({"divisor": "weight_sum"}, [1 / 2, 1 / 2, sqrt(2) / (1 + sqrt(2)), 1 / (1 + sqrt(2))]),
         ({"divisor": "buffer_size", "staleness_weight": "constant"}, [1 / 2] * 4),
     ],
 )
 def test_weights_of_a_step(tmp_path: Path, server: dict[str, Any], expected: list[float]) -> None:
-    run = loop(tmp_path, 3, 2, 10, 15, 25, max_steps=2, **server)
+    run = loop(tmp_path, 2, 2, 4, 15, max_steps=2, **server)
     rows = np.lexsort((run.column("end_at"),))[:4]
-    assert run.column("end_at")[rows].tolist() == [10, 15, 20, 25]
+    assert run.column("end_at")[rows].tolist() == [4, 8, 12, 15]
     np.testing.assert_allclose(run.column("weight")[rows], expected)
 
 
@@ -279,21 +280,15 @@ def test_ticks_are_skipped_while_nothing_can_happen() -> None:
     """A thousand times longer sessions take no more selections."""
     calls = []
     for scale in (1.0, 1000.0):
-        parts = simulation(
+        counting = Counting(seed=0, min_separation_s=0.0)
+        simulation(
             buffered(2, 1),
             fleet=always(10),
             phone=device(Seconds(lambda ids, k, s=scale: np.full(len(ids), 10.0 * s))),
             max_s=100.0 * scale,
-        )
-        select = parts.selector.select
-        calls.append(0)
-
-        def counted(*args: Any, select: Any = select, **kwargs: Any) -> Any:
-            calls[-1] += 1
-            return select(*args, **kwargs)
-
-        parts.selector.select = counted  # type: ignore[method-assign]
-        parts.run()
+            selector=counting,
+        ).run()
+        calls.append(len(counting.asked))
     assert calls[0] == calls[1] == 10
 
 

@@ -31,12 +31,13 @@ def busy(ids: IntArray, *, until: float) -> Participation:
 
 @pytest.mark.parametrize("n_devices", [1, 5, 64, 100, 128])
 def test_the_last_free_device_of_a_small_fleet_is_found_in_every_call(n_devices: int) -> None:
-    availability, selector = charging(always(n_devices)), UniformSelector(seed=1, min_separation_s=0.0)
+    availability = charging(always(n_devices))
+    search = UniformSelector(seed=1, min_separation_s=0.0).start(availability.fleet)
     draw = np.random.default_rng(n_devices)
     for _ in range(100):
         last = draw.integers(n_devices)
         participation = busy(np.delete(np.arange(n_devices), last), until=100.0)
-        selection = selector.select(availability, participation, now=50.0, n=int(draw.integers(1, 12)))
+        selection = search.select(availability, participation, now=50.0, n=int(draw.integers(1, 12)))
         assert selection.ids.tolist() == [last]
 
 
@@ -50,13 +51,13 @@ def test_selects_eligible_free_devices_once(
     is_eligible: list[bool], busy_share: float, wanted: list[int], seed: int
 ) -> None:
     fleet = replay(*[ALWAYS if is_open else [(0.0, 10.0)] for is_open in is_eligible])
-    availability, selector = charging(fleet), UniformSelector(seed=seed, min_separation_s=0.0)
+    availability, search = charging(fleet), UniformSelector(seed=seed, min_separation_s=0.0).start(fleet)
     ids = np.arange(len(is_eligible))
     is_busy = np.random.default_rng(seed).random(len(ids)) < busy_share
     participation = busy(ids[is_busy], until=100.5)
     candidates = set(ids[np.array(is_eligible) & ~is_busy].tolist())
     for n in wanted:
-        selection = selector.select(availability, participation, now=100.0, n=n)
+        selection = search.select(availability, participation, now=100.0, n=n)
         found = set(selection.ids.tolist())
         assert len(found) == len(selection.ids) == min(n, len(candidates))
         assert found <= candidates
@@ -66,10 +67,10 @@ def test_selects_eligible_free_devices_once(
 def test_every_device_is_as_likely() -> None:
     """Chi-square over the devices picked in 500 calls that take 30 of the 100 eligible of 200 devices."""
     fleet = replay(*[ALWAYS if i % 2 else [(0.0, 10.0)] for i in range(200)])
-    availability, selector = charging(fleet), UniformSelector(seed=3, min_separation_s=0.0)
+    availability, search = charging(fleet), UniformSelector(seed=3, min_separation_s=0.0).start(fleet)
     counts = np.zeros(200)
     for _ in range(500):
-        counts[selector.select(availability, Participation(), now=100.0, n=30).ids] += 1
+        counts[search.select(availability, Participation(), now=100.0, n=30).ids] += 1
     assert counts[::2].sum() == 0
     chi_square = ((counts[1::2] - 150) ** 2 / 150).sum()
     assert chi_square < 150  # 99 degrees of freedom: 1 in 1,000 above 149 if calls were independent
@@ -81,8 +82,8 @@ def test_a_device_is_free_again_when_its_session_ends_and_its_separation_is_over
     participation.aggregate(np.array([0]), 60.0)
 
     def is_found(now: float, *, min_separation_s: float) -> bool:
-        selector = UniformSelector(seed=0, min_separation_s=min_separation_s)
-        return selector.select(availability, participation, now=now, n=1).ids.size == 1
+        search = UniformSelector(seed=0, min_separation_s=min_separation_s).start(availability.fleet)
+        return search.select(availability, participation, now=now, n=1).ids.size == 1
 
     assert not is_found(49.999, min_separation_s=0.0)
     assert is_found(60.0, min_separation_s=0.0)
@@ -92,7 +93,8 @@ def test_a_device_is_free_again_when_its_session_ends_and_its_separation_is_over
 
 def test_nobody_eligible() -> None:
     availability = charging(replay([(0.0, 10.0)]))
-    selection = UniformSelector(seed=0, min_separation_s=0.0).select(availability, Participation(), now=10.0, n=3)
+    search = UniformSelector(seed=0, min_separation_s=0.0).start(availability.fleet)
+    selection = search.select(availability, Participation(), now=10.0, n=3)
     assert selection.ids.size == selection.cells.size == 0
 
 
@@ -105,9 +107,9 @@ def test_search_of_a_large_fleet_is_bounded() -> None:
             looked_at.append(len(ids))
             return np.zeros(len(ids), dtype=bool)
 
-    selection = UniformSelector(seed=0, min_separation_s=0.0).select(
-        charging(always(1_000_000_000)), AllBusy(), now=0.0, n=10
-    )
+    availability = charging(always(1_000_000_000))
+    search = UniformSelector(seed=0, min_separation_s=0.0).start(availability.fleet)
+    selection = search.select(availability, AllBusy(), now=0.0, n=10)
     assert selection.ids.size == 0
     assert sum(looked_at) < 50_000
 

@@ -10,7 +10,7 @@ import pytest
 
 from fedsim.errors import InputError
 from fedsim.schema import HARDWARE
-from fedsim.traces.importers.propius import Phones, import_propius
+from fedsim.traces.importers.propius import PhoneTable, import_propius
 from fedsim.traces.importers.trend import Trend
 from fedsim.traces.measurements import Measurements
 
@@ -58,7 +58,7 @@ def test_theil_sen_ignores_outliers() -> None:
 
 
 def test_only_what_the_bug_can_have_made_is_suspect(tmp_path: Path) -> None:
-    phones = Phones.load(written(tmp_path, PHONES))
+    phones = PhoneTable.load(written(tmp_path, PHONES))
     assert phones.rank.tolist() == list(range(10))
     assert phones.rank[phones.is_repeated].tolist() == [2, 4, 6, 7]
     assert phones.name[phones.is_suspect].tolist() == ["B"]

@@ -10,7 +10,15 @@ from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.traces.folder import load_traces
 from fedsim.traces.importers.flash import import_flash
-from fedsim.traces.statistics.published import DARK, LOCKED, PLUGGED, WIFI, Comparison, compare_with_published, markdown
+from fedsim.traces.statistics.published import (
+    DARK,
+    LOCKED,
+    PLUGGED,
+    WIFI,
+    PublishedStatistic,
+    compare_with_published,
+    markdown,
+)
 from fedsim.traces.statistics.slopes import Slopes
 from fedsim.units import FloatArray
 from tests.hand import events_of, traces_of
@@ -19,7 +27,7 @@ README = Path(__file__).parents[3] / "traces" / "README.md"
 HOUR_S, DAY_S = 3600, 86_400
 
 
-def by_name(traces: TraceSet) -> dict[str, Comparison]:
+def by_name(traces: TraceSet) -> dict[str, PublishedStatistic]:
     rows = compare_with_published(traces)
     named = {f"{row.statistic} / {row.unit}": row for row in rows}
     assert len(named) == len(rows)
@@ -32,7 +40,7 @@ def reference_set() -> TraceSet:
 
 
 @pytest.fixture(scope="module")
-def reference(reference_set: TraceSet) -> dict[str, Comparison]:
+def reference(reference_set: TraceSet) -> dict[str, PublishedStatistic]:
     return by_name(reference_set)
 
 
@@ -84,7 +92,7 @@ def test_slopes_do_not_run_from_one_phone_into_the_next() -> None:
 
 
 def test_error_is_the_largest_difference() -> None:
-    assert Comparison("x", "s", published=(1.0, 2.0, 3.0), measured=(1.5, 1.0, 3.0)).error == 1.0
+    assert PublishedStatistic("x", "s", published=(1.0, 2.0, 3.0), measured=(1.5, 1.0, 3.0)).error == 1.0
 
 
 def test_the_real_logs_give_the_published_numbers(flash_set: TraceSet) -> None:
@@ -108,7 +116,9 @@ def test_the_real_logs_give_the_published_numbers(flash_set: TraceSet) -> None:
 @pytest.mark.parametrize(
     "rule, hourly, mean", [(LOCKED, 0.015, 0.05), (DARK, 0.02, 0.06), (WIFI, 0.02, 0.06), (PLUGGED, 0.03, 0.05)]
 )
-def test_reference_hour_by_hour(reference: dict[str, Comparison], rule: str, hourly: float, mean: float) -> None:
+def test_reference_hour_by_hour(
+    reference: dict[str, PublishedStatistic], rule: str, hourly: float, mean: float
+) -> None:
     assert reference[f"`{rule}` / share of device-time by hour"].error <= hourly
     row = reference[f"`{rule}`, mean / share of device-time"]
     assert row.measured[0] == pytest.approx(row.published[0], rel=mean)
@@ -135,7 +145,9 @@ def test_reference_hour_by_hour(reference: dict[str, Comparison], rule: str, hou
         ("charge / % per h", 21.2, 4.0),
     ],
 )
-def test_reference_statistic(reference: dict[str, Comparison], name: str, published: float, tolerance: float) -> None:
+def test_reference_statistic(
+    reference: dict[str, PublishedStatistic], name: str, published: float, tolerance: float
+) -> None:
     """Published: statistics of FLASH's first 100 phones (Yang et al., WWW 2021), 441 device-days."""
     assert reference[name].published == (published,)
     assert reference[name].measured[0] == pytest.approx(published, abs=tolerance)
@@ -152,7 +164,7 @@ def test_reference_statistic(reference: dict[str, Comparison], name: str, publis
     ],
 )
 def test_reference_upper_quantiles(
-    reference: dict[str, Comparison], name: str, published: tuple[float, ...], factor: float
+    reference: dict[str, PublishedStatistic], name: str, published: tuple[float, ...], factor: float
 ) -> None:
     row = reference[name]
     assert row.published[-3:] == published
@@ -169,7 +181,7 @@ def test_reference_upper_quantiles(
         ("battery level over time, p5 p25 p50 p75 p95 / %", 8.0),
     ],
 )
-def test_reference_quantiles(reference: dict[str, Comparison], name: str, tolerance: float) -> None:
+def test_reference_quantiles(reference: dict[str, PublishedStatistic], name: str, tolerance: float) -> None:
     assert reference[name].error <= tolerance
 
 
@@ -192,8 +204,8 @@ def ks_distance(a: FloatArray, b: FloatArray) -> float:
 
 
 def test_tables() -> None:
-    hours = Comparison("plugged", "share", (0.1,) * 24, (0.1,) * 23 + (0.25,))
-    text = markdown([Comparison("level", "%", (29.0, 100.0), (20.0, 100.0)), hours], name="mine")
+    hours = PublishedStatistic("plugged", "share", (0.1,) * 24, (0.1,) * 23 + (0.25,))
+    text = markdown([PublishedStatistic("level", "%", (29.0, 100.0), (20.0, 100.0)), hours], name="mine")
     statistics, by_hour = text.split("\n\n")
     assert statistics.splitlines() == [
         "| statistic | unit | real | mine | largest difference |",

@@ -99,11 +99,12 @@ def test_session_quantiles() -> None:
     assert stats.session_quantiles(windows_of([[]], [DAY_MS], [0])) is None
 
 
-def two_phones(is_local: bool = True) -> TraceSet:
+def three_phones(is_local: bool = True) -> TraceSet:
     return traces_of(
         [
             events_of([(0, "charging", 1), (0, "screen", 0), (3600, "charging", 0), (7200, "screen", 1)]),
             events_of([(0, "charging", 0), (0, "screen", 0)]),
+            events_of([(0, "charging", 0), (0, "screen", 1)]),
         ],
         period_s=86_400,
         is_local=is_local,
@@ -111,31 +112,32 @@ def two_phones(is_local: bool = True) -> TraceSet:
 
 
 def test_criteria_table_has_every_rule_alone_and_all_together() -> None:
-    table = stats.criteria_table(two_phones(), [Rule.parse("charging"), Rule.parse("!screen")], unknown="ineligible")
+    table = stats.criteria_table(three_phones(), [Rule.parse("charging"), Rule.parse("!screen")], unknown="ineligible")
     json.dumps(table, allow_nan=False)
     charging, dark = table["rules"]
     assert charging["rule"] == "charging"
-    assert charging["mean_share"] == pytest.approx(1 / 48)
-    assert charging["n_never_eligible"] == 1
-    assert charging["ever_eligible_fraction"] == 0.5
-    assert charging["sessions_per_device_day"] == 0.5
+    assert charging["mean_share"] == pytest.approx(1 / 72)
+    assert charging["n_never_eligible"] == 2
+    assert charging["ever_eligible_fraction"] == pytest.approx(1 / 3)
+    assert charging["sessions_per_device_day"] == pytest.approx(1 / 3)
     assert charging["session_s"] == dict.fromkeys(["p5", "p25", "p50", "p75", "p95"], 3600.0)
-    assert charging["by_hour"] == [0.5] + [0.0] * 23
-    assert dark["mean_share"] == pytest.approx((2 / 24 + 1) / 2)
+    assert charging["by_hour"] == [1 / 3] + [0.0] * 23
+    assert dark["mean_share"] == pytest.approx((2 / 24 + 1) / 3)
+    assert dark["ever_eligible_fraction"] == pytest.approx(2 / 3)
     assert table["joint"] == charging | {"rule": "charging & !screen"}
 
 
 def test_one_rule_has_no_joint_and_none_left_has_no_sessions() -> None:
-    table = stats.criteria_table(two_phones(), [Rule.parse("charging & screen")], unknown="ineligible")
+    table = stats.criteria_table(three_phones(), [Rule.parse("charging & screen")], unknown="ineligible")
     assert table["joint"] is None
     assert table["rules"][0]["session_s"] is None
     assert "none" in text_of(render_criteria(table))
     with pytest.raises(InputError, match="at least one rule"):
-        stats.criteria_table(two_phones(), [], unknown="ineligible")
+        stats.criteria_table(three_phones(), [], unknown="ineligible")
 
 
 def test_a_relative_set_marks_its_hours_unknown() -> None:
-    table = stats.criteria_table(two_phones(is_local=False), [Rule.parse("charging")], unknown="ineligible")
+    table = stats.criteria_table(three_phones(is_local=False), [Rule.parse("charging")], unknown="ineligible")
     assert table["rules"][0]["by_hour"] is None
     assert "unknown: the set has relative clocks" in text_of(render_criteria(table))
 
@@ -175,7 +177,7 @@ def test_overview_of_hand_made_phones() -> None:
 
 
 def test_overview_without_a_battery() -> None:
-    table = show_table(two_phones())
+    table = show_table(three_phones())
     assert table["battery_percent"] is None
     assert table["battery_percent_per_h"] is None
     assert "not recorded" in text_of(render_show(table))

@@ -122,7 +122,7 @@ def test_without_a_base_a_session_is_24_hours_of_a_device() -> None:
     assert charging["left"]["by_hour"]["device_hours"] == [(n + 1) / 6 for n in in_hour]
 
 
-def test_with_a_base_its_spells_are_the_sessions() -> None:
+def test_with_a_base_each_of_its_unbroken_times_is_a_session() -> None:
     table = table_of(three_phones(), "charging", base="screen")
     assert table["base"] == "screen"
     assert {kind: table["base_counts"][kind] for kind in KINDS} == {"devices": 2, "sessions": 2, "device_hours": 54.0}
@@ -136,6 +136,20 @@ def test_with_a_base_its_spells_are_the_sessions() -> None:
     assert by_hour["sessions"][5] is None
     assert by_hour["device_hours"][22] == 1 / 2  # the second phone's screen is on at 22 h on both days
     assert table_of(three_phones(), "screen", base="screen")["rules"][0]["left"]["device_hours"] == 1
+
+
+def test_a_session_that_the_rule_meets_twice_counts_once() -> None:
+    flickers = [(0, "screen", 1), (0, "charging", 0), (10 * HOUR, "screen", 0), (12 * HOUR, "screen", 1)]
+    flickers += [(at * HOUR, "charging", value) for at, value in ((1, 1), (2, 0), (3, 1), (4, 0))]
+    once = [(0, "screen", 1), (0, "charging", 0), (6 * HOUR, "charging", 1)]
+    logs = [events_of(sorted(log, key=lambda row: row[0])) for log in (flickers, once)]
+    table = table_of(traces_of(logs, period_s=24 * HOUR), "charging", base="screen")
+    assert table["base_counts"]["sessions"] == 3
+    (row,) = table["rules"]
+    assert row["n_sessions"] == 3  # times under the rule itself
+    assert shares(row["left"]) == [1, 2 / 3, (2 + 18) / (22 + 24)]
+    assert row["left"]["by_hour"]["sessions"][0] == 1
+    assert row["left"]["by_hour"]["sessions"][12] == 0
 
 
 def test_the_funnel_says_what_each_further_rule_costs() -> None:
@@ -277,7 +291,7 @@ def test_the_terminal_shows_shares_steps_and_hours() -> None:
     assert "00–11  0.333 0.333 0.333 0.333 0.167" in shown
     assert max(map(len, shown.splitlines())) <= 80
     shown = text_of(render_criteria(table_of(three_phones(), "charging", base="screen")))
-    assert "(each a spell of screen)" in shown
+    assert "(each an unbroken time of screen)" in shown
     assert "one after the other" not in shown
     night = traces_of([events_of([(0, "screen", 1), (HOUR, "screen", 0)])], period_s=24 * HOUR)
     assert "00–11  1.000     –     –" in text_of(render_criteria(table_of(night, "screen", base="screen")))
