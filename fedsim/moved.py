@@ -23,6 +23,8 @@ MODULES = {
     "fedsim.device.model_work": "fedsim.training.model_work",
     "fedsim.cost_task": "fedsim.cost.task",
     "fedsim.model_count": "fedsim.training.count",
+    "fedsim.training.loop": "fedsim.training.backend.loop",
+    "fedsim.training.cohort": "fedsim.training.backend.cohort",
     "fedsim.model_config": "fedsim.config.task",
     "fedsim.build": "fedsim.config.build",
     "fedsim.run": "fedsim.cli.run",
@@ -43,6 +45,7 @@ NAMES = {  # of files that became folders
     "fedsim.config.load_traces": "fedsim.config.fleet.build_traces",
     "fedsim.config.build_device": "fedsim.config.simulation.build_device",
     "fedsim.config.build_simulation": "fedsim.config.simulation.build_simulation",
+    "fedsim.training.local.LocalSgd": "fedsim.training.algorithm.sgd.LocalSgd",
     "fedsim.server.selector.UniformSelector": "fedsim.server.selector.uniform.UniformSelector",
     **{f"fedsim.server.selector.{name}": f"fedsim.server.selector.selection.{name}" for name in
        ("Selection", "Selector", "NOBODY")},

@@ -15,7 +15,7 @@ from fedsim.config.compose import composed
 from fedsim.config.cost import build_task, composed_task
 from fedsim.config.simulation import build_simulation
 from fedsim.config.task import Model
-from fedsim.config.trainer import build_module
+from fedsim.config.trainer import build_module, central_metrics
 from fedsim.errors import InputError
 from fedsim.files import shipped, write_table
 from fedsim.schema import HARDWARE
@@ -124,6 +124,8 @@ def refused(*overrides: str) -> str:
         ("server._target_=fedsim.server.protocol.sync.Nothing", "server._target_", "Nothing"),
         ("+server.report_gaol=3", "server.report_gaol", "report_goal"),
         ("training.local.batch_size=0", "batch_size", "0"),
+        ("training._target_=fedsim.training.trainer.Nothing", "training._target_", "Nothing"),
+        ("~training._target_", "training._target_", "must be given"),
         ("model.n_parameters=-5", "n_parameters", "-5"),
     ],
 )
@@ -151,6 +153,44 @@ def test_traces_whose_models_the_table_does_not_know_are_refused(hardware: Path)
 def test_a_wrong_parameter_count_is_found_when_the_model_is_trained() -> None:
     with pytest.raises(InputError, match=r"n_parameters.*651.*650"):
         build_simulation(composed(["training=loop", "model.n_parameters=651"]))
+
+
+def central(*overrides: str) -> dict[str, float]:
+    values = composed([*overrides, "training.central.learning_rate=0.5"])
+    simulation = build_simulation(composed(list(overrides)))
+    return central_metrics(values, simulation.task.clients)
+
+
+def test_the_central_baseline_of_a_run() -> None:
+    one, four = central("training.central.epochs=1"), central("training.central.epochs=4")
+    assert four["accuracy"] > one["accuracy"] + 0.1 > 0.5
+    assert set(four) == {"accuracy", "log_loss"}
+    assert central("training.central.epochs=0") == {}
+
+
+def test_there_is_no_central_baseline_where_nothing_is_trained() -> None:
+    unpoolable = ("data=clicks", "model=clicks", "data.n_clients=1_000_000_000")
+    assert central("training=none", "training.central.epochs=1", *unpoolable) == {}
+
+
+def test_the_central_baseline_is_plain_sgd_whatever_the_run_does() -> None:
+    plain = central("training.central.epochs=1")
+    assert plain == central(
+        "training.central.epochs=1", "training/server_optimizer=fedadam", "training.local.epochs=3",
+        "training.local.learning_rate=0.01", "training.local.batch_size=3",
+    )  # fmt: skip
+    assert plain != central("training.central.epochs=1", "training.central.batch_size=7")
+
+
+@pytest.mark.parametrize("epochs", ["-1", "many", "1.5"])
+def test_central_epochs_are_a_count(epochs: str) -> None:
+    with pytest.raises(InputError, match=r"training\.central\.epochs: .* .allowed: 0 or more"):
+        central(f"training.central.epochs={epochs}")
+
+
+def test_the_old_key_of_a_trainers_name_is_unknown() -> None:
+    assert "training.name" in refused("training.name=loop")
+    assert "unknown key: 'training.name'" in refused("+training.name=loop")
 
 
 def test_wrong_flops_are_found_when_the_model_is_trained() -> None:

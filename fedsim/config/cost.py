@@ -26,7 +26,7 @@ from fedsim.errors import InputError
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import NETWORKS
 from fedsim.training.flat import build_model
-from fedsim.training.local import LocalSgd
+from fedsim.training.local import LocalWork
 
 _MANY_CLIENTS = 100_000
 _PARTS = ("limits", "measure")  # of the group ``cost``, each built by itself
@@ -49,7 +49,7 @@ def build_task(values: dict[str, Any]) -> CostTask:
     """The task that a composed configuration describes."""
     check_model(values["model"])
     catalogue, _ = build(values["features"], "features", target=feature_catalogue)
-    local = typing.cast(LocalSgd, build(values["training"]["local"], "training.local"))
+    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local"))
     said = {name: value for name, value in values["cost"].items() if name not in _PARTS}
     assumed = typing.cast(Assumptions, build(said, "cost", target=Assumptions))
     shape, dtype, n_examples = _examples(values, assumed)

@@ -12,7 +12,7 @@ import numpy as np
 from fedsim.config.build import build, fits, part
 from fedsim.config.fleet import build_gates, build_phones, build_rule
 from fedsim.config.task import Model, build_work, check_model, checked_catalogue
-from fedsim.config.trainer import build_module, trainer_of
+from fedsim.config.trainer import build_module, check_training, trainer_of
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
@@ -25,8 +25,8 @@ from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Evaluation, Policy, Stop, Task
 from fedsim.simulation import Simulation
 from fedsim.traces.rule import Rule
-from fedsim.training.local import LocalSgd
-from fedsim.training.trainer import NullTrainer, Trainer
+from fedsim.training.local import LocalWork
+from fedsim.training.trainer import Trainer
 
 
 def build_simulation(values: dict[str, Any]) -> Simulation:
@@ -50,7 +50,8 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     policy = Policy(build(part(server, "selector"), "server.selector", **known), gates)
     aggregator = build(part(server, "aggregator"), "server.aggregator", **known)
     coordinator = typing.cast(Coordinator, build(server, "server", aggregator=aggregator, **known))
-    local = typing.cast(LocalSgd, build(values["training"]["local"], "training.local"))
+    check_training(values["training"])
+    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local"))
     task = Task(
         clients=data,
         holders=holders,
@@ -89,7 +90,7 @@ def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int
 
 
 def _trainers(
-    values: dict[str, Any], model: Model, data: ClientData, local: LocalSgd, max_staleness: int
+    values: dict[str, Any], model: Model, data: ClientData, local: LocalWork, max_staleness: int
 ) -> Callable[[], Trainer]:
     """Builds a trainer for each run; the first is built now, so that what does not fit is refused before the clock."""
 
@@ -99,6 +100,6 @@ def _trainers(
         )
 
     ready = [build_one()]
-    if not isinstance(ready[0], NullTrainer):
+    if ready[0].is_training:
         model.check()
     return lambda: ready.pop() if ready else build_one()

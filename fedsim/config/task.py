@@ -13,7 +13,7 @@ from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
 from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
-from fedsim.training.local import LocalSgd
+from fedsim.training.local import LocalWork
 from fedsim.training.model_work import ModelWork
 from fedsim.units import DAY_S
 
@@ -85,7 +85,7 @@ def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tupl
     return tuple(shape), str(dtype)
 
 
-def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalSgd) -> Work:
+def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalWork) -> Work:
     """What a job asks of its devices: the model's bytes, the features' assets, the local work."""
     sizes = {name: values[name] for name in _SIZES}
     bad = {name: value for name, value in sizes.items() if not fits(value, float) or value < 0}

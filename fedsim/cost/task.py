@@ -14,7 +14,7 @@ from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.training.count import model_name, model_work
 from fedsim.training.flops import StepCount, count_step, example_batch
-from fedsim.training.local import LocalSgd
+from fedsim.training.local import LocalWork
 from fedsim.training.model_work import FLOAT_BYTES, ModelWork
 from fedsim.units import DAY_S
 
@@ -53,7 +53,7 @@ class CostTask:
     catalogue: Catalogue
     model: Any
     said: Mapping[str, Any]
-    local: LocalSgd
+    local: LocalWork
     loss: str
     shape: tuple[int, ...]
     dtype: str

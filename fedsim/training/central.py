@@ -12,30 +12,18 @@ from fedsim.training.trainer import Trainer, Updates
 
 
 def train_central(
-    trainer: Callable[[ClientData], Trainer],
-    data: ClientData,
-    *,
-    epochs: int,
-    seed: int,
-    batch_size: int | None = None,
+    trainer: Callable[[ClientData], Trainer], data: ClientData, *, epochs: int, seed: int
 ) -> list[dict[str, float]]:
     """Held-out metrics after each epoch of training on the pooled data.
 
-    ``trainer`` builds a trainer on the data it is given. Without ``batch_size`` the pool is one
-    client, and an epoch is one server step with its local work: local SGD on all data. With it the
-    pool is dealt out to clients of at most ``batch_size`` examples, an epoch is one server step for
-    each of them in an order shuffled anew, and what is trained centrally is the server's optimiser
-    (FedAdam: Adam), given local work of one step.
+    ``trainer`` builds a trainer on the data it is given. The pool is one client, and an epoch is one server step
+    with its local work: local SGD on all data.
     """
-    n_batches = 1
-    if batch_size is not None:
-        n_batches = -(-int(data.n_examples(np.arange(data.n_clients)).sum()) // batch_size)
-    central = trainer(PooledClients(data, n_clients=n_batches, seed=seed))
-    whole = np.ones(1)
+    central = trainer(PooledClients(data, seed=seed))
+    everybody, whole = np.zeros(1, dtype=np.int64), np.ones(1)
     results = []
     for epoch in range(epochs):
-        for batch in rng.generator(seed, f"central epoch {epoch}").permutation(n_batches)[:, None]:
-            key = rng.bits(seed, "central", batch, np.array([epoch]))
-            central.step(Updates(batch, np.array([central.version]), whole, key))
+        key = rng.bits(seed, "central", everybody, np.array([epoch]))
+        central.step(Updates(everybody, np.array([central.version]), whole, key))
         results.append(central.evaluate())
     return results

@@ -67,3 +67,7 @@ class Layout:
         parts = torch.split(vectors[:, : self.n_parameters], sizes, dim=1)
         named = zip(self.parameters.items(), parts, strict=True)
         return {name: part.view(-1, *p.shape) for (name, p), part in named}
+
+    def views(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The parameters in one vector: views [*shape] by name."""
+        return {name: part[0] for name, part in self.split(vector[None]).items()}

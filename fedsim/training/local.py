@@ -1,41 +1,57 @@
-"""Local work: how many steps of which batches a client takes. No torch here, device time depends on it."""
+"""The plan of local work: how many steps of which batches a client takes. No torch here, device time depends on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from fedsim import rng
 from fedsim.errors import InputError
+from fedsim.moved import names_of
 from fedsim.rng import UintArray
 from fedsim.units import IntArray
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 NO_EXAMPLE = -1
 _PADDING_KEY = np.uint64(2**64 - 1)
 _S1 = np.uint64(1)
+_FIXED = ("n_steps", "batches")
 
 
-@dataclass(frozen=True)
-class LocalSgd:
-    """Plain SGD over the client's examples: ``epochs`` passes in batches of ``batch_size``, the last one smaller.
+@dataclass(frozen=True, kw_only=True)
+class LocalWork:
+    """``epochs`` passes over the client's examples in batches of ``batch_size``, the last one smaller.
 
-    The gradient of a batch is that of its mean loss (McMahan et al. 2017).
+    What a step does with its batch is the algorithm's (:mod:`fedsim.training.algorithm.sgd`). A subclass that plans
+    other steps is an :class:`InputError`: devices take their time by these two numbers alone.
     """
 
-    learning_rate: float
     epochs: int
     batch_size: int
 
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} of the local SGD", value=getattr(self, name), allowed="> 0")
+    def __init_subclass__(cls) -> None:
+        changed = [name for name in _FIXED if name in vars(cls)]
+        if changed:
+            allowed = "epochs and batch_size, by which devices take their time"
+            raise InputError("local work plans steps of its own", value=f"{cls.__name__}.{changed[0]}", allowed=allowed)
 
+    def __post_init__(self) -> None:
+        self._check_positive("epochs", "batch_size")
+
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} of the local work", value=getattr(self, name), allowed="> 0")
+
+    @final
     def n_steps(self, n_examples: IntArray) -> IntArray:
-        """SGD steps of clients with so many examples, ``int64[n]``."""
+        """Steps of clients with so many examples, ``int64[n]``."""
         return self.epochs * -(-n_examples // self.batch_size)
 
+    @final
     def batches(self, n_examples: IntArray, seeds: UintArray) -> IntArray:
         """Which examples each step of each client takes, ``int64[n, n_steps, batch]``, -1 where none.
 

@@ -46,6 +46,10 @@ class Trainer(Protocol):
     """Realises promised updates, aggregates them and steps the server's optimiser."""
 
     @property
+    def is_training(self) -> bool:
+        """Whether there is a model at all; without one results and metrics are empty."""
+
+    @property
     def n_parameters(self) -> int:
         """Numbers (float32) that a device downloads and uploads."""
 
@@ -62,6 +66,8 @@ class Trainer(Protocol):
 
 class NullTrainer:
     """``training: none``: the same schedule, no tensors. ``n_parameters`` says how large the model would be."""
+
+    is_training = False
 
     def __init__(self, *, n_parameters: int) -> None:
         self.n_parameters = n_parameters

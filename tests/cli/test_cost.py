@@ -23,7 +23,6 @@ from fedsim.traces.folder import save_traces
 from fedsim.traces.importers import IMPORTERS
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.training.flops import batch_loss, count_step, example_batch
-from fedsim.training.tasks.models import Mlp
 from fedsim.training.tasks.words import WordLstm
 from tests.hand import events_of, traces_of
 
@@ -275,7 +274,7 @@ def test_bad_input_is_one_line(
 @pytest.mark.parametrize(
     ("model", "shape", "dtype"),
     [
-        (Mlp(n_inputs=100, n_hidden=1000, n_classes=10), (100,), "float32"),
+        (nn.Sequential(nn.Linear(100, 1000), nn.ReLU(), nn.Linear(1000, 10)), (100,), "float32"),
         (WordLstm(n_words=5000, n_factors=48, n_hidden=96), (20,), "int64"),
     ],
 )

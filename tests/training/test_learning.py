@@ -3,23 +3,23 @@
 from functools import partial
 
 import numpy as np
-import pytest
 
 from fedsim.data.clients import ClientData, client_of
 from fedsim.data.sources.digits import Digits
 from fedsim.data.sources.synthetic import SyntheticClicks
+from fedsim.training.algorithm.sgd import LocalSgd
+from fedsim.training.backend.loop import LoopBackend
 from fedsim.training.central import train_central
-from fedsim.training.cohort import CohortTrainer
-from fedsim.training.local import LocalSgd
-from fedsim.training.loop import LoopTrainer
+from fedsim.training.server import FederatedTrainer
 from fedsim.training.server_optimizer import FedAdam, FedAvg
 from fedsim.training.tasks.models import ClickModel, Logistic, SmallCnn
-from fedsim.training.trainer import Updates
+from fedsim.training.trainer import StepResult, Updates
+from tests.training.tasks import cohort
 
 DIGITS = Digits(n_clients=100, alpha=1.0, test_fraction=0.25, seed=0)
 
 
-def federated(found: CohortTrainer, data: ClientData, *, n_steps: int, n_updates: int) -> dict[str, float]:
+def federated(found: FederatedTrainer, data: ClientData, *, n_steps: int, n_updates: int) -> dict[str, float]:
     """Steps of updates of random devices, each from the newest version."""
     same = np.full(n_updates, 1 / n_updates)
     for step in range(n_steps):
@@ -37,7 +37,7 @@ def federated(found: CohortTrainer, data: ClientData, *, n_steps: int, n_updates
 
 @pytest.mark.slow
 def test_digits_are_learnt_by_federated_averaging() -> None:
-    found = CohortTrainer(
+    found = FederatedTrainer(
         model=partial(Logistic, n_inputs=64, n_classes=10),
         data=DIGITS,
         local=LocalSgd(learning_rate=0.5, epochs=5, batch_size=10),
@@ -46,7 +46,7 @@ def test_digits_are_learnt_by_federated_averaging() -> None:
         max_staleness=0,
         seed=0,
         metrics=("accuracy",),
-        memory_budget_bytes=10**8,
+        backend=cohort,
     )
     assert found.evaluate()["accuracy"] < 0.3
     assert federated(found, DIGITS, n_steps=80, n_updates=20)["accuracy"] > 0.93
@@ -67,7 +67,7 @@ def test_clicks_are_ranked_clearly_better_than_by_chance() -> None:
         n_held_out_clients=1000,
         seed=0,
     )
-    found = CohortTrainer(
+    found = FederatedTrainer(
         model=partial(ClickModel, n_values=data.n_values, n_fields=8, n_factors=8, n_hidden=32),
         data=data,
         local=LocalSgd(learning_rate=0.1, epochs=1, batch_size=32),
@@ -76,7 +76,7 @@ def test_clicks_are_ranked_clearly_better_than_by_chance() -> None:
         max_staleness=0,
         seed=0,
         metrics=("auc", "aupr", "log_loss"),
-        memory_budget_bytes=10**8,
+        backend=cohort,
     )
     rate = data.held_out()[1].mean()
     found_metrics = federated(found, data, n_steps=60, n_updates=100)
@@ -85,14 +85,13 @@ def test_clicks_are_ranked_clearly_better_than_by_chance() -> None:
     assert found_metrics["log_loss"] < -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)) - 0.05
 
 
-def digits_trainer(
-    data: ClientData, *, batch_size: int, optimizer: FedAvg | FedAdam, learning_rate: float
-) -> LoopTrainer:
-    return LoopTrainer(
+def central_trainer(data: ClientData, *, kind: type[FederatedTrainer] = FederatedTrainer) -> FederatedTrainer:
+    return kind(
         model=partial(Logistic, n_inputs=64, n_classes=10),
         data=data,
-        local=LocalSgd(learning_rate=learning_rate, epochs=1, batch_size=batch_size),
-        server_optimizer=optimizer,
+        local=LocalSgd(learning_rate=0.5, epochs=1, batch_size=20),
+        backend=LoopBackend,
+        server_optimizer=FedAvg(),
         loss="cross_entropy",
         max_staleness=0,
         seed=0,
@@ -100,51 +99,27 @@ def digits_trainer(
     )
 
 
-def test_central_baseline_by_sgd() -> None:
-    make = partial(digits_trainer, batch_size=20, optimizer=FedAvg(), learning_rate=0.5)
-    results = train_central(make, DIGITS, epochs=8, seed=0)
+def test_central_baseline_learns_epoch_by_epoch() -> None:
+    results = train_central(central_trainer, DIGITS, epochs=8, seed=0)
     assert len(results) == 8
     assert results[-1]["accuracy"] > 0.95
-    assert train_central(make, DIGITS, epochs=2, seed=0) == results[:2]
+    assert train_central(central_trainer, DIGITS, epochs=2, seed=0) == results[:2]
 
 
-def test_central_baseline_by_the_servers_adam() -> None:
-    adam = FedAdam(learning_rate=0.02, beta1=0.9, beta2=0.99, epsilon=1e-6)
-    make = partial(digits_trainer, batch_size=20, optimizer=adam, learning_rate=1.0)
-    assert train_central(make, DIGITS, epochs=5, seed=0, batch_size=20)[-1]["accuracy"] > 0.95
+def test_central_epoch_is_one_step_of_one_client_with_all_examples() -> None:
+    seen: list[tuple[Updates, ClientData]] = []
 
-
-@pytest.mark.parametrize(("batch_size", "n_steps"), [(None, 1), (100, 14)])
-def test_central_epoch_trains_on_every_example_once(batch_size: int | None, n_steps: int) -> None:
-    seen: list[Updates] = []
-
-    class Recorder(LoopTrainer):
-        def step(self, updates: Updates):  # type: ignore[no-untyped-def]
-            seen.append(updates)
+    class Recorder(FederatedTrainer):
+        def step(self, updates: Updates) -> StepResult:
+            seen.append((updates, self._learner.data))
             return super().step(updates)
 
-    made: list[Recorder] = []
-
-    def make(data: ClientData) -> Recorder:
-        made.append(
-            Recorder(
-                model=partial(Logistic, n_inputs=64, n_classes=10),
-                data=data,
-                local=LocalSgd(learning_rate=0.1, epochs=1, batch_size=100),
-                server_optimizer=FedAvg(),
-                loss="cross_entropy",
-                max_staleness=0,
-                seed=0,
-                metrics=(),
-            )
-        )
-        return made[0]
-
-    train_central(make, DIGITS, epochs=2, seed=0, batch_size=batch_size)
-    epochs = [[int(u.client_ids[0]) for u in seen[:n_steps]], [int(u.client_ids[0]) for u in seen[n_steps:]]]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(n_steps))] * 2
-    assert made[0].data.n_examples(np.arange(n_steps)).sum() == 1348
-    assert len({int(u.seeds[0]) for u in seen}) == 2 * n_steps
+    train_central(partial(central_trainer, kind=Recorder), DIGITS, epochs=2, seed=0)
+    assert [updates.client_ids.tolist() for updates, _ in seen] == [[0], [0]]
+    assert [updates.versions.tolist() for updates, _ in seen] == [[0], [1]]
+    assert [updates.weights.tolist() for updates, _ in seen] == [[1.0], [1.0]]
+    assert [int(data.n_examples(np.arange(1))[0]) for _, data in seen] == [1348, 1348]
+    assert seen[0][0].seeds != seen[1][0].seeds  # shuffled anew
 
 
 def test_shipped_models_have_the_documented_size() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim.errors import InputError
-from fedsim.training.local import LocalSgd
+from fedsim.training.algorithm.sgd import LocalSgd
 
 
 def seeds(n: int, first: int = 0) -> np.ndarray:
@@ -56,5 +56,5 @@ def test_shuffle_has_no_favourite_place() -> None:
 
 @pytest.mark.parametrize("name", ["learning_rate", "epochs", "batch_size"])
 def test_numbers_must_be_positive(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} of the local SGD: 0"):
+    with pytest.raises(InputError, match=f"{name} of the local work: 0"):
         LocalSgd(**{"learning_rate": 0.1, "epochs": 1, "batch_size": 1} | {name: 0})  # type: ignore[arg-type]

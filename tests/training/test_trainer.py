@@ -11,6 +11,7 @@ def test_nothing_is_trained_and_the_version_counts() -> None:
     trainer = NullTrainer(n_parameters=650)
     result = trainer.step(updates([1, 2]))
     assert (result.train_loss, result.update_norm, result.losses) == (None, None, None)
+    assert not trainer.is_training
     assert (trainer.version, trainer.n_parameters, trainer.evaluate()) == (1, 650, {})
 
 

@@ -20,20 +20,6 @@ class Logistic(nn.Module):
         return out
 
 
-class Mlp(nn.Module):
-    """One hidden layer with ReLU: x [n, …] is flattened to ``n_inputs``, logits [n, n_classes]."""
-
-    def __init__(self, *, n_inputs: int, n_hidden: int, n_classes: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(n_inputs, n_hidden)
-        self.output = nn.Linear(n_hidden, n_classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [n, n_classes]."""
-        out: torch.Tensor = self.output(F.relu(self.hidden(x.flatten(1))))
-        return out
-
-
 class SmallCnn(nn.Module):
     """Two 5×5 convolutions with stride 2 and a hidden layer for 28×28 pictures, no BatchNorm.
 

@@ -5,28 +5,10 @@ from torch import nn
 
 from fedsim.data.clients import ArrayClients
 from fedsim.errors import InputError, SimulationError
-from fedsim.training.local import LocalSgd
+from fedsim.training.algorithm.sgd import LocalSgd
 from fedsim.training.server_optimizer import FedAdam, FedAvg
 from fedsim.training.trainer import Updates
-from tests.training.tasks import UNEQUAL, click_model, clients, logistic, mlp, trainer, updates
-
-
-class Slope(nn.Module):
-    """One weight, logit w · x: simple enough to compute by hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x[:, 0] * self.w
-
-
-def two_clients() -> ArrayClients:
-    """Client 0: x = 2, y = 1. Client 1: x = 1 and 3, y = 0."""
-    x = np.array([[2], [1], [3]], dtype=np.float32)
-    y = np.array([1, 0, 0])
-    return ArrayClients(x, y, order=np.arange(3), offsets=np.array([0, 1, 3]), held_out=(x, y))
+from tests.training.tasks import UNEQUAL, Slope, click_model, clients, logistic, mlp, trainer, two_clients, updates
 
 
 def promised(client_ids: list[int], versions: list[int], weights: list[float]) -> Updates:
@@ -100,7 +82,7 @@ def test_evaluation_is_of_the_newest_version_on_held_out_data() -> None:
 def test_evaluation_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     found = trainer(mlp, clients([5, 5]), metrics=("accuracy", "log_loss"))
     whole = found.evaluate()
-    monkeypatch.setattr("fedsim.training.loop.EVALUATION_ROWS", 3)
+    monkeypatch.setattr("fedsim.training.server.EVALUATION_ROWS", 3)
     assert found.evaluate() == pytest.approx(whole)
 
 
@@ -159,6 +141,16 @@ def test_running_statistics_are_averaged_and_left_alone_by_the_optimiser() -> No
     means = [data.fetch(np.array([i])).x.mean(axis=0) for i in range(2)]
     running = found.versions.newest[-24:-12]
     assert running.numpy() == pytest.approx(0.1 * (means[0] / 3 + 2 * means[1] / 3), abs=1e-6)
+
+
+def test_update_norm_is_of_the_parameters_alone() -> None:
+    found = trainer(lambda: nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 3)), clients([8, 6]))
+    before = found.versions.newest.clone()
+    norm = found.step(updates([0, 1])).update_norm
+    moved = found.versions.newest - before  # the plain average: the direction itself
+    n_parameters = 2 * 12 + 12 * 3 + 3
+    assert norm == pytest.approx(float(moved[:n_parameters].norm()), rel=1e-4)
+    assert float(moved.norm()) > 1.2 * norm  # the running statistics have moved as well
 
 
 def test_empty_clients_and_empty_steps_are_refused() -> None:

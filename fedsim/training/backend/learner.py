@@ -1,0 +1,40 @@
+"""The seam between the server half and the ways to train: what a backend is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from fedsim.data.clients import ClientData
+from fedsim.training.algorithm.sgd import LocalSgd
+from fedsim.training.flat import Layout
+from fedsim.training.loss import Loss
+from fedsim.training.trainer import Updates
+from fedsim.training.versions import Versions
+from fedsim.units import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is trained on clients. ``model`` holds whatever was loaded last; ``probe`` is two examples to try it on."""
+
+    model: nn.Module
+    layout: Layout  # of the model
+    loss: Loss
+    local: LocalSgd
+    data: ClientData
+    probe: tuple[torch.Tensor, torch.Tensor]
+
+
+class Backend(Protocol):
+    """Does the local work of promised updates, each from the version that was downloaded."""
+
+    def train(self, updates: Updates, n_examples: IntArray, versions: Versions) -> tuple[torch.Tensor, FloatArray]:
+        """Σ cᵢ Δᵢ as a flat vector, and each update's loss summed over its visited examples, float64[n].
+
+        ``n_examples`` are those of each update's client, at least one. A visit's loss is that of the data alone,
+        before its step.
+        """

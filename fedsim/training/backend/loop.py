@@ -1,0 +1,63 @@
+"""The reference backend: one client after the other, plain torch. Slow and easy to believe."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from fedsim.rng import UintArray
+from fedsim.training.algorithm.sgd import Tensors
+from fedsim.training.backend.learner import Learner
+from fedsim.training.backend.steps import check_step, step_of
+from fedsim.training.trainer import Updates
+from fedsim.training.versions import Versions
+from fedsim.units import FloatArray, IntArray
+
+
+class LoopBackend:
+    """Trains updates one by one in the module itself, in the order of arrival.
+
+    Any module and any step will do. Random layers (dropout) draw from the update's seed.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        check_step(learner)
+        self._learner = learner
+        self._step = step_of(learner.local, is_stacked=False)
+
+    def train(self, updates: Updates, n_examples: IntArray, versions: Versions) -> tuple[torch.Tensor, FloatArray]:
+        """Σ cᵢ Δᵢ and the summed losses, as :class:`Backend` says."""
+        self._learner.model.train()
+        direction = torch.zeros_like(versions.newest)
+        loss_sums = np.empty(len(updates))
+        for row, (version, weight) in enumerate(zip(updates.versions, updates.weights, strict=True)):
+            start = versions.get(int(version))
+            one = slice(row, row + 1)
+            loss_sums[row] = self._train_client(updates.client_ids[one], updates.seeds[one], start)
+            direction.add_(self._learner.layout.flatten().sub_(start), alpha=float(weight))
+        return direction, loss_sums
+
+    def _train_client(self, client_id: IntArray, seed: UintArray, start: torch.Tensor) -> float:
+        """Local work of one client in the module; the sum of its losses over visited examples."""
+        layout = self._learner.layout
+        layout.load(start)
+        downloaded = layout.views(start)
+        examples = self._learner.data.fetch(client_id)
+        x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
+        loss_sum = 0.0
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(seed[0]))
+            for batch in self._learner.local.batches(examples.n_examples, seed)[0]:
+                rows = torch.from_numpy(batch[batch >= 0])
+                loss_sum += len(rows) * self.step(x[rows], y[rows], downloaded)
+        return loss_sum
+
+    def step(self, x: torch.Tensor, y: torch.Tensor, start: Tensors) -> float:
+        """One step of the module on a batch, for a client that downloaded ``start``; its mean loss before the step."""
+        parameters = self._learner.layout.parameters
+        loss = self._learner.loss.per_example(self._learner.model(x), y).mean()
+        gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+        with torch.no_grad():
+            now = {name: parameter.detach() for name, parameter in parameters.items()}
+            self._step(now, dict(zip(parameters, gradients, strict=True)), start)
+        return loss.item()

@@ -1,0 +1,147 @@
+"""The server half of training: model versions, checks, the server's optimiser and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from fedsim.data.clients import Array, ClientData
+from fedsim.errors import InputError, SimulationError
+from fedsim.training.algorithm.sgd import LocalSgd
+from fedsim.training.backend.learner import Backend, Learner
+from fedsim.training.flat import Layout, ModelFactory, build_model
+from fedsim.training.loss import loss_named
+from fedsim.training.metrics import check_metrics, measured
+from fedsim.training.server_optimizer import ServerOptimizer
+from fedsim.training.trainer import StepResult, Updates
+from fedsim.training.versions import Versions
+from fedsim.units import FloatArray, IntArray
+
+EVALUATION_ROWS = 1024
+
+
+class FederatedTrainer:
+    """Steps the server's optimiser along Σ cᵢ Δᵢ; how the updates are trained is the backend's.
+
+    ``model`` is a factory of a ``torch.nn.Module`` (``_partial_: true`` in a config) whose outputs are logits;
+    ``seed`` draws its initial parameters. ``local`` is the clients' algorithm, ``backend`` makes the
+    :class:`~fedsim.training.backend.learner.Backend` for what is to be trained. ``loss`` is a name of
+    :data:`fedsim.training.loss.LOSSES`, ``metrics`` are names of :data:`fedsim.training.metrics.METRICS`.
+    Versions up to ``max_staleness`` steps old are kept. Everything is float32 and summed in the order of arrival: the
+    same call gives the same bytes on one machine with the same number of torch threads. ``n_threads`` is the
+    process's number of torch threads: small models are fastest with 1.
+    Raises :class:`InputError` when model, loss, metrics and data do not fit together.
+    """
+
+    is_training = True
+
+    def __init__(
+        self,
+        *,
+        model: ModelFactory,
+        data: ClientData,
+        local: LocalSgd,
+        backend: Callable[[Learner], Backend],
+        server_optimizer: ServerOptimizer,
+        loss: str,
+        max_staleness: int,
+        seed: int,
+        metrics: Sequence[str],
+        n_threads: int = 1,
+    ) -> None:
+        if n_threads < 1:
+            raise InputError("n_threads", value=n_threads, allowed=">= 1")
+        torch.set_num_threads(n_threads)
+        if max_staleness < 0:
+            raise InputError("max_staleness", value=max_staleness, allowed=">= 0")
+        if not isinstance(local, LocalSgd):
+            raise InputError("training.local has no step", value=type(local).__name__, allowed="a subclass of LocalSgd")
+        module, self._held_out = build_model(model, seed=seed), data.held_out()
+        self._learner = Learner(module, Layout(module), loss_named(loss), local, data, _probe(*self._held_out))
+        self.versions = Versions(self._learner.layout.flatten(), max_kept=max_staleness + 1)
+        self._optimizer = server_optimizer
+        self._metrics = tuple(metrics)
+        check_metrics(self._metrics, self._learner.loss, self._held_out[1])
+        _check_fits(self._learner, self._held_out[1])
+        self._backend = backend(self._learner)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers (float32) that a device downloads and uploads."""
+        return len(self.versions.newest)
+
+    @property
+    def version(self) -> int:
+        """The newest model version."""
+        return self.versions.newest_version
+
+    def step(self, updates: Updates) -> StepResult:
+        """Train what was promised, aggregate, step the server's optimiser: the version goes up by one."""
+        n_examples = self._learner.data.n_examples(updates.client_ids)
+        _check_updates(updates, n_examples)
+        direction, loss_sums = self._backend.train(updates, n_examples, self.versions)
+        if not bool(direction.isfinite().all()):
+            raise SimulationError(
+                f"local training diverged in the step after version {self.version}: lower its learning rate"
+            )
+        self._advance(direction)
+        n_visits = self._learner.local.epochs * n_examples
+        return StepResult(
+            train_loss=float(loss_sums.sum() / n_visits.sum()),
+            update_norm=float(direction[: self._learner.layout.n_parameters].norm()),
+            losses=loss_sums / n_visits,
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out metrics of the newest version."""
+        x, y = self._held_out
+        self._learner.layout.load(self.versions.newest)
+        self._learner.model.eval()
+        with torch.no_grad():
+            parts = [self._probabilities(x[i : i + EVALUATION_ROWS]) for i in range(0, len(y), EVALUATION_ROWS)]
+        return measured(self._metrics, y, np.concatenate(parts))
+
+    def _advance(self, direction: torch.Tensor) -> None:
+        """Make the next version: the optimiser moves the parameters, buffers take the average as it is."""
+        n = self._learner.layout.n_parameters
+        vector = self.versions.newest.clone()
+        self._optimizer.step(vector[:n], direction[:n])
+        vector[n:] += direction[n:]
+        self.versions.add(vector)
+
+    def _probabilities(self, x: Array) -> FloatArray:
+        found: FloatArray = self._learner.loss.probabilities(self._learner.model(torch.from_numpy(x))).numpy()
+        return found
+
+
+def _check_updates(updates: Updates, n_examples: IntArray) -> None:
+    if len(updates) == 0:
+        raise SimulationError("a server step needs at least one update")
+    if not n_examples.all():
+        raise SimulationError(f"client {updates.client_ids[n_examples == 0][0]} has no example to train on")
+
+
+def _probe(x: Array, y: Array) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two of these examples: the first, and the one with the largest id (an embedding must hold it)."""
+    if len(y) == 0:
+        raise InputError("no held-out example to evaluate on")
+    rows = [0, int(x.argmax()) // (x.size // len(x))]
+    return torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
+
+
+def _check_fits(learner: Learner, labels: Array) -> None:
+    """One forward pass, so that a model of the wrong shape is one line before the run, not a traceback in it."""
+    x, y = learner.probe
+    learner.model.eval()
+    try:
+        with torch.no_grad():
+            outputs = learner.model(x)
+            learner.loss.per_example(outputs, y)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        name = type(learner.model).__name__
+        raise InputError(f"model {name} with loss {learner.loss.name} does not fit the data ({error})") from error
+    n_classes = 2 if learner.loss.is_binary else outputs.shape[-1]
+    if labels.max() >= n_classes:
+        raise InputError("label", value=int(labels.max()), allowed=f"0 to {n_classes - 1} with this model and loss")
