@@ -55,7 +55,7 @@ def column(sessions: pa.Table, name: str) -> np.ndarray:
 
 def test_joules_are_powers_times_seconds_and_battery_is_joules(made: Simulation, sessions: pa.Table) -> None:
     ids, compute_s = column(sessions, "device_id"), column(sessions, "compute_s")
-    phones = made.device.compute.phones  # type: ignore[attr-defined]
+    phones = made.world.device.compute.phones  # type: ignore[attr-defined]
     factor = np.select([phones.inference_ms(ids) < 42, phones.inference_ms(ids) < 109], [1.5, 1.0], 0.7)
     assert column(sessions, "compute_j") == pytest.approx(3.0 * factor * compute_s)
     joules = sum(column(sessions, f"{phase}_j") for phase in ("download", "compute", "upload"))
@@ -66,7 +66,7 @@ def test_joules_are_powers_times_seconds_and_battery_is_joules(made: Simulation,
 
 def test_phones_start_above_the_floor_and_meet_the_requirement(made: Simulation, sessions: pa.Table) -> None:
     assert column(sessions, "battery_start_percent").min() > FLOOR
-    phones = made.device.compute.phones  # type: ignore[attr-defined]
+    phones = made.world.device.compute.phones  # type: ignore[attr-defined]
     assert isinstance(phones, Hardware)
     ram_gb = phones.column("ram_gb")[phones.row_of(column(sessions, "device_id"))]
     assert ram_gb.min() >= 2

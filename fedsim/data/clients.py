@@ -117,14 +117,14 @@ class ArrayClients:
 
 
 class PooledClients(ArrayClients):
-    """All training examples, shuffled and dealt out evenly: the central baseline, trained by the same code.
+    """All training examples, shuffled, with one client: the central baseline, trained by the same code.
 
-    With ``n_clients=1`` one client holds everything. Keeps a copy of all examples in memory.
+    Keeps a copy of all examples in memory.
     """
 
-    def __init__(self, data: ClientData, *, n_clients: int = 1, seed: int = 0) -> None:
+    def __init__(self, data: ClientData, *, seed: int = 0) -> None:
         if data.n_clients > MAX_POOLED_CLIENTS:
             raise InputError("too many clients to pool", value=data.n_clients, allowed=f"at most {MAX_POOLED_CLIENTS}")
         pool = data.fetch(np.arange(data.n_clients, dtype=np.int64))
-        order, offsets = iid(len(pool.y), n_clients=n_clients, seed=seed)
+        order, offsets = iid(len(pool.y), n_clients=1, seed=seed)
         super().__init__(pool.x, pool.y, order=order, offsets=offsets, held_out=data.held_out())

@@ -49,7 +49,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Job:
+class Timing:
     """What a fresh process needs to know: the pickled model, its loss, and what an example looks like."""
 
     model: bytes
@@ -71,7 +71,7 @@ def measure(model: nn.Module, *, op: str, loss: str, shape: Sequence[int], dtype
         raise InputError(
             f"the model cannot be sent to a fresh process ({error})", value=type(model).__name__
         ) from error
-    job = Job(packed, loss, tuple(shape), dtype, schedule)
+    job = Timing(packed, loss, tuple(shape), dtype, schedule)
     named = {"device": cpu_name(), "op": op}
     rows = [named | row for size in schedule.batch_sizes for row in _in_fresh_process(job, size)]
     return pa.Table.from_pylist(rows, PROFILES.arrow())
@@ -86,7 +86,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def time_batch(job: Job, batch_size: int) -> list[dict[str, Any]]:
+def time_batch(job: Timing, batch_size: int) -> list[dict[str, Any]]:
     """The timed steps of one batch size in this process: first inference, then training."""
     torch.set_num_threads(job.schedule.n_threads)
     torch.ones(64, 64).mm(torch.ones(64, 64))  # what a library sets up once is no cost of the model
@@ -107,7 +107,7 @@ def time_batch(job: Job, batch_size: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _in_fresh_process(job: Job, batch_size: int) -> list[dict[str, Any]]:
+def _in_fresh_process(job: Timing, batch_size: int) -> list[dict[str, Any]]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(time_batch, job, batch_size).result()

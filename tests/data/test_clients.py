@@ -53,12 +53,6 @@ def test_pool_is_one_client_with_every_example_once() -> None:
     assert pool.held_out()[1].tolist() == [7]
 
 
-def test_pool_is_dealt_out_evenly() -> None:
-    pool = PooledClients(three_clients(), n_clients=4, seed=1)
-    assert sorted(pool.n_examples(np.arange(4)).tolist()) == [1, 1, 2, 2]
-    assert sorted(pool.fetch(np.arange(4)).y) == list(range(6))
-
-
 def test_pool_of_a_billion_clients_is_refused() -> None:
     class Crowd(ArrayClients):
         n_clients = 10**9  # type: ignore[assignment]

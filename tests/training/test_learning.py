@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pytest
 
 from fedsim.data.clients import ClientData, client_of
 from fedsim.data.sources.digits import Digits

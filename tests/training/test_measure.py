@@ -8,7 +8,7 @@ from torch import nn
 
 from fedsim.errors import InputError
 from fedsim.schema import PROFILES
-from fedsim.training.measure import Job, Schedule, cpu_name, measure, time_batch
+from fedsim.training.measure import Schedule, Timing, cpu_name, measure, time_batch
 from fedsim.training.tasks.models import Logistic
 
 TWICE = Schedule(batch_sizes=(1, 4), warm_up=1, repeats=3, n_threads=1)
@@ -40,7 +40,7 @@ def test_a_batch_is_warmed_up_and_timed_for_inference_and_for_training(monkeypat
     monkeypatch.setattr(Counting, "calls", [])
     monkeypatch.setattr("pickle.loads", lambda _: model)
     before = model.layer.weight.detach().clone()
-    rows = time_batch(Job(b"", "cross_entropy", (4,), "float32", TWICE), 4)
+    rows = time_batch(Timing(b"", "cross_entropy", (4,), "float32", TWICE), 4)
     assert Counting.calls == [(False, False, 4)] * 4 + [(True, True, 4)] * 4  # one warm-up and three steps of each
     assert [row["kind"] for row in rows] == ["inference"] * 3 + ["train_step"] * 3
     assert all(row["step_s"] > 0 and row["n_threads"] == 1 for row in rows)
