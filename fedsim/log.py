@@ -63,7 +63,8 @@ class SessionLog:
         """Write what is buffered."""
         if not self._n_pending:
             return
-        rows, spent = joined([rows for rows, _ in self._pending]), self._spent()
+        rows = joined([rows for rows, _ in self._pending])
+        spent = self._spent(rows)
         self._pending, self._n_pending = [], 0
         self.outcome_counts += np.bincount(rows["outcome"], minlength=len(OUTCOMES))
         self.download_bytes += int(spent.download_bytes.sum())
@@ -71,12 +72,12 @@ class SessionLog:
         if self._folder is not None:
             self._write(self._folder, session_table(rows, spent))
 
-    def _spent(self) -> Spent:
-        """What the buffered sessions spent, for many at once where it was not known before."""
+    def _spent(self, rows: Sessions) -> Spent:
+        """What the buffered sessions ``rows`` spent, for many at once where it was not known before."""
         known = [spent for _, spent in self._pending if spent is not None]
         if len(known) == len(self._pending):
             return Spent.joined(known)
-        return self._world.spent(joined([rows for rows, _ in self._pending]), self._work)
+        return self._world.spent(rows, self._work)
 
     def _write(self, folder: Path, table: pa.Table) -> None:
         if self._writer is None:

@@ -57,7 +57,7 @@ class Energy:
 
     def compute_watts(self, ids: IntArray) -> FloatArray:
         """Power of training on each device, ``float64[n]``."""
-        watts = np.full(len(ids), self.compute_w) * self._factor(ids, 0)
+        watts = np.broadcast_to(self.compute_w * self._factor(ids, 0), len(ids))
         if self._phones is None or self._own_w is None:
             return watts
         own = self._own_w[self._phones.row_of(ids)]

@@ -52,7 +52,7 @@ class Transfers:
             raise InputError("network.n_round_trips must not be negative", value=n_round_trips)
         self.connect_s, self.assumed_code = connect_s, NETWORK_CODE[assumed_type]
         self._trips_s = n_round_trips * by_type(rtt_s, "rtt_s") if rtt_s is not None else np.zeros(len(NETWORKS))
-        self._is_used = np.array([kind not in ("none", *waits_on) for kind in NETWORKS])
+        self._is_used = np.array([kind not in waits_on for kind in NETWORKS]) if waits_on else None
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """What sets each session apart from the typical one, ``float64[n]``; its meaning is the law's."""
@@ -63,7 +63,7 @@ class Transfers:
         raise NotImplementedError
 
     def down_rate(self, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
-        """Bytes per second towards the phone on each network at each session's level, ``float64[n]``."""
+        """Bytes per second towards the phone on each network at each session's level, ``float64[n]``; on none 0."""
         raise NotImplementedError
 
     def up_rate(self, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
@@ -110,8 +110,9 @@ class Transfers:
         return end, codes, waited_s
 
     def _rate(self, law: Rates, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
-        """Bytes per second by the law; 0 where transfers wait."""
-        return np.where(self._is_used[codes], law(codes, level), 0.0)
+        """Bytes per second by the law (on no network 0); 0 where transfers wait."""
+        rate = law(codes, level)
+        return rate if self._is_used is None else np.where(self._is_used[codes], rate, 0.0)
 
     def _cross(
         self, track: Track, cells: IntArray, now: FloatArray, left: FloatArray, level: FloatArray, law: Rates
