@@ -4,11 +4,15 @@ from __future__ import annotations
 
 
 class FedsimError(Exception):
-    """Anything fedsim refuses to do; ``str()`` is one line for the user."""
+    """Anything fedsim refuses to do; ``str()`` is one line for the user. Each kind has an exit code of its own."""
+
+    exit_code: int
 
 
 class InputError(FedsimError):
-    """Bad input: what is wrong, its value, where it stands and what is allowed (exit code 2)."""
+    """Bad input: what is wrong, its value, where it stands and what is allowed."""
+
+    exit_code = 2
 
     def __init__(self, what: str, *, value: object = None, where: object = None, allowed: object = None) -> None:
         text = what
@@ -22,4 +26,18 @@ class InputError(FedsimError):
 
 
 class SimulationError(FedsimError):
-    """The simulated world cannot go on, for example because no device is ever eligible (exit code 3)."""
+    """The simulated world cannot go on, for example because no device is ever eligible."""
+
+    exit_code = 3
+
+
+class SweepError(FedsimError):
+    """Jobs of a sweep failed: a line for each."""
+
+    exit_code = 8
+
+
+class NotReachedError(FedsimError):
+    """A run ended, and is complete, without the metric that was required of it."""
+
+    exit_code = 9

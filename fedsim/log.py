@@ -17,9 +17,11 @@ from fedsim.device.work import Work
 from fedsim.device.world import World
 from fedsim.files import write_table
 from fedsim.schema import EVALS, OUTCOMES, SESSIONS, STEPS, Table
+from fedsim.units import US_PER_S, FloatArray, to_us
 
 ROWS_PER_FLUSH = 1 << 16
 ROWS_PER_FILE = 1 << 21
+_UJ_PER_J = 1_000_000
 _OPEN_PART = ".part.tmp"  # a part gets its name when it is whole
 
 
@@ -51,6 +53,8 @@ class SessionLog:
         self._writer: pq.ParquetWriter | None = None
         self.outcome_counts = np.zeros(len(OUTCOMES), dtype=np.int64)
         self.download_bytes = self.upload_bytes = 0
+        # By outcome, in whole microseconds and microjoules: sums that do not depend on how often rows are written.
+        self._device_us, self._uj = np.zeros((2, len(OUTCOMES)), dtype=np.int64)
 
     def add(self, rows: Sessions, spent: Spent | None = None) -> None:
         """Append ended sessions whose outcome is decided, with what they spent where that is known already."""
@@ -66,11 +70,24 @@ class SessionLog:
         rows = joined([rows for rows, _ in self._pending])
         spent = self._spent(rows)
         self._pending, self._n_pending = [], 0
+        joules = spent.download_j + spent.compute_j + spent.upload_j
         self.outcome_counts += np.bincount(rows["outcome"], minlength=len(OUTCOMES))
+        np.add.at(self._device_us, rows["outcome"], to_us(rows["end_at"]) - to_us(rows["assigned_at"]))
+        np.add.at(self._uj, rows["outcome"], np.rint(joules * _UJ_PER_J).astype(np.int64))
         self.download_bytes += int(spent.download_bytes.sum())
         self.upload_bytes += int(spent.upload_bytes.sum())
         if self._folder is not None:
             self._write(self._folder, session_table(rows, spent))
+
+    @property
+    def device_s(self) -> FloatArray:
+        """Seconds in sessions by outcome."""
+        return self._device_us / US_PER_S
+
+    @property
+    def joules(self) -> FloatArray:
+        """Energy of sessions by outcome."""
+        return self._uj / _UJ_PER_J
 
     def _spent(self, rows: Sessions) -> Spent:
         """What the buffered sessions ``rows`` spent, for many at once where it was not known before."""

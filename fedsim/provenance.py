@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.files import sha256
+from fedsim.schema import RUN_SCHEMA
 
 PACKAGES = ("fedsim-fleet", "numpy", "pyarrow", "simpy", "torch", "hydra-core")
 
@@ -44,6 +45,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """The content of ``provenance.json``."""
     return {
+        "schema": RUN_SCHEMA,
         "commit": commit(),
         "python": platform.python_version(),
         "versions": package_versions(),

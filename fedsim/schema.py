@@ -251,6 +251,7 @@ ELIGIBILITY = Table(
     ),
 )
 
+RUN_SCHEMA = 1  # of the files of a run; it goes up when a reader of the former ones would misread them
 RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES, ELIGIBILITY)
 TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
 MEASUREMENT_TABLES = (LINKS, LEVELS, PROFILES)

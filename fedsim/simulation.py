@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import simpy
 
+from fedsim.device.session import AGGREGATED
 from fedsim.device.world import World
 from fedsim.errors import InputError
 from fedsim.log import JobLog, RowLog, SessionLog
@@ -22,7 +23,7 @@ from fedsim.schema import ELIGIBILITY, GAUGES, OUTCOMES
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Coordinator, Process, Running
 from fedsim.server.task import Policy, Stop, Task
-from fedsim.units import DAY_S
+from fedsim.units import DAY_S, HOUR_S, J_PER_KWH
 
 _ELIGIBILITY_INTERVAL_S = 600.0
 
@@ -131,6 +132,10 @@ class Simulation:
             "n_sessions": job.n_assigned,
             "n_devices_touched": job.participation.n_touched,
             "outcomes": dict(zip(OUTCOMES, sessions.outcome_counts.tolist(), strict=True)),
+            "device_h": float(sessions.device_s.sum() / HOUR_S),
+            "wasted_device_h": float(np.delete(sessions.device_s, AGGREGATED).sum() / HOUR_S),
+            "energy_kwh": float(sessions.joules.sum() / J_PER_KWH),
+            "wasted_energy_kwh": float(np.delete(sessions.joules, AGGREGATED).sum() / J_PER_KWH),
             "download_bytes": sessions.download_bytes,
             "upload_bytes": sessions.upload_bytes,
             "eligible_fraction_mean": float(np.mean([row["eligible_fraction"] for row in week.rows])),

@@ -10,6 +10,7 @@ HOUR_S = 3600
 DAY_S = 86_400
 DAY_MS = DAY_S * 1000
 US_PER_S = 1_000_000
+J_PER_KWH = 3.6e6
 US_PER_MS = 1000
 SAME_S = 0.5 / US_PER_S  # instants closer than this are one instant
 

@@ -43,14 +43,16 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli.cost": WORDS | FLOOR | {"cost", "config", "device", "fleet", "provenance", "training"},
     "cli.bench": ENGINE | TRAINING | {"config", "provenance", "simulation", "traces.statistics"},
     "cli.run": WORDS | {"cli", "config"},
-    "cli.main": {"errors", "cli.commands", "cli.traces"},
+    "cli.sweep": WORDS | {"cli.outcome"},
+    "cli.outcome": {"errors"},
+    "cli.main": {"", "cli.commands", "cli.outcome", "cli.traces"},
     "cli.traces": {"errors", "cli.commands", "cli.trace_folders", "cli.traces_import"},
     "cli.traces_import": {"errors", "cli.commands", "cli.trace_folders", "traces.importers"},
 }
 DOORS = {
     "simpy": {"server", "simulation", "cli.bench"},
     "torch": {"training"},
-    "hydra": {"config", "cli.run"},
+    "hydra": {"config", "cli.run", "cli.sweep"},
     "omegaconf": {"config", "cli.run"},
     "matplotlib": {"report"},
     "sklearn": {"training", "data"},

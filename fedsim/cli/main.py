@@ -14,8 +14,8 @@ from typing import Any
 
 import fedsim
 from fedsim.cli.commands import add_command, door
+from fedsim.cli.outcome import EXIT_CODES, ended
 from fedsim.cli.traces import add_traces
-from fedsim.errors import FedsimError, InputError
 
 RUN_HELP = """\
 Run one simulation, or with -m a sweep.
@@ -95,7 +95,8 @@ def parser() -> argparse.ArgumentParser:
         prog="fedsim",
         description="Simulate cross-device federated learning on a fleet of phones before any is asked: "
         "who is eligible, how long training takes, and what it costs.",
-        epilog="Start with `fedsim run`. Every sub-command has its own --help.",
+        epilog="Start with `fedsim run`. Every sub-command has its own --help.\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -142,20 +143,13 @@ def _add_cost(commands: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0, 2 for bad input, 3 for a simulation that cannot go on."""
+    """Entry point; returns the exit code (:data:`fedsim.cli.outcome.EXIT_CODES`)."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["run"] and not {"-h", "--help"} & set(words[1:2]):
         arguments = argparse.Namespace(action=_run, overrides=words[1:])  # argparse would eat Hydra's flags
     else:
         arguments = parser().parse_args(words)
-    try:
-        arguments.action(arguments)
-    except FedsimError as error:
-        print(f"fedsim: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 3
-    except BrokenPipeError:
-        return 0
-    return 0
+    return ended(lambda: arguments.action(arguments))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fedsim.config.compose import as_yaml, composed, on_values
+from fedsim.config.identity import identity
+from fedsim.config.run_folder import opened
 from fedsim.config.simulation import build_simulation
 from fedsim.config.trainer import central_metrics
 from fedsim.errors import InputError
 from fedsim.files import write_json, write_text
 from fedsim.provenance import describe_run
 from fedsim.results.run import Run, open_run
+from fedsim.server.task import Stop
 from fedsim.simulation import Progress, Result, Simulation
 
 
@@ -33,6 +37,19 @@ def play(
     """
     if not isinstance(values.get("report"), bool):
         raise InputError("report must be given", value=values.get("report"), allowed="true, false")
+    if not isinstance(values.get("force"), bool):
+        raise InputError("force must be given", value=values.get("force"), allowed="true, false")
+    with opened(folder, force=values["force"]):
+        return _play(simulation, values, folder, overrides, on_progress)
+
+
+def _play(
+    simulation: Simulation,
+    values: dict[str, Any],
+    folder: Path,
+    overrides: Sequence[str],
+    on_progress: Callable[[Progress], None] | None,
+) -> Result:
     write_text(folder / "config.yaml", as_yaml(values))
     central = central_metrics(values, simulation.task.clients)
     result = simulation.run(folder, on_progress=on_progress, central_metrics=central)
@@ -44,11 +61,37 @@ def play(
         overrides=list(overrides),
         wall_s=result.wall_s,
     )
+    hashes = provenance["traces"]
+    traces_sha256 = [hashes["devices_sha256"], hashes["events_sha256"]]
+    provenance["identity"] = identity(values, traces_sha256=traces_sha256, data_sha256=provenance["data_sha256"])
     write_json(folder / "provenance.json", provenance)
     write_json(folder / "summary.json", result.summary)
     if values["report"]:
         importlib.import_module("fedsim.report.html").write_report(folder)  # a lazy door: it loads matplotlib
     return result
+
+
+def remarks(summary: Mapping[str, Any], stop: Stop) -> list[str]:
+    """What a run that ended well still has to say: nothing was committed, or its metric was not reached."""
+    said = []
+    if not summary["n_steps"]:
+        outcomes = ", ".join(f"{n:,} {name}" for name, n in summary["outcomes"].items() if n)
+        rounds = f"{summary['n_abandoned_rounds']:,} rounds were abandoned below their quorum; "
+        rounds = rounds if summary["n_abandoned_rounds"] else ""
+        said.append(f"nothing was committed: {rounds}of {summary['n_sessions']:,} sessions {outcomes or 'none began'}")
+    if not_reached(summary, stop):
+        value = summary["metrics"].get(stop.metric)
+        reached = "is not measured" if value is None else f"came to {value:.6g}"
+        said.append(f"{stop.metric} {reached}, not to {stop.metric_at_least:g}")
+    return said
+
+
+def not_reached(summary: Mapping[str, Any], stop: Stop) -> bool:
+    """Whether the run was to reach a metric and did not."""
+    if stop.metric is None or stop.metric_at_least is None or summary["stop_reason"] == "target":
+        return False
+    value = summary["metrics"].get(stop.metric)
+    return value is None or value < stop.metric_at_least
 
 
 def simulate(*overrides: str, folder: Path | str | None = None) -> Run:
@@ -67,7 +110,9 @@ def simulate(*overrides: str, folder: Path | str | None = None) -> Run:
     values = composed(["report=false", *overrides])
     simulation = build_simulation(values)
     place = _place(folder)
-    play(simulation, values, place, overrides=overrides)
+    result = play(simulation, values, place, overrides=overrides)
+    for line in remarks(result.summary, simulation.task.stop):
+        warnings.warn(line, stacklevel=2)
     return open_run(place)
 
 

@@ -10,9 +10,9 @@ from fedsim.report import plots
 from fedsim.report.figures import Panel
 from fedsim.report.words import Unit, percent
 from fedsim.results.binning import LOG_BIN_EDGES
-from fedsim.results.numbers import J_PER_KWH
 from fedsim.results.run import Run
 from fedsim.results.sessions import AGGREGATED, MILLIPERCENT
+from fedsim.units import J_PER_KWH
 
 NO_BATTERY = "Not drawn: batteries were not modelled (device/battery=none)."
 BINS_PER_BAR = 20  # log bins of 1.2 %: a bar is a quarter wider than its left edge

@@ -14,9 +14,8 @@ from fedsim.results.binning import Grid, count_quantile, display_width_s, log_qu
 from fedsim.results.run import Run
 from fedsim.results.sessions import AGGREGATED, MILLIPERCENT, PHASES
 from fedsim.schema import NETWORKS, OUTCOMES
-from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray
+from fedsim.units import DAY_S, HOUR_S, J_PER_KWH, MINUTE_S, FloatArray, IntArray
 
-J_PER_KWH = 3.6e6
 METRIC_ORDER = ("auc", "accuracy", "aupr", "log_loss")
 
 

@@ -22,7 +22,7 @@ from fedsim.files import existing, read_json, read_table
 from fedsim.results.binning import Grid
 from fedsim.results.frames import frame
 from fedsim.results.sessions import COLUMNS, SessionTotals, total_sessions
-from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS
+from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, OUTCOMES, RUN_SCHEMA, SESSIONS, STEPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,11 +65,13 @@ class Run:
         summary = _mapping(read_json(folder / "summary.json", "summary"), "summary", folder / "summary.json")
         _check_summary(summary, folder / "summary.json")
         provenance = read_json(folder / "provenance.json", "provenance")
+        provenance = _mapping(provenance, "provenance", folder / "provenance.json")
+        _check_schema(provenance, folder)
         config_text = _text(folder / "config.yaml")
         return cls(
             folder,
             summary,
-            _mapping(provenance, "provenance", folder / "provenance.json"),
+            provenance,
             config_text,
             _parse_config(config_text, folder / "config.yaml"),
         )
@@ -167,6 +169,20 @@ def _mapping(value: Any, what: str, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{what} is not a mapping of keys to values", where=path)
     return value
+
+
+def _check_schema(provenance: dict[str, Any], folder: Path) -> None:
+    """Folders without a schema were written before it had a number; they are read as the first."""
+    schema = provenance.get("schema", 1)
+    if schema != RUN_SCHEMA:
+        versions = provenance.get("versions")
+        version = versions.get("fedsim-fleet", "unknown") if isinstance(versions, dict) else "unknown"
+        raise InputError(
+            f"run folder has another schema; fedsim {version} wrote it and reads it",
+            value=schema,
+            where=folder,
+            allowed=RUN_SCHEMA,
+        )
 
 
 def _check_summary(summary: dict[str, Any], path: Path) -> None:

@@ -18,9 +18,14 @@ from fedsim.log import JobLog
 from fedsim.server.selector.selection import NOBODY, Selection
 from fedsim.server.task import Policy, Task
 from fedsim.training.trainer import Updates
-from fedsim.units import FloatArray, IntArray, format_duration
+from fedsim.units import DAY_S, FloatArray, IntArray, format_duration
 
 _RETRY_S = 60.0  # an incomplete selection is tried again at the next change of the fleet, at the latest then
+_LOST_SESSIONS, _LOST_BATCHES = 100_000, 100  # without a limit of time, a run in which so many come to nothing is over
+_LOST_PERIODS, _LOST_S = (
+    2,
+    30.0 * DAY_S,
+)  # so is one in which nothing is accepted for so long: what repeats has been seen
 _WAITS_PER_LACK = 10.0  # in a large fleet a cohort that lacks a tenth or more waits the full time, else in proportion
 
 
@@ -52,6 +57,7 @@ class Job:
         self._evaluated_version = -1
         self._next_evaluation_at = 0.0
         self._retry_at = -math.inf
+        self._accepted_at, self._n_assigned_then, self._largest_batch = 0.0, 0, 0  # when an update was last accepted
         self._n_found = 0  # devices that any selection found or knew to be there, assigned or not
 
     @property
@@ -59,6 +65,27 @@ class Job:
         """The instant at which the run's time is up."""
         max_s = self.task.stop.max_s
         return math.inf if max_s is None else max_s
+
+    def accepted(self, at: float) -> None:
+        """Note that something came of the sessions: an update is in a step or in a buffer."""
+        self._accepted_at, self._n_assigned_then = at, self.n_assigned
+
+    def check_life(self, now: float) -> None:
+        """Give up a run without a limit of time in which nothing comes of the sessions, or none begins.
+
+        Raises:
+            SimulationError: since an update was last accepted, so many sessions or so much time went by.
+        """
+        if not math.isinf(self.until):
+            return
+        n_lost, most = self.n_assigned - self._n_assigned_then, max(_LOST_SESSIONS, _LOST_BATCHES * self._largest_batch)
+        longest_s = max(_LOST_S, _LOST_PERIODS * float(self.world.fleet.traces.period_ms.max()) / 1000)
+        if n_lost > most or now - self._accepted_at > longest_s:
+            lasted = format_duration(now - self._accepted_at)
+            raise SimulationError(
+                f"nothing came of the last {n_lost:,} sessions in {lasted}: no update was accepted; "
+                "stop.max_s ends such a run at an instant"
+            )
 
     # Assignment
 
@@ -131,6 +158,7 @@ class Job:
         rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))
         rows["client_id"], rows["version"] = client_ids, self.version
         self.n_assigned += len(ids)
+        self._largest_batch = max(self._largest_batch, len(ids))
         self.participation.hold(slots, rows["end_at"])
         self._fill_cache(slots, rows, now)
         return rows
@@ -178,6 +206,7 @@ class Job:
 
     def step(self, rows: Sessions, coefficients: FloatArray, *, started_at: float, at: float, n_assigned: int) -> None:
         """Aggregate reported sessions with the given coefficients into the next version, at instant ``at``."""
+        self.accepted(at)
         self.evaluate_until(at)
         rows["staleness"] = self.version - rows["version"]
         rows["weight"] = coefficients

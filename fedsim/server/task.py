@@ -16,18 +16,24 @@ from fedsim.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Stop:
-    """When a run ends: the first of these that is met (None: never)."""
+    """When a run ends: the first of these that is met (None: never).
+
+    A run that ends without its metric being at least so high says so; where it ``is_required``, by its exit code.
+    """
 
     max_steps: int | None
     max_s: float | None
     metric: str | None = None
     metric_at_least: float | None = None
+    is_required: bool = False
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_s is None:
             raise InputError("stop.max_steps or stop.max_s must be given", value=None)
         if (self.max_steps is not None and self.max_steps < 1) or (self.max_s is not None and self.max_s <= 0):
             raise InputError("stop.max_steps and stop.max_s must be positive", value=(self.max_steps, self.max_s))
+        if self.is_required and self.metric is None:
+            raise InputError("stop.is_required needs a metric that is to be reached", value=None)
         if (self.metric is None) != (self.metric_at_least is None):
             raise InputError(
                 "stop.metric and stop.metric_at_least go together", value=(self.metric, self.metric_at_least)

@@ -92,6 +92,7 @@ class Buffering:
             has_ended = self._receive(now)
             if job.stop_reason or now >= job.until:
                 break
+            job.check_life(now)
             if has_ended or now >= job.retry_at:
                 self._refill(now)
             now = min(self._next_tick(now), job.until)
@@ -169,6 +170,7 @@ class Buffering:
         if len(rows):
             if not self._n_buffered:
                 self._buffer_started_at = float(at[0])
+            self._job.accepted(float(at[-1]))
             self._buffer.append(rows)
             self._n_buffered += len(rows)
 

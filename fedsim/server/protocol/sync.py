@@ -101,6 +101,7 @@ class Rounds:
         """Wait until a cohort can be assigned, and until when that was; None when the run's time is up."""
         job, rules, timeout_at = self._job, self._rules, now + self._rules.selection_timeout_s
         while now < job.until:
+            job.check_life(now)
             needed = rules.cohort if now < timeout_at else rules.quorum
             selection = job.select_together(now, rules.cohort, at_least=needed)
             if len(selection.ids) >= needed:
