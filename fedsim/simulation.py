@@ -38,6 +38,13 @@ class Progress:
     metrics: dict[str, float]
     stop: Stop
 
+    @property
+    def fraction_done(self) -> float:
+        """Share of the run that is over, by steps or by time, whichever is ahead."""
+        by_steps = self.version / self.stop.max_steps if self.stop.max_steps else 0.0
+        by_time = self.now / self.stop.max_s if self.stop.max_s else 0.0
+        return min(1.0, max(by_steps, by_time))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -86,7 +93,7 @@ class Simulation:
         job = Job(self.world, self.task, self.policy, JobLog(sessions), seed=self.seed, on_step=tell)
         gauges, week = RowLog(GAUGES), self._eligible_week()
         env, running = simpy.Environment(), self.coordinator.start(job)
-        env.process(self._sample_gauges(env, job, running, gauges))
+        env.process(self._sample_gauges(env, job, running, gauges, tell))
         env.run(until=env.process(running.run(env)))
         if folder is not None:
             for table in (job.log.steps, job.log.evals, gauges, week):
@@ -94,7 +101,9 @@ class Simulation:
         summary = self._summary(job, week) | ({"central_metrics": dict(central_metrics)} if central_metrics else {})
         return Result(summary, time.perf_counter() - began)
 
-    def _sample_gauges(self, env: simpy.Environment, job: Job, running: Running, gauges: RowLog) -> Process:
+    def _sample_gauges(
+        self, env: simpy.Environment, job: Job, running: Running, gauges: RowLog, tell: Callable[[Job, float], None]
+    ) -> Process:
         while True:
             gauges.add(
                 at=env.now,
@@ -103,6 +112,7 @@ class Simulation:
                 n_waiting=running.n_waiting(env.now),
                 version=job.version,
             )
+            tell(job, env.now)  # where no step comes for long, too
             yield env.timeout(self.gauge_interval_s)
 
     def _eligible_week(self) -> RowLog:

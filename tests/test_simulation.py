@@ -136,7 +136,12 @@ def test_progress_is_told_at_every_step() -> None:
         sync(2), fleet=always(5), phone=device(by_device(*[10] * 5)), max_steps=3, trainer=RecordingTrainer()
     )
     parts.run(on_progress=told.append)
-    assert [(p.now, p.version, p.n_sessions) for p in told] == [(10.0, 1, 2), (20.0, 2, 4), (30.0, 3, 6)]
+    assert [(p.now, p.version, p.n_sessions) for p in told] == [
+        (0.0, 0, 0),  # with the first sample of the gauges
+        (10.0, 1, 2),
+        (20.0, 2, 4),
+        (30.0, 3, 6),
+    ]
     assert told[-1].metrics == {"version": 0.0}  # the last one measured so far
     assert told[-1].stop.max_steps == 3
 

@@ -35,17 +35,9 @@ def shown() -> Iterator[Callable[[Progress], None] | None]:
             if now - last >= _REFRESH_S:
                 last = now
                 per_s = (progress.n_sessions - first[1]) / max(now - first[0], _REFRESH_S)
-                bar.update(task, completed=fraction_done(progress), description=line_of(progress, per_s))
+                bar.update(task, completed=progress.fraction_done, description=line_of(progress, per_s))
 
         yield update
-
-
-def fraction_done(progress: Progress) -> float:
-    """Share of the run that is over, by steps or by time, whichever is ahead."""
-    stop = progress.stop
-    by_steps = progress.version / stop.max_steps if stop.max_steps else 0.0
-    by_time = progress.now / stop.max_s if stop.max_s else 0.0
-    return min(1.0, max(by_steps, by_time))
 
 
 def line_of(progress: Progress, sessions_per_s: float) -> str:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from fedsim.cli.progress import shown
 from fedsim.cli.sweep import Ledger, failures, is_sweep, note_failure
 from fedsim.config.compose import REFUSALS, explained, on_values, plain
+from fedsim.config.estimate import estimate
 from fedsim.config.objective import objectives, value_of
 from fedsim.config.play import not_reached, play, remarks
 from fedsim.config.simulation import build_simulation
@@ -29,6 +30,10 @@ def run(config: DictConfig, hydra_config: Any) -> float | tuple[float, ...]:
     values = plain(config)
     wanted = objectives(values)
     simulation = build_simulation(values)
+    if values["estimate"]:
+        print(estimate(simulation).text(folder))
+        _sweep_away(folder)
+        return float("nan")
     with shown() as on_progress:
         overrides = on_values([*given.hydra, *given.task])
         result = play(simulation, values, folder, overrides=overrides, on_progress=on_progress)

@@ -11,7 +11,7 @@ import fedsim
 from fedsim.schema import RUN_SCHEMA
 
 # When a run ends, where its files are, what is made of them: none of it changes what happens in it.
-_NOT_PART = ("stop", "report", "paths", "hydra", "force", "objective")
+_NOT_PART = ("stop", "report", "paths", "hydra", "force", "objective", "estimate")
 
 
 def identity(values: Mapping[str, Any], *, traces_sha256: Sequence[str], data_sha256: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config.compose import as_yaml, composed, on_values
+from fedsim.config.estimate import warn_of_disk
 from fedsim.config.identity import identity
 from fedsim.config.run_folder import opened
 from fedsim.config.simulation import build_simulation
@@ -52,7 +53,7 @@ def _play(
 ) -> Result:
     write_text(folder / "config.yaml", as_yaml(values))
     central = central_metrics(values, simulation.task.clients)
-    result = simulation.run(folder, on_progress=on_progress, central_metrics=central)
+    result = simulation.run(folder, on_progress=warn_of_disk(folder, on_progress), central_metrics=central)
     provenance = describe_run(
         traces=[Path(folder) for folder in values["traces"]["mixture"] or [values["traces"]["folder"]]],
         trace_provenance=simulation.world.fleet.traces.provenance,
