@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -102,3 +103,28 @@ def test_a_run_that_is_stopped_says_so_and_is_incomplete(number: int, code: int,
     assert "what was written is incomplete" in said
     assert not (tmp_path / "run" / "summary.json").exists()
     assert main(["report", str(tmp_path / "run")]) == 2
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_during_a_run(tmp_path: Path) -> None:
+    """As on a full disk, writing ends in the middle: files of this process may have 150 kB."""
+    command = [sys.executable, "-m", "fedsim", "run", "training=none", "report=false", "stop.max_steps=800"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+
+    ran = subprocess.run(
+        [*command, f"hydra.run.dir={tmp_path}/r"], stderr=subprocess.PIPE, text=True, preexec_fn=limit, check=False
+    )
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "r" / "summary.json").exists()
+    assert main([*command[3:], "force=true", "stop.max_steps=1", f"hydra.run.dir={tmp_path}/r"]) == 0
+
+
+@pytest.mark.parametrize(("folder", "line"), [("file", "File exists: "), ("n" * 300, "File name too long: ")])
+def test_a_folder_that_cannot_be_made(
+    folder: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["run", "training=none", "report=false", f"hydra.run.dir={tmp_path}/{folder}"]) == 2
+    assert capsys.readouterr().err.startswith(f"fedsim: {line}")
