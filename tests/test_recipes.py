@@ -1,4 +1,4 @@
-"""Every recipe of CONTRIBUTING.md runs as it stands, in a package outside the repository.
+"""Every recipe of CONTRIBUTING.md runs as it stands, in a package outside the repository; so does README's Python.
 
 A block goes to the file that its first lines name, a line that begins with a command is run: with few devices and few
 steps, and with the input that the recipe speaks of.
@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,9 @@ import fedsim
 from fedsim.cli.main import main
 from fedsim.fleet.phones import LognormalPhones
 
-CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
-BLOCK = re.compile(r"^```\w+\n((?:# @package .*\n)?# (\S+\.\w+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[1]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+BLOCK = re.compile(r"^```\w+\n((?:# @package [^\n]*\n)?# (\S+\.\w+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^`fedsim .*$", re.MULTILINE)
 SMALL = ("fleet.n_devices=20_000", "stop.max_steps=2", "stop.max_s=86400", "report=false")
 
@@ -181,3 +183,12 @@ def test_it_runs_as_it_stands(recipe: Recipe, package: Path, tmp_path: Path) -> 
         assert run.summary["n_steps"] == 2
         if recipe.name in SEEN:
             SEEN[recipe.name](run)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["run"].folder == Path("runs/small")
