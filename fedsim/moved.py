@@ -46,6 +46,8 @@ NAMES = {  # of files that became folders
     "fedsim.config.build_device": "fedsim.config.simulation.build_device",
     "fedsim.config.build_simulation": "fedsim.config.simulation.build_simulation",
     "fedsim.training.local.LocalSgd": "fedsim.training.algorithm.sgd.LocalSgd",
+    "fedsim.training.loop.LoopTrainer": "fedsim.training.server.FederatedTrainer",
+    "fedsim.training.cohort.CohortTrainer": "fedsim.training.server.FederatedTrainer",
     "fedsim.server.selector.UniformSelector": "fedsim.server.selector.uniform.UniformSelector",
     **{f"fedsim.server.selector.{name}": f"fedsim.server.selector.selection.{name}" for name in
        ("Selection", "Selector", "NOBODY")},

@@ -23,7 +23,9 @@ def test_a_module_that_moved_is_answered_with_its_place(old: str) -> None:
 @pytest.mark.parametrize("old", sorted(NAMES))
 def test_a_name_that_moved_is_answered_with_its_place(old: str) -> None:
     module, _, name = old.rpartition(".")
-    with pytest.raises(ImportError, match=f"^{old} is now {NAMES[old]}$"):
+    assert moved_to(old) == NAMES[old]
+    answer = f"^{module} is now {MODULES[module]}$" if module in MODULES else f"^{old} is now {NAMES[old]}$"
+    with pytest.raises(ImportError, match=answer):
         exec(f"from {module} import {name}", {})
     module, _, name = NAMES[old].rpartition(".")
     assert hasattr(importlib.import_module(module), name)

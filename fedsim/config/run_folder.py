@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedsim.errors import InputError
+from fedsim.errors import FedsimError, InputError
 from fedsim.schema import RUN_TABLES, SESSIONS
 
 _TABLES = ("sessions", *(f"{table.name}.parquet" for table in RUN_TABLES if table is not SESSIONS))
@@ -28,7 +28,11 @@ def opened(folder: Path, *, force: bool) -> Iterator[None]:
     try:
         _lock(handle, folder)
         _make_room(folder, force=force)
-        yield
+        try:
+            yield
+        except FedsimError:  # a run that cannot be leaves nothing half-written
+            _clear(folder)
+            raise
     finally:
         os.close(handle)  # the lock goes with it, and with a process that is killed
 
@@ -41,9 +45,7 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def _make_room(folder: Path, *, force: bool) -> None:
-    names = {path.name for path in folder.iterdir()}
-    leftovers = {name for name in names if name.startswith(".") and name.endswith(".tmp")}  # of a killed run
-    present = names - leftovers
+    present = {path.name for path in folder.iterdir() if not _is_leftover(path)}
     strangers = sorted(present - set(RUN_FILES))
     if strangers:
         raise InputError(
@@ -51,8 +53,22 @@ def _make_room(folder: Path, *, force: bool) -> None:
         )
     if present and not force:
         raise InputError("run folder holds a run", value=str(folder), allowed="a new folder, or force=true")
-    for name in (*(name for name in RUN_FILES if name in present), *leftovers):
-        _remove(folder / name)
+    _clear(folder)
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a killed run left it."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def _clear(folder: Path) -> None:
+    """Take a run's files away; first the one that says that it is complete."""
+    for path in (folder / name for name in RUN_FILES):
+        if path.exists():
+            _remove(path)
+    for path in list(folder.iterdir()):
+        if _is_leftover(path):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

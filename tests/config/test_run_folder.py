@@ -91,3 +91,9 @@ def test_two_runs_that_start_together(tmp_path: Path) -> None:
 def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
     assert run(tmp_path / "none", "seed=-1") == 2
     assert not (tmp_path / "none").exists()
+
+
+def test_a_simulation_that_cannot_go_on_leaves_nothing(tmp_path: Path) -> None:
+    assert run(tmp_path / "k", "server.deadline_s=-3") == 2
+    assert run(tmp_path / "k", "device.crash_fraction=1.0", "stop.max_s=null", "server.report_goal=1000") == 3
+    assert not (tmp_path / "k").exists()
