@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fedsim.config.build import build, fits, part
-from fedsim.config.fleet import build_gates, build_phones, build_rule
-from fedsim.config.task import Model, build_work, check_model, checked_catalogue
-from fedsim.config.trainer import build_module, check_training, trainer_of
+from fedsim.config import roles
+from fedsim.config.build import build, part
+from fedsim.config.fleet import build_gates, build_phones
+from fedsim.config.schema import check_configuration
+from fedsim.config.task import Model, build_work, checked_catalogue
+from fedsim.config.trainer import build_module, trainer_of
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
 from fedsim.device.world import World
-from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import Phones
@@ -31,27 +32,24 @@ from fedsim.training.trainer import Trainer
 
 def build_simulation(values: dict[str, Any]) -> Simulation:
     """The whole simulation from the values of :func:`fedsim.config.compose.plain`."""
+    check_configuration(values)
     values = deepcopy(values)  # groups are taken out of their parents
     seed = values["seed"]
-    if not fits(seed, int) or seed < 0:
-        raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
-    rule = build_rule(values["fleet"]["rule"])
+    rule = Rule.parse(values["fleet"]["rule"])
     fleet, phones, requires = build_phones(values, rule)
-    data = typing.cast(ClientData, build(values["data"], "data"))
-    check_model(values["model"])
+    data = typing.cast(ClientData, build(values["data"], "data", role=roles.DATA))
     model = Model(values, data, lambda: build_module(values["model"]["module"]))
     world = _world(values, fleet, rule, phones, model)
     known = {"phones": phones, "fleet": fleet, "clients": data, "seed": seed}  # to policies that ask for it
-    holders = build(values["holders"], "holders", **known)
+    holders = build(values["holders"], "holders", role=roles.HOLDERS, **known)
     gates = build_gates(values["fleet"], requires, **known)
     if isinstance(holders, Gate):  # devices whose user has no data, say
         gates.append(holders)
     server = values["server"]
-    policy = Policy(build(part(server, "selector"), "server.selector", **known), gates)
-    aggregator = build(part(server, "aggregator"), "server.aggregator", **known)
-    coordinator = typing.cast(Coordinator, build(server, "server", aggregator=aggregator, **known))
-    check_training(values["training"])
-    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local"))
+    policy = Policy(build(part(server, "selector"), "server.selector", role=roles.SELECTOR, **known), gates)
+    aggregator = build(part(server, "aggregator"), "server.aggregator", role=roles.AGGREGATOR, **known)
+    coordinator = typing.cast(Coordinator, build(server, "server", role=roles.COORDINATOR, aggregator=aggregator, **known))
+    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
     task = Task(
         clients=data,
         holders=holders,
@@ -82,9 +80,9 @@ def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int
     """The device model: compute, network, energy and what interrupts them."""
     counts = {"forward_flops": model.forward_flops, "model": model.count}
     parts = {
-        "compute": build(part(values, "compute"), "device.compute", seed=seed, phones=phones, **counts),
-        "network": build(part(values, "network"), "device.network", seed=seed, phones=phones),
-        "energy": build(part(values, "energy"), "device.energy", phones=phones),
+        "compute": build(part(values, "compute"), "device.compute", role=roles.COMPUTE, seed=seed, phones=phones, **counts),
+        "network": build(part(values, "network"), "device.network", role=roles.NETWORK, seed=seed, phones=phones),
+        "energy": build(part(values, "energy"), "device.energy", role=roles.ENERGY, phones=phones),
     }
     return typing.cast(Device, build(values, "device", target=Device, seed=seed, **parts))
 
