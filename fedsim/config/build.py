@@ -32,28 +32,36 @@ class Key:
     is_required: bool
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value suits a parameter's annotation: its type, and its range if the annotation tells one."""
+def fits(value: Any, hint: Any, *, of_any_size: bool = False) -> bool:
+    """Whether a YAML value suits a parameter's annotation: its type, and its range unless it may be ``of_any_size``."""
     origin, options = get_origin(hint), get_args(hint)
+
+    def inner(value: Any, hint: Any) -> bool:
+        return fits(value, hint, of_any_size=of_any_size)
+
+    def holds(value: Any, *ranges: Any) -> bool:
+        return of_any_size or all(each.holds(value) for each in ranges if isinstance(each, Range))
+
     if origin is Annotated:
-        ranges = [extra for extra in hint.__metadata__ if isinstance(extra, Range)]
-        return fits(value, hint.__origin__) and all(value is None or each.holds(value) for each in ranges)
+        return inner(value, hint.__origin__) and holds(value, *hint.__metadata__)
     if origin in (Union, types.UnionType):
-        return any(fits(value, option) for option in options)
+        return any(inner(value, option) for option in options)
     if origin is Literal:
         return isinstance(value, str) and value in options
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and _OF_FLOAT.holds(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and holds(value, _OF_FLOAT)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and _OF_INT.holds(value)
+        return isinstance(value, int) and not isinstance(value, bool) and holds(value, _OF_INT)
     if hint in (str, Path):
-        return isinstance(value, str) and len(value) <= _LONGEST_TEXT and all(c.isprintable() or c == "\n" for c in value)
+        return (
+            isinstance(value, str) and len(value) <= _LONGEST_TEXT and all(c.isprintable() or c == "\n" for c in value)
+        )
     if hint in (bool, type(None)):
         return isinstance(value, hint)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, dict) and all(fits(item, options[1]) for item in value.values())
+        return isinstance(value, dict) and all(inner(item, options[1]) for item in value.values())
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        return isinstance(value, list) and all(fits(item, options[0]) for item in value)
+        return isinstance(value, list) and all(inner(item, options[0]) for item in value)
     return True
 
 
@@ -93,7 +101,9 @@ def keys_of(target: Any) -> dict[str, Key]:
     hints = _hints(target)
     if typing.is_typeddict(target):
         is_free = {name: get_origin(hint) is typing.NotRequired for name, hint in hints.items()}
-        return {name: Key(get_args(hint)[0] if is_free[name] else hint, not is_free[name]) for name, hint in hints.items()}
+        return {
+            name: Key(get_args(hint)[0] if is_free[name] else hint, not is_free[name]) for name, hint in hints.items()
+        }
     found = _signature(target)
     return {
         name: Key(hints.get(name, Any), parameter.default is _NOTHING)
@@ -133,14 +143,13 @@ def _hints(target: Any) -> dict[str, Any]:
 def check_value(value: Any, hint: Any, key: str) -> None:
     """Refuse a value that does not fit its annotation."""
     if not fits(value, hint):
-        what = "is outside its range" if _is_of_type(value, hint) else "has the wrong type"
-        raise InputError(f"{key} {what}", value=shown(value), allowed=told(hint))
+        raise InputError(f"{key}{_what(value, hint)}", value=shown(value), allowed=told(hint))
 
 
-def _is_of_type(value: Any, hint: Any) -> bool:
-    """Whether only the range is missed: a number where a number is asked for."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and ("a number" in told(hint) or
-        (isinstance(value, int) and "a whole number" in told(hint)))  # fmt: skip
+def _what(value: Any, hint: Any) -> str:
+    if get_origin(hint) is Literal and isinstance(value, str):
+        return " is unknown"
+    return "" if fits(value, hint, of_any_size=True) else " has the wrong type"
 
 
 def check_keys(

@@ -1,4 +1,4 @@
-"""What a ``_target_`` may name: a class of the kind that its place in the configuration needs, and nothing that acts."""
+"""What a ``_target_`` may name: a class of the kind that its place in the configuration needs, nothing that acts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Role:
             raise self._refused(key, said)
 
     def _refused(self, key: str, said: object) -> InputError:
-        allowed = f"a class, or a function that says it returns one, with {', '.join((*self.methods, *self.attributes))}"
+        allowed = (
+            f"a class, or a function that says it returns one, with {', '.join((*self.methods, *self.attributes))}"
+        )
         return InputError(f"{key} is no {self.name}", value=said, allowed=allowed)
 
 

@@ -20,8 +20,19 @@ from fedsim.errors import InputError
 from fedsim.fleet.admission import Rollout
 from fedsim.fleet.fleet import Fleet, Region
 from fedsim.ranges import (
-    BatchSize, Bytes, Count, Epochs, IntervalS, LearningRate, NotNegative, Percent, Positive, Range, Seed, Share01,
-    SomeTimeS, Threads, WattHours,
+    BatchSize,
+    Bytes,
+    IntervalS,
+    LearningRate,
+    NotNegative,
+    Percent,
+    Positive,
+    Range,
+    Seed,
+    Share01,
+    SomeTimeS,
+    Threads,
+    WattHours,
 )  # fmt: skip
 from fedsim.server.task import Evaluation, Stop
 

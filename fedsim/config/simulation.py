@@ -48,7 +48,9 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     server = values["server"]
     policy = Policy(build(part(server, "selector"), "server.selector", role=roles.SELECTOR, **known), gates)
     aggregator = build(part(server, "aggregator"), "server.aggregator", role=roles.AGGREGATOR, **known)
-    coordinator = typing.cast(Coordinator, build(server, "server", role=roles.COORDINATOR, aggregator=aggregator, **known))
+    coordinator = typing.cast(
+        Coordinator, build(server, "server", role=roles.COORDINATOR, aggregator=aggregator, **known)
+    )
     local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
     task = Task(
         clients=data,
@@ -80,7 +82,9 @@ def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int
     """The device model: compute, network, energy and what interrupts them."""
     counts = {"forward_flops": model.forward_flops, "model": model.count}
     parts = {
-        "compute": build(part(values, "compute"), "device.compute", role=roles.COMPUTE, seed=seed, phones=phones, **counts),
+        "compute": build(
+            part(values, "compute"), "device.compute", role=roles.COMPUTE, seed=seed, phones=phones, **counts
+        ),
         "network": build(part(values, "network"), "device.network", role=roles.NETWORK, seed=seed, phones=phones),
         "energy": build(part(values, "energy"), "device.energy", role=roles.ENERGY, phones=phones),
     }
