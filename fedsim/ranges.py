@@ -60,6 +60,6 @@ StepS = Annotated[float, Range(0, 1e6)]  # a part of a session that is multiplie
 Share01 = Annotated[float, Range(0, 1)]
 PositiveShare = Annotated[float, Range(0, 1, is_low_open=True)]
 Percent = Annotated[float, Range(0, 100)]
-Sigma = Annotated[float, Range(0, 10)]  # of a logarithm: the factors stay within float32
+Sigma = Annotated[float, Range(0, 3)]  # of a logarithm: beyond, the largest of many factors is past all use
 LearningRate = Annotated[float, Range(0, 1e30, is_low_open=True)]
 Fraction = Annotated[float, Range(0, 1, is_high_open=True)]

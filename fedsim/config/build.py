@@ -19,7 +19,7 @@ from fedsim.ranges import Range
 
 _OF_FLOAT = Range(-sys.float_info.max, sys.float_info.max)  # finite, unless an annotation says less
 _OF_INT = Range(-(2**63), 2**63 - 1)
-_LONGEST_TEXT = 4096  # of a path
+_LONGEST_TEXT = 1000
 _LONGEST_SHOWN = 200
 _NOTHING = inspect.Parameter.empty
 
@@ -45,7 +45,8 @@ def fits(value: Any, hint: Any, *, of_any_size: bool = False) -> bool:
     if origin is Annotated:
         return inner(value, hint.__origin__) and holds(value, *hint.__metadata__)
     if origin in (Union, types.UnionType):
-        return any(inner(value, option) for option in options)
+        plain = [option for option in options if option in _WORDS or get_origin(option) is not None]
+        return any(inner(value, option) for option in (options if set(plain) <= {type(None)} else plain))
     if origin is Literal:
         return isinstance(value, str) and value in options
     if hint is float:
@@ -53,9 +54,7 @@ def fits(value: Any, hint: Any, *, of_any_size: bool = False) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and holds(value, _OF_INT)
     if hint in (str, Path):
-        return (
-            isinstance(value, str) and len(value) <= _LONGEST_TEXT and all(c.isprintable() or c == "\n" for c in value)
-        )
+        return isinstance(value, str)
     if hint in (bool, type(None)):
         return isinstance(value, hint)
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -150,6 +149,20 @@ def _what(value: Any, hint: Any) -> str:
     if get_origin(hint) is Literal and isinstance(value, str):
         return " is unknown"
     return "" if fits(value, hint, of_any_size=True) else " has the wrong type"
+
+
+def check_texts(value: Any, key: str) -> None:
+    """Refuse texts, and names of keys, that no line can show: very long ones, and signs that cannot be printed."""
+    if isinstance(value, str) and not (
+        len(value) <= _LONGEST_TEXT and all(c.isprintable() or c == "\n" for c in value)
+    ):
+        allowed = f"up to {_LONGEST_TEXT} signs that can be printed"
+        raise InputError(f"{shown(key)} is no text", value=shown(value), allowed=allowed)
+    for name, inner in value.items() if isinstance(value, Mapping) else ():
+        check_texts(str(name), f"a key of {key}" if key else "a key")
+        check_texts(inner, dotted(key, name))
+    for inner in value if isinstance(value, list) else ():
+        check_texts(inner, key)
 
 
 def check_keys(

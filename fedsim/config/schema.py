@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from fedsim.config import roles
-from fedsim.config.build import Key, check_group, check_keys, dotted, keys_of, takes_any, target_of
+from fedsim.config.build import Key, check_group, check_keys, check_texts, dotted, keys_of, takes_any, target_of
 from fedsim.config.roles import Role
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
@@ -35,7 +35,10 @@ from fedsim.ranges import (
     WattHours,
 )  # fmt: skip
 from fedsim.server.task import Evaluation, Stop
+from fedsim.units import DAY_S
 
+WEEK_S = 7 * DAY_S
+_MOST_SAMPLES = 2_000_000  # of the gauges, which are kept in memory until a run ends
 NetworkType = Literal["wifi", "2g", "3g", "4g", "5g"]
 Size = Annotated[int, Range(1, 10_000_000)]
 
@@ -252,7 +255,16 @@ def check_configuration(values: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the first key that is unknown or missing, or whose value has a wrong type or range.
     """
+    check_texts(values, "")
     _check(values, "", CONFIGURATION)
+    _check_samples(values["gauge_interval_s"], values["stop"]["max_s"])
+
+
+def _check_samples(interval_s: float, max_s: float | None) -> None:
+    """Refuse gauges that would fill the memory, or a run without end in time that samples all too often."""
+    least_s = (WEEK_S if max_s is None else max_s) / _MOST_SAMPLES
+    if interval_s < least_s:
+        raise InputError("gauge_interval_s is short for stop.max_s", value=interval_s, allowed=f"{least_s:g} or more")
 
 
 def _check(values: Any, key: str, group: Group | Names) -> None:
@@ -266,7 +278,7 @@ def _check(values: Any, key: str, group: Group | Names) -> None:
     if missing:
         raise InputError(f"{dotted(key, missing[0])} must be given", where="the configuration", allowed=group.hint)
     keys, is_open = _keys(values, key, group)
-    also = [*(["_target_"] if group.role else []), *group.parts, *values.get(group.shared_with, ())]
+    also = [*(["_target_"] if group.role else []), *group.parts, *_names(values.get(group.shared_with))]
     check_keys(values, key, keys, is_open=is_open, also=also, hint=group.hint)
     for name, part in group.parts.items():
         if name in values:
@@ -286,6 +298,10 @@ def _keys(values: Mapping[str, Any], key: str, group: Group) -> tuple[dict[str, 
     for each in takes:
         keys |= {name: known for name, known in keys_of(each).items() if name not in supplied and name not in keys}
     return keys, is_open
+
+
+def _names(values: Any) -> list[str]:
+    return list(values) if isinstance(values, Mapping) else []
 
 
 def _check_names(values: Any, key: str, names: Names) -> None:

@@ -18,10 +18,13 @@ from fedsim.config.trainer import build_module, trainer_of
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
+from fedsim.device.work import Work
 from fedsim.device.world import World
+from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import Phones
+from fedsim.ranges import MAX_S
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Evaluation, Policy, Stop, Task
 from fedsim.simulation import Simulation
@@ -60,6 +63,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         stop=build(values["stop"], "stop", target=Stop),
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
     )
+    _probe(world.device, fleet, data, task.work)
     return Simulation(world, task, policy, coordinator, gauge_interval_s=values["gauge_interval_s"], seed=seed)
 
 
@@ -67,15 +71,20 @@ def _world(values: dict[str, Any], fleet: Fleet, rule: Rule, phones: Phones, mod
     """The fleet under its rule, with the device model; batteries that are modelled have a capacity."""
     battery = part(values["device"], "battery")
     device = build_device(values["device"], phones, model, values["seed"])
-    _probe(device, fleet)
     limits = None if battery["capacity_wh"] is None else build(battery, "device.battery", target=BatteryLimits)
     return World.of(fleet, rule, device, unknown=values["fleet"]["unknown"], limits=limits)
 
 
-def _probe(device: Device, fleet: Fleet) -> None:
-    """Ask a thousand devices for the time of one step, so that what a law cannot tell is refused before the run."""
+def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> None:
+    """Ask a thousand devices how long they train, so that what a law cannot tell, or nobody waits for, is refused."""
     ids = np.arange(min(fleet.n_devices, 1000))
-    device.compute.train_s(ids, np.zeros(len(ids), dtype=np.int32), np.ones_like(ids), np.ones_like(ids))
+    n_examples = clients.n_examples(np.arange(min(clients.n_clients, 1000))).max() * np.ones_like(ids)
+    k = np.zeros(len(ids), dtype=np.int32)
+    longest_s = device.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples)).max()
+    if not longest_s <= MAX_S:
+        raise InputError(
+            "device.compute: a session trains for seconds", value=f"{longest_s:g}", allowed=f"to {MAX_S:g}"
+        )
 
 
 def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int) -> Device:

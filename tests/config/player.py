@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from fedsim.config.simulation import build_simulation
 from fedsim.errors import FedsimError
 
-LONGEST_LINE = 1500
+LONGEST_LINE = 2500
 _MOST_BYTES = 12_000_000_000
 _SPAWN = multiprocessing.get_context("spawn")
 

@@ -29,7 +29,7 @@ SMALL = (
     "fleet.n_devices=2000",
     "data.n_clients=50",
     "stop.max_steps=2",
-    "stop.max_s=172800",
+    "stop.max_s=21600",
     "training.central.epochs=0",
     "evaluation.every_steps=1",
 )
@@ -45,13 +45,14 @@ SETUPS: dict[str, tuple[str, ...]] = {
     "cohort": ("training=cohort", *BUFFERED, "training/server_optimizer=fedavgm"),
 }
 NUMBERS = (
-    float("nan"), float("inf"), float("-inf"), 1e308, -1e308, 1e-300, 1e30, 1e21, 1e15, 1e12, 1e9, 1e6, 1e3, 10.0, 1.0, 0.5,
-    1e-2, 1e-3, 1e-6, 1e-9, 0.0, -0.0, -1.0, -1, 0, 1, 2, 7, 100, 10_000, 10**6, 10**7, 2**31 - 1, 2**31, 2**53, 2**62, 2**63 - 1,
-    2**63, -(2**63), 2**70, 10**400,
+    float("nan"), float("inf"), float("-inf"), 1e308, -1e308, 1e-300, 1e30, 1e21, 1e15, 1e12, 1e9, 1e6, 1e3, 10.0, 1.0,
+    0.5, 1e-2, 1e-3, 1e-6, 1e-9, 0.0, -0.0, -1.0, -1, 0, 1, 2, 3, 7, 64, 100, 1000, 10_000, 10**6, 10**7, 2**31 - 1, 2**31,
+    2**53, 2**62, 2**63 - 1, 2**63, -(2**63), 2**70, 10**400, 10**5000,
 )  # fmt: skip
 OTHERS = (
-    "", "abc", "nan", "x" * 5000, "a\nb", "\0", "\ud800", "wifi", "os.system", "fedsim.errors.InputError", "torch.nn.Linear", None, True,
-    False, [], [1], [None], {}, {"a": 1}, {1: 2}, {"_target_": "os.system"}, [[]], ["x"] * 3,
+    "", "abc", "nan", "x" * 5000, "a\nb", "\0", "\ud800", "wifi", "os.system", "fedsim.errors.InputError", "os", "....",
+    "torch.nn.Linear", "fedsim.config.build.build", None, True, False, [], [1], [None], {}, {"a": 1}, {1: 2}, {"a": None},
+    {"_target_": "os.system"}, [[]], ["x"] * 3, [1] * 1000, {"_target_": 5},
 )  # fmt: skip
 Change = tuple[str, tuple[str | int, ...], Any]  # set, delete or add; where; the value
 
@@ -102,6 +103,11 @@ def changed(values: dict[str, Any], change: Change) -> dict[str, Any]:
     return values
 
 
+def told(value: Any) -> str:
+    """A value, short enough for a report of faults."""
+    return "a long number" if isinstance(value, int) and value > 10**400 else repr(value)[:60]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("setup", SETUPS)
 def test_any_value_is_refused_in_a_line_or_the_run_ends(setup: str, hardware: Path, tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_any_value_is_refused_in_a_line_or_the_run_ends(setup: str, hardware: Pa
             if end in ends:
                 ends[end] += 1
             else:
-                faults.append(f"{change[0]} {'.'.join(map(str, change[1]))[:100]} = {str(change[2])[:60]!r}: {end}")
+                faults.append(f"{change[0]} {'.'.join(map(str, change[1]))[:100]} = {told(change[2])}: {end}")
     finally:
         player.close()
     print(setup, ends, f"faults {len(faults)}")

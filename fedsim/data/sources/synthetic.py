@@ -36,7 +36,7 @@ class SyntheticClicks:
     examples_median: Annotated[float, Range(1e-6, 1e6)]
     examples_sigma: Sigma
     max_examples: Annotated[int, Range(1, 1_000_000)]
-    bias: Annotated[float, Range(-500, 500)]
+    bias: Annotated[float, Range(-100, 100)]
     weight_sigma: Sigma
     client_bias_sigma: Sigma
     n_held_out_clients: Annotated[int, Range(1, 1_000_000)]
