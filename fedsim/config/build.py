@@ -45,7 +45,7 @@ def fits(value: Any, hint: Any, *, of_any_size: bool = False) -> bool:
     if origin is Annotated:
         return inner(value, hint.__origin__) and holds(value, *hint.__metadata__)
     if origin in (Union, types.UnionType):
-        plain = [option for option in options if option in _WORDS or get_origin(option) is not None]
+        plain = [option for option in options if _is_plain(option)]
         return any(inner(value, option) for option in (options if set(plain) <= {type(None)} else plain))
     if origin is Literal:
         return isinstance(value, str) and value in options
@@ -62,6 +62,13 @@ def fits(value: Any, hint: Any, *, of_any_size: bool = False) -> bool:
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return isinstance(value, list) and all(inner(item, options[0]) for item in value)
     return True
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether YAML can give it; the other classes of a union are for parts that code gives."""
+    origin = get_origin(hint)
+    is_container = isinstance(origin, type) and issubclass(origin, Mapping | Sequence)
+    return hint in _WORDS or is_container or origin in (Annotated, Literal, Union, types.UnionType)
 
 
 def told(hint: Any) -> str:

@@ -46,13 +46,13 @@ SETUPS: dict[str, tuple[str, ...]] = {
 }
 NUMBERS = (
     float("nan"), float("inf"), float("-inf"), 1e308, -1e308, 1e-300, 1e30, 1e21, 1e15, 1e12, 1e9, 1e6, 1e3, 10.0, 1.0,
-    0.5, 1e-2, 1e-3, 1e-6, 1e-9, 0.0, -0.0, -1.0, -1, 0, 1, 2, 3, 7, 64, 100, 1000, 10_000, 10**6, 10**7, 2**31 - 1, 2**31,
-    2**53, 2**62, 2**63 - 1, 2**63, -(2**63), 2**70, 10**400, 10**5000,
+    0.5, 1e-2, 1e-3, 1e-6, 1e-9, 0.0, -0.0, -1.0, -1, 0, 1, 2, 3, 7, 64, 100, 1000, 10_000, 10**6, 10**7, 2**31 - 1,
+    2**31, 2**53, 2**62, 2**63 - 1, 2**63, -(2**63), 2**70, 10**400, 10**5000,
 )  # fmt: skip
 OTHERS = (
     "", "abc", "nan", "x" * 5000, "a\nb", "\0", "\ud800", "wifi", "os.system", "fedsim.errors.InputError", "os", "....",
-    "torch.nn.Linear", "fedsim.config.build.build", None, True, False, [], [1], [None], {}, {"a": 1}, {1: 2}, {"a": None},
-    {"_target_": "os.system"}, [[]], ["x"] * 3, [1] * 1000, {"_target_": 5},
+    "torch.nn.Linear", "fedsim.config.build.build", None, True, False, [], [1], [None], {}, {"a": 1}, {1: 2},
+    {"a": None}, {"_target_": "os.system"}, [[]], ["x"] * 3, [1] * 1000, {"_target_": 5},
 )  # fmt: skip
 Change = tuple[str, tuple[str | int, ...], Any]  # set, delete or add; where; the value
 
