@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from fedsim.config.lines import FINITE, INT64, dotted, shown
 from fedsim.config.roles import Role, named
 from fedsim.errors import InputError
 from fedsim.ranges import Range
 
-_OF_FLOAT = Range(-sys.float_info.max, sys.float_info.max)  # finite, unless an annotation says less
-_OF_INT = Range(-(2**63), 2**63 - 1)
-_LONGEST_TEXT = 1000
-_LONGEST_SHOWN = 200
 _NOTHING = inspect.Parameter.empty
 
 
@@ -50,9 +46,9 @@ def fits(value: Any, hint: Any, *, of_any_size: bool = False) -> bool:
     if origin is Literal:
         return isinstance(value, str) and value in options
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and holds(value, _OF_FLOAT)
+        return isinstance(value, int | float) and not isinstance(value, bool) and holds(value, FINITE)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and holds(value, _OF_INT)
+        return isinstance(value, int) and not isinstance(value, bool) and holds(value, INT64)
     if hint in (str, Path):
         return isinstance(value, str)
     if hint in (bool, type(None)):
@@ -90,16 +86,6 @@ def told(hint: Any) -> str:
 _WORDS = {
     float: "a number", int: "a whole number", str: "a text", Path: "a path", bool: "true, false", type(None): "null",
 }  # fmt: skip
-
-
-def shown(value: object) -> object:
-    """The value as far as it fits into a line; null as its name in YAML."""
-    if value is None:
-        return "null"
-    if isinstance(value, int) and not _OF_INT.holds(value):
-        return float(value) if _OF_FLOAT.holds(value) else "a number of many digits"
-    text = str(value)
-    return value if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def keys_of(target: Any) -> dict[str, Key]:
@@ -158,20 +144,6 @@ def _what(value: Any, hint: Any) -> str:
     return "" if fits(value, hint, of_any_size=True) else " has the wrong type"
 
 
-def check_texts(value: Any, key: str) -> None:
-    """Refuse texts, and names of keys, that no line can show: very long ones, and signs that cannot be printed."""
-    if isinstance(value, str) and not (
-        len(value) <= _LONGEST_TEXT and all(c.isprintable() or c == "\n" for c in value)
-    ):
-        allowed = f"up to {_LONGEST_TEXT} signs that can be printed"
-        raise InputError(f"{shown(key)} is no text", value=shown(value), allowed=allowed)
-    for name, inner in value.items() if isinstance(value, Mapping) else ():
-        check_texts(str(name), f"a key of {key}" if key else "a key")
-        check_texts(inner, dotted(key, name))
-    for inner in value if isinstance(value, list) else ():
-        check_texts(inner, key)
-
-
 def check_keys(
     values: Any,
     key: str,
@@ -193,11 +165,6 @@ def check_keys(
     missing = [name for name, known in keys.items() if known.is_required and name not in values]
     if missing:
         raise InputError(f"{dotted(key, missing[0])} must be given", where="the configuration", allowed=hint)
-
-
-def dotted(key: str, name: object) -> str:
-    """The full name of a key within a group."""
-    return f"{key}.{name}" if key else str(name)
 
 
 def _instead(name: object, names: Sequence[str]) -> str:

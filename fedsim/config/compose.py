@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fedsim.config.build import shown
+from fedsim.config.lines import shown
 from fedsim.errors import FedsimError, InputError
 from fedsim.files import shipped
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fedsim.config.lines import shown
 from fedsim.errors import InputError
 from fedsim.moved import moved_to
 
@@ -61,8 +62,8 @@ MODULE = Role("torch module", ("forward", "parameters", "state_dict"))
 
 def named(target: object, key: str) -> Callable[..., Any]:
     """The class or function behind a dotted name."""
-    if not isinstance(target, str):
-        raise InputError(f"{key}._target_ must name a class", value=target, allowed="package.module.Class")
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+        raise InputError(f"{key}._target_ must name a class", value=shown(target), allowed="package.module.Class")
     module, _, name = target.rpartition(".")
     check_foreign(target, key)
     try:
@@ -70,7 +71,7 @@ def named(target: object, key: str) -> Callable[..., Any]:
     except (ImportError, AttributeError, ValueError) as error:
         if (now := moved_to(target)) is not None:
             raise InputError(f"{key}._target_ has moved", value=target, allowed=now) from error
-        raise InputError(f"{key}._target_ cannot be found", value=target) from error
+        raise InputError(f"{key}._target_ cannot be found", value=shown(target)) from error
     check_kind(found, key, target)
     return typing.cast("Callable[..., Any]", found)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from fedsim.config import roles
-from fedsim.config.build import Key, check_group, check_keys, check_texts, dotted, keys_of, takes_any, target_of
+from fedsim.config.build import Key, check_group, check_keys, keys_of, takes_any, target_of
+from fedsim.config.lines import check_lines, dotted, shown
 from fedsim.config.roles import Role
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
@@ -255,7 +256,7 @@ def check_configuration(values: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the first key that is unknown or missing, or whose value has a wrong type or range.
     """
-    check_texts(values, "")
+    check_lines(values, "")
     _check(values, "", CONFIGURATION)
     _check_samples(values["gauge_interval_s"], values["stop"]["max_s"])
 
@@ -306,6 +307,6 @@ def _names(values: Any) -> list[str]:
 
 def _check_names(values: Any, key: str, names: Names) -> None:
     if not isinstance(values, Mapping):
-        raise InputError(f"{key} must be a group of groups", value=values, allowed=names.example)
+        raise InputError(f"{key} must be a group of groups", value=shown(values), allowed=names.example)
     for name, part in values.items():
         _check(part, dotted(key, name), names.each)

@@ -29,7 +29,7 @@ SMALL = (
     "fleet.n_devices=2000",
     "data.n_clients=50",
     "stop.max_steps=2",
-    "stop.max_s=21600",
+    "stop.max_s=3600",
     "training.central.epochs=0",
     "evaluation.every_steps=1",
 )
