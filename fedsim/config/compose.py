@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fedsim.config.lines import shown
 from fedsim.errors import FedsimError, InputError
 from fedsim.files import shipped
 
@@ -75,7 +76,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     try:
         with _hydra_to_ourselves(), initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
             config = compose("config", overrides=list(overrides))
-    except REFUSALS as error:
+    except (*REFUSALS, ValueError) as error:  # ValueError: Hydra's own, where a group is chosen by a number or null
         raise explained(error) from error
     return plain(config)
 
@@ -90,9 +91,24 @@ def explained(error: BaseException) -> FedsimError:
     said = str(error) or str(error.__cause__)  # Hydra keeps silent where OmegaConf cannot read an interpolation
     text = " ".join(said.split("\nSee https")[0].split())
     if isinstance(error, OverrideParseException):
-        quoted = "'key=\"a & b\"': values with blanks or signs in quotes of their own"
-        return InputError("override cannot be read", value=error.override, allowed=quoted)
-    return InputError(text)
+        allowed = _in_braces(error.override) or "'key=\"a & b\"': values with blanks or signs in quotes of their own"
+        return InputError("override cannot be read", value=shown(error.override), allowed=allowed)
+    return InputError(text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}…")
+
+
+_LONGEST_TOLD = 600
+
+
+def _in_braces(override: str) -> str | None:
+    """The override in the form that Hydra's grammar has for keys that begin with a digit; None: it has no such key."""
+    key, has_value, value = override.partition("=")
+    first, *inner = key.split(".")
+    n = next((n for n, name in enumerate(inner) if name[:1].isdigit()), None)
+    if not has_value or n is None:
+        return None
+    for name in reversed(inner[n:]):
+        value = f"{{{name}: {value}}}"
+    return str(shown(f"{'.'.join([first, *inner[:n]])}={value}")) + ": a key that begins with a digit stands in braces"
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -103,7 +119,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
             raise InputError(f"{sorted(missing)[0]} must be given", value="???", where="the configuration")
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise InputError(f"the configuration cannot be resolved ({error})") from error
+        raise InputError(f"the configuration cannot be resolved ({shown(str(error))})") from error
     return typing.cast("dict[str, Any]", values)
 
 

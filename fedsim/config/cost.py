@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from fedsim.config import roles
 from fedsim.config.build import build
 from fedsim.config.compose import composed
 from fedsim.config.fleet import build_phones
-from fedsim.config.task import build_work, check_model, example_of, feature_catalogue, setting
+from fedsim.config.schema import check_configuration
+from fedsim.config.task import build_work, example_of, feature_catalogue, setting
 from fedsim.config.trainer import build_module
 from fedsim.cost.phones import PhoneClasses, classes_of_file, classes_of_fleet
 from fedsim.cost.table import Conditions
@@ -34,7 +36,7 @@ _PARTS = ("limits", "measure")  # of the group ``cost``, each built by itself
 
 def composed_task(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of these overrides; a model that takes its embedding's rows from the feature catalogue gets them."""
-    values = composed(overrides)
+    values = _checked(overrides)
     catalogue, key = typing.cast(
         tuple[Catalogue, str | None], build(values["features"], "features", target=feature_catalogue)
     )
@@ -42,14 +44,19 @@ def composed_task(overrides: Sequence[str]) -> dict[str, Any]:
     is_given = any(override.lstrip("+").partition("=")[0] == key for override in overrides)
     if key is None or not rows or is_given or setting(values, key) == rows:
         return values
-    return composed([*overrides, f"{key}={rows}"])
+    return _checked([*overrides, f"{key}={rows}"])
+
+
+def _checked(overrides: Sequence[str]) -> dict[str, Any]:
+    values = composed(overrides)
+    check_configuration(values)
+    return values
 
 
 def build_task(values: dict[str, Any]) -> CostTask:
     """The task that a composed configuration describes."""
-    check_model(values["model"])
     catalogue, _ = build(values["features"], "features", target=feature_catalogue)
-    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local"))
+    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
     said = {name: value for name, value in values["cost"].items() if name not in _PARTS}
     assumed = typing.cast(Assumptions, build(said, "cost", target=Assumptions))
     shape, dtype, n_examples = _examples(values, assumed)
@@ -74,7 +81,7 @@ def _examples(values: dict[str, Any], assumed: Assumptions) -> tuple[tuple[int, 
     def needed() -> ClientData:
         """The data, built where something of it is asked for."""
         if not data:
-            data.append(typing.cast(ClientData, build(values["data"], "data")))
+            data.append(typing.cast(ClientData, build(values["data"], "data", role=roles.DATA)))
         return data[0]
 
     shape, dtype = example_of(values["model"], needed)
@@ -112,12 +119,13 @@ def build_conditions(values: dict[str, Any], task: CostTask, phones: PhoneClasse
     device, kind, seed = values["device"], task.assumed.network, values["seed"]
     if kind not in NETWORKS[1:]:
         raise InputError("cost.network is unknown", value=kind, allowed=", ".join(NETWORKS[1:]))
+    network = device["network"] | {"assumed_type": kind}
     given = {"seed": seed, "phones": phones, "forward_flops": lambda: task.step.forward_flops}
     thermal = {key: device[key] for key in ("thermal_after_s", "thermal_slowdown")}
     conditions = Conditions(
-        compute=build(device["compute"], "device.compute", model=lambda: task.model_work, **given),
-        network=build(device["network"] | {"assumed_type": kind}, "device.network", seed=seed, phones=phones),
-        energy=build(device["energy"], "device.energy", phones=phones),
+        compute=build(device["compute"], "device.compute", role=roles.COMPUTE, model=lambda: task.model_work, **given),
+        network=build(network, "device.network", role=roles.NETWORK, seed=seed, phones=phones),
+        energy=build(device["energy"], "device.energy", role=roles.ENERGY, phones=phones),
         network_type=kind,
         battery_capacity_wh=(
             task.assumed.battery_capacity_wh

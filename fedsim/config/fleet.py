@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fedsim.config.build import build, fits, part
+from fedsim.config import roles
+from fedsim.config.build import build, part
 from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate, Requirement, Rollout
 from fedsim.fleet.fleet import Fleet, Region
@@ -26,11 +26,11 @@ def build_traces(values: dict[str, Any], rule: Rule | None = None) -> tuple[Trac
 
     Every set of a mixture must know what the rule asks: else its devices would never be eligible.
     """
-    mixture = values.get("mixture")
+    mixture = values["mixture"]
     if not mixture:
+        if values["folder"] is None:
+            raise InputError("traces.folder or traces.mixture must be given", where="the configuration")
         return load_traces(values["folder"]), None
-    if not fits(mixture, Mapping[str, float]):
-        raise InputError("traces.mixture must give a share for each folder", value=mixture)
     sets = [load_traces(folder) for folder in mixture]
     for folder, traces in zip(mixture, sets, strict=True):
         unknown = sorted(rule.channels - set(traces.channels())) if rule is not None else []
@@ -51,23 +51,14 @@ def build_fleet(values: dict[str, Any], traces: TraceSet, weight: FloatArray | N
     )
 
 
-def build_rule(text: Any) -> Rule:
-    """The eligibility rule of ``fleet.rule``."""
-    if not isinstance(text, str):
-        raise InputError("fleet.rule must be a rule", value=text, allowed="as charging & network == wifi")
-    return Rule.parse(text)
-
-
 def build_phones(values: dict[str, Any], rule: Rule | None = None) -> tuple[Fleet, Phones, str | None]:
     """The fleet, its phones and what is required of them, from the groups ``traces`` and ``fleet``."""
     traces, weight = build_traces(values["traces"], rule)
     fleet_values = {key: value for key, value in values["fleet"].items() if key not in _NOT_FOR_FLEET}
     hardware = dict(part(dict(values["fleet"]), "hardware"))
     requires = hardware.pop("requires", None)
-    if not fits(requires, str | None):
-        raise InputError("fleet.hardware.requires must be a rule", value=requires, allowed="as ram_gb >= 2, or null")
     fleet = build_fleet(fleet_values, traces, weight, values["seed"])
-    return fleet, build(hardware, "fleet.hardware", fleet=fleet, seed=values["seed"]), requires
+    return fleet, build(hardware, "fleet.hardware", role=roles.PHONES, fleet=fleet, seed=values["seed"]), requires
 
 
 _NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout", "gates")
@@ -83,18 +74,8 @@ def build_gates(values: dict[str, Any], requires: str | None, phones: Phones, **
         if not isinstance(phones, Hardware):
             raise InputError("fleet.hardware.requires needs a hardware table", value=requires)
         gates.append(Requirement(phones, Rule.parse(requires)))
-    if values["rollout"] is not None:
+    if values.get("rollout") is not None:
         gates.append(build(values["rollout"], "fleet.rollout", target=Rollout, **given))
-    own = values.get("gates", {})
-    if not isinstance(own, dict):
-        raise InputError("fleet.gates must be a group of groups", value=own, allowed="NAME: {_target_: my.Gate, …}")
-    for name, gate in own.items():
-        gates.append(_own_gate(gate, f"fleet.gates.{name}", phones=phones, **given))
+    for name, gate in (values.get("gates") or {}).items():
+        gates.append(build(gate, f"fleet.gates.{name}", role=roles.GATE, phones=phones, **given))
     return gates
-
-
-def _own_gate(values: Any, key: str, **given: Any) -> Gate:
-    gate = build(values, key, **given)
-    if not isinstance(gate, Gate):
-        raise InputError(f"{key} is no gate", value=values["_target_"], allowed="admits, share, share_by_trace")
-    return gate

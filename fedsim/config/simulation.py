@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from fedsim.config.build import build, fits, part
-from fedsim.config.fleet import build_gates, build_phones, build_rule
-from fedsim.config.task import Model, build_work, check_model, checked_catalogue
-from fedsim.config.trainer import build_module, check_training, trainer_of
+from fedsim.config import roles
+from fedsim.config.build import build, part
+from fedsim.config.fleet import build_gates, build_phones
+from fedsim.config.schema import check_configuration
+from fedsim.config.task import Model, build_work, checked_catalogue
+from fedsim.config.trainer import build_module, trainer_of
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
+from fedsim.device.work import Work
 from fedsim.device.world import World
 from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import Phones
+from fedsim.ranges import MAX_S
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Evaluation, Policy, Stop, Task
 from fedsim.simulation import Simulation
@@ -31,27 +35,26 @@ from fedsim.training.trainer import Trainer
 
 def build_simulation(values: dict[str, Any]) -> Simulation:
     """The whole simulation from the values of :func:`fedsim.config.compose.plain`."""
+    check_configuration(values)
     values = deepcopy(values)  # groups are taken out of their parents
     seed = values["seed"]
-    if not fits(seed, int) or seed < 0:
-        raise InputError("seed must be a whole number", value=seed, allowed="0 or more")
-    rule = build_rule(values["fleet"]["rule"])
+    rule = Rule.parse(values["fleet"]["rule"])
     fleet, phones, requires = build_phones(values, rule)
-    data = typing.cast(ClientData, build(values["data"], "data"))
-    check_model(values["model"])
+    data = typing.cast(ClientData, build(values["data"], "data", role=roles.DATA))
     model = Model(values, data, lambda: build_module(values["model"]["module"]))
     world = _world(values, fleet, rule, phones, model)
     known = {"phones": phones, "fleet": fleet, "clients": data, "seed": seed}  # to policies that ask for it
-    holders = build(values["holders"], "holders", **known)
+    holders = build(values["holders"], "holders", role=roles.HOLDERS, **known)
     gates = build_gates(values["fleet"], requires, **known)
     if isinstance(holders, Gate):  # devices whose user has no data, say
         gates.append(holders)
     server = values["server"]
-    policy = Policy(build(part(server, "selector"), "server.selector", **known), gates)
-    aggregator = build(part(server, "aggregator"), "server.aggregator", **known)
-    coordinator = typing.cast(Coordinator, build(server, "server", aggregator=aggregator, **known))
-    check_training(values["training"])
-    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local"))
+    policy = Policy(build(part(server, "selector"), "server.selector", role=roles.SELECTOR, **known), gates)
+    aggregator = build(part(server, "aggregator"), "server.aggregator", role=roles.AGGREGATOR, **known)
+    coordinator = typing.cast(
+        Coordinator, build(server, "server", role=roles.COORDINATOR, aggregator=aggregator, **known)
+    )
+    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
     task = Task(
         clients=data,
         holders=holders,
@@ -60,6 +63,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         stop=build(values["stop"], "stop", target=Stop),
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
     )
+    _probe(world.device, fleet, data, task.work)
     return Simulation(world, task, policy, coordinator, gauge_interval_s=values["gauge_interval_s"], seed=seed)
 
 
@@ -67,24 +71,31 @@ def _world(values: dict[str, Any], fleet: Fleet, rule: Rule, phones: Phones, mod
     """The fleet under its rule, with the device model; batteries that are modelled have a capacity."""
     battery = part(values["device"], "battery")
     device = build_device(values["device"], phones, model, values["seed"])
-    _probe(device, fleet)
     limits = None if battery["capacity_wh"] is None else build(battery, "device.battery", target=BatteryLimits)
     return World.of(fleet, rule, device, unknown=values["fleet"]["unknown"], limits=limits)
 
 
-def _probe(device: Device, fleet: Fleet) -> None:
-    """Ask a thousand devices for the time of one step, so that what a law cannot tell is refused before the run."""
+def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> None:
+    """Ask a thousand devices how long they train, so that what a law cannot tell, or nobody waits for, is refused."""
     ids = np.arange(min(fleet.n_devices, 1000))
-    device.compute.train_s(ids, np.zeros(len(ids), dtype=np.int32), np.ones_like(ids), np.ones_like(ids))
+    n_examples = clients.n_examples(np.arange(min(clients.n_clients, 1000))).max() * np.ones_like(ids)
+    k = np.zeros(len(ids), dtype=np.int32)
+    longest_s = device.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples)).max()
+    if not longest_s <= MAX_S:
+        raise InputError(
+            "device.compute: a session trains for seconds", value=f"{longest_s:g}", allowed=f"to {MAX_S:g}"
+        )
 
 
 def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int) -> Device:
     """The device model: compute, network, energy and what interrupts them."""
     counts = {"forward_flops": model.forward_flops, "model": model.count}
     parts = {
-        "compute": build(part(values, "compute"), "device.compute", seed=seed, phones=phones, **counts),
-        "network": build(part(values, "network"), "device.network", seed=seed, phones=phones),
-        "energy": build(part(values, "energy"), "device.energy", phones=phones),
+        "compute": build(
+            part(values, "compute"), "device.compute", role=roles.COMPUTE, seed=seed, phones=phones, **counts
+        ),
+        "network": build(part(values, "network"), "device.network", role=roles.NETWORK, seed=seed, phones=phones),
+        "energy": build(part(values, "energy"), "device.energy", role=roles.ENERGY, phones=phones),
     }
     return typing.cast(Device, build(values, "device", target=Device, seed=seed, **parts))
 

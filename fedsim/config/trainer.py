@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hydra.utils
 from hydra.errors import HydraException
 
-from fedsim.config.build import build, fits, named
+from fedsim.config.build import build, keys_of, target_of
+from fedsim.config.roles import BACKEND, MODULE, SERVER_OPTIMIZER, TRAINER, check_foreign, check_kind, named
 from fedsim.data.clients import ClientData
 from fedsim.errors import InputError
 from fedsim.training.local import LocalWork
@@ -19,19 +19,38 @@ from fedsim.training.trainer import Trainer
 
 def build_module(values: dict[str, Any]) -> Any:
     """Any ``torch.nn.Module`` named by the configuration, nested ones included."""
+    for target in _targets(values):
+        _check_target(target)
     try:
-        return hydra.utils.instantiate(values, _convert_="all")
+        module = hydra.utils.instantiate(values, _convert_="all")
     except HydraException as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"model.module cannot be built ({cause})", value=values.get("_target_")) from error
+        raise _cannot_be_built(values, error.__cause__ or error) from error
+    MODULE.check(module, "model.module", values["_target_"])
+    return module
 
 
-def check_training(training: Mapping[str, Any]) -> None:
-    """A trainer's own YAML must have what a run asks of all of them."""
-    missing = [key for key in ("_target_", "local", "loss", "central") if key not in training]
-    if missing:
-        where = "the configuration"
-        raise InputError(f"training.{missing[0]} must be given", where=where, allowed="defaults: [task, _self_]")
+def _cannot_be_built(values: dict[str, Any], error: BaseException) -> InputError:
+    cause = (str(error) or type(error).__name__).splitlines()[0]
+    return InputError(f"model.module cannot be built ({cause})", value=values["_target_"])
+
+
+def _targets(values: Any) -> Iterator[Any]:
+    """All names of classes in a group, however deep."""
+    if isinstance(values, dict) and "_target_" in values:
+        yield values["_target_"]
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    for value in inner:
+        yield from _targets(value)
+
+
+def _check_target(target: Any) -> None:
+    """A module's parts may be any class or function, but none of Python's own library."""
+    check_foreign(str(target), "model.module")
+    try:
+        found = hydra.utils.get_object(str(target))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise _cannot_be_built({"_target_": target}, error) from error
+    check_kind(found, "model.module", str(target))
 
 
 def trainer_of(
@@ -42,12 +61,11 @@ def trainer_of(
     It is given what its signature asks for: of the parts below, ``server_optimizer``, ``backend``, the settings that
     all trainers share, and keys of its own. Raises :class:`InputError` if ``model.n_parameters`` is not its size.
     """
-    target = named(values["_target_"], "training")
-    asked = inspect.signature(target).parameters
+    asked = keys_of(target_of(values, "training", TRAINER))
     trainer = build(
         {key: value for key, value in values.items() if key not in _PARTS and (key in asked or key not in _SHARED)},
         "training",
-        target=target,
+        role=TRAINER,
         model=lambda: build_module(model["module"]),
         n_parameters=model["n_parameters"],
         data=data,
@@ -65,10 +83,14 @@ def trainer_of(
 
 def _backend(values: Any, key: str) -> Callable[[Any], Any]:
     """What makes the backend once the trainer has something to be trained."""
-    return lambda learner: build(values, key, learner=learner)
+    return lambda learner: build(values, key, role=BACKEND, learner=learner)
 
 
-_MAKERS: Mapping[str, Callable[[Any, str], Any]] = {"server_optimizer": build, "backend": _backend}
+def _server_optimizer(values: Any, key: str) -> Any:
+    return build(values, key, role=SERVER_OPTIMIZER)
+
+
+_MAKERS: Mapping[str, Callable[[Any, str], Any]] = {"server_optimizer": _server_optimizer, "backend": _backend}
 _PARTS = ("local", "central", *_MAKERS)  # no values for the trainer: they are built
 _SHARED = ("loss", "metrics", "n_threads")  # a trainer takes of these settings what it asks for
 
@@ -80,8 +102,6 @@ def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float
     """
     central, seed = dict(values["training"]["central"]), values["seed"]
     epochs = central.pop("epochs")
-    if not fits(epochs, int) or epochs < 0:
-        raise InputError("training.central.epochs", value=epochs, allowed="0 or more: 0 is no baseline")
     local = build({**central, "epochs": 1, "_target_": _PLAIN_SGD}, "training.central")
     average = {**values["training"], "server_optimizer": _PLAIN_AVERAGE}
 

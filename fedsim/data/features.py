@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsim.errors import InputError
+from fedsim.ranges import Range
 
 HOMES = ("device", "cloud")
 VOCABULARIES = ("table", "hash")
 _SIZE = {"table": "entries", "hash": "buckets"}
+_ROWS, _NUMBERS = Range(1, 1_000_000_000), Range(0, 1_000_000_000)
 _FEATURE_KEYS = ("home", "bytes_per_example", "assets_bytes", "freshness_s", "vocabulary")
 _VOCABULARY_KEYS = ("kind", "entries", "buckets", "bytes_per_entry")
 
@@ -134,8 +136,8 @@ def _vocabulary(values: Any, bytes_per_entry: float | None, where: str) -> Vocab
     _check_keys(values, _VOCABULARY_KEYS, where)
     kind = _one_of(values, "kind", VOCABULARIES, where)
     for key in ("entries", "buckets"):
-        if key in values and (type(values[key]) is not int or values[key] < 1):
-            raise InputError(f"{key} must be a whole number", value=values[key], where=where, allowed="1 or more")
+        if key in values and (type(values[key]) is not int or not _ROWS.holds(values[key])):
+            raise InputError(f"{key} must be a whole number", value=values[key], where=where, allowed=_ROWS)
     if _SIZE[kind] not in values:
         raise InputError(f"{_SIZE[kind]} must be given", where=where, allowed="1 or more")
     per_entry = _number(values, "bytes_per_entry", where, default=bytes_per_entry) if kind == "table" else 0.0
@@ -160,6 +162,6 @@ def _number(values: Mapping[str, Any], key: str, where: str, *, default: float |
     value = values.get(key, default)
     if value is None:
         raise InputError(f"{key} must be given", where=where, allowed="a number, zero or above")
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
-        raise InputError(f"{key} must be a number, zero or above", value=value, where=where)
+    if type(value) not in (int, float) or not _NUMBERS.holds(value):
+        raise InputError(f"{key} must be a number, zero or above", value=value, where=where, allowed=_NUMBERS)
     return float(value)

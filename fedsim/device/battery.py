@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.participation import Participation
+from fedsim.ranges import Percent, Range, WattHours
 from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 
 
@@ -20,10 +22,10 @@ class BatteryLimits:
     does not know it.
     """
 
-    capacity_wh: float
-    floor_percent: float
-    charge_percent_per_h: float
-    assumed_percent: float
+    capacity_wh: WattHours
+    floor_percent: Percent
+    charge_percent_per_h: Annotated[float, Range(1e-6, 1e6)]
+    assumed_percent: Percent
 
     def __post_init__(self) -> None:
         if not (self.capacity_wh > 0 and self.charge_percent_per_h > 0):

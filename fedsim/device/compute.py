@@ -9,7 +9,7 @@ the same answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.fleet.phones import Phones
+from fedsim.ranges import DurationS, Positive, Range, Rate, Seed, Sigma, StepS
 from fedsim.training.model_work import ModelWork
 from fedsim.units import FloatArray, IntArray
 
@@ -36,7 +37,7 @@ class Compute(Protocol):
 class PhoneCompute:
     """What laws over phones share: sessions spread around the phone's time by a lognormal factor of median 1."""
 
-    def __init__(self, *, seed: int, phones: Phones, session_sigma: float) -> None:
+    def __init__(self, *, seed: Seed, phones: Phones, session_sigma: Sigma) -> None:
         check_not_negative("session_sigma", session_sigma)
         self.seed, self.phones, self.session_sigma = seed, phones, session_sigma
 
@@ -71,13 +72,13 @@ class InferenceCompute(PhoneCompute):
     def __init__(
         self,
         *,
-        seed: int,
+        seed: Seed,
         phones: Phones,
         forward_flops: Callable[[], float],
-        relative_cost: float | None,
-        benchmark_flops: float,
-        fixed_s_per_step: float,
-        session_sigma: float,
+        relative_cost: Annotated[float, Range(0, 1e9)] | None,
+        benchmark_flops: Positive,
+        fixed_s_per_step: StepS,
+        session_sigma: Sigma,
     ) -> None:
         super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
         check_positive("benchmark_flops", benchmark_flops)
@@ -103,15 +104,15 @@ class FlopsCompute(PhoneCompute):
     def __init__(
         self,
         *,
-        seed: int,
+        seed: Seed,
         phones: Phones,
         model: Callable[[], ModelWork],
-        flops_per_s: float | None,
-        benchmark_flops: float,
-        efficiency: float,
-        memory_bytes_per_s: float,
-        fixed_s_per_step: float,
-        session_sigma: float,
+        flops_per_s: Positive | None,
+        benchmark_flops: Positive,
+        efficiency: Positive,
+        memory_bytes_per_s: Rate,
+        fixed_s_per_step: StepS,
+        session_sigma: Sigma,
     ) -> None:
         super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
         if flops_per_s is not None:
@@ -139,7 +140,7 @@ class FlopsCompute(PhoneCompute):
 class FixedCompute:
     """The same training time for every device and session; for planning without a model of phones."""
 
-    def __init__(self, *, train_s: float) -> None:
+    def __init__(self, *, train_s: DurationS) -> None:
         check_not_negative("train_s", train_s)
         self.seconds = train_s
 

@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from fedsim.errors import InputError
 from fedsim.fleet.phones import Phones, of_rows
+from fedsim.ranges import LatencyMs, Watts
 from fedsim.schema import NETWORKS
 from fedsim.units import FloatArray, IntArray
 
-Watts = float | Mapping[str, float]
-Classes = Mapping[str, Mapping[str, float | None]]
+OneOrByType = Watts | Mapping[str, Watts]
+Classes = Mapping[str, Mapping[str, LatencyMs | None]]
 _CLASS_KEYS = {"below_ms", "compute_factor", "radio_factor"}
 
 
@@ -28,9 +29,9 @@ class Energy:
     def __init__(
         self,
         *,
-        compute_w: float,
-        receive_w: Watts,
-        send_w: Watts,
+        compute_w: Watts,
+        receive_w: OneOrByType,
+        send_w: OneOrByType,
         phones: Phones | None = None,
         classes: Classes | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ def _factors(classes: Classes) -> tuple[FloatArray, FloatArray]:
     return table[:, 0], table[:, 1:]
 
 
-def _by_type(watts: Watts, name: str) -> FloatArray:
+def _by_type(watts: OneOrByType, name: str) -> FloatArray:
     """Watts for each network code; a session that begins on no network is booked as on wifi."""
     if not isinstance(watts, Mapping):
         watts = dict.fromkeys(NETWORKS[1:], watts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from fedsim import rng
 from fedsim.data.clients import ClientData, client_of
 from fedsim.errors import InputError
 from fedsim.fleet.fleet import Fleet
+from fedsim.ranges import Range, Seed
 from fedsim.units import BoolArray, FloatArray, IntArray
 
 _MAX_RANKED_CLIENTS = 20_000_000
@@ -34,7 +35,7 @@ class RankedPhones(Protocol):
 class RandomHolders:
     """A device holds the data of a client drawn by a hash of its id: data tells nothing about the phone."""
 
-    def __init__(self, clients: ClientData, *, seed: int) -> None:
+    def __init__(self, clients: ClientData, *, seed: Seed) -> None:
         self._n_clients, self._seed = clients.n_clients, seed
 
     def client_of(self, ids: IntArray) -> IntArray:
@@ -49,7 +50,9 @@ class SpeedCoupledHolders:
     the normal correlation ``correlation``.
     """
 
-    def __init__(self, clients: ClientData, phones: RankedPhones, *, seed: int, correlation: float) -> None:
+    def __init__(
+        self, clients: ClientData, phones: RankedPhones, *, seed: Seed, correlation: Annotated[float, Range(-1, 1)]
+    ) -> None:
         if not -1 <= correlation <= 1:
             raise InputError("holders.correlation is outside its range", value=correlation, allowed="-1 … 1")
         if clients.n_clients > _MAX_RANKED_CLIENTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fedsim import rng
 from fedsim.device.compute import PhoneCompute, check_positive
 from fedsim.device.profiles import Profiles
 from fedsim.fleet.phones import Phones
+from fedsim.ranges import Range, Seed, Sigma
 from fedsim.training.model_work import ModelWork
 from fedsim.units import FloatArray, IntArray
 
@@ -27,13 +29,13 @@ class MeasuredCompute(PhoneCompute):
     def __init__(
         self,
         *,
-        seed: int,
+        seed: Seed,
         phones: Phones,
         model: Callable[[], ModelWork],
         profiles: str,
-        inference_ms: Mapping[str, float],
+        inference_ms: Mapping[str, Annotated[float, Range(1e-6, 1e9)]],
         layer_ops: Mapping[str, str],
-        session_sigma: float,
+        session_sigma: Sigma,
     ) -> None:
         super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
         for name, latency_ms in inference_ms.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from fedsim.device.holders import normal_cdf
 from fedsim.device.network import OwnLevels, Transfers
 from fedsim.errors import InputError
 from fedsim.fleet.phones import Phones
+from fedsim.ranges import DurationS, Range, Rate, Seed, Share01, SomeTimeS
 from fedsim.schema import LEVELS, LINKS, NETWORKS
 from fedsim.traces.measurements import Measurements, link_quantiles, weighted_quantiles
 from fedsim.units import FloatArray, IntArray
@@ -36,15 +38,15 @@ class MeasuredNetwork(Transfers):
     def __init__(
         self,
         *,
-        seed: int,
+        seed: Seed,
         folders: Sequence[str],
-        otherwise_bytes_per_s: Mapping[str, float],
-        up_fraction: float,
-        device_variance_share: float,
-        connect_s: float,
+        otherwise_bytes_per_s: Mapping[str, Rate],
+        up_fraction: Annotated[float, Range(1e-6, 1e6)],
+        device_variance_share: Share01,
+        connect_s: DurationS,
         assumed_type: str,
-        rtt_s: Mapping[str, float] | None = None,
-        n_round_trips: int = 0,
+        rtt_s: Mapping[str, SomeTimeS] | None = None,
+        n_round_trips: Annotated[int, Range(0, 1000)] = 0,
         waits_on: Sequence[str] = (),
         phones: Phones | None = None,
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Track
 from fedsim.fleet.phones import Phones, of_rows
+from fedsim.ranges import DurationS, Range, Rate, Seed, Sigma, SomeTimeS
 from fedsim.schema import NETWORKS
 from fedsim.traces.canonical import NETWORK_CODE
 from fedsim.units import SAME_S, FloatArray, IntArray
@@ -35,10 +37,10 @@ class Transfers:
     def __init__(
         self,
         *,
-        connect_s: float,
+        connect_s: DurationS,
         assumed_type: str,
-        rtt_s: Mapping[str, float] | None,
-        n_round_trips: int,
+        rtt_s: Mapping[str, SomeTimeS] | None,
+        n_round_trips: Annotated[int, Range(0, 1000)],
         waits_on: Sequence[str],
     ) -> None:
         if assumed_type not in NETWORKS[1:]:
@@ -146,15 +148,15 @@ class Network(Transfers):
     def __init__(
         self,
         *,
-        seed: int,
-        down_bytes_per_s: Mapping[str, float],
-        up_bytes_per_s: Mapping[str, float],
-        device_sigma: float,
-        session_sigma: float,
-        connect_s: float,
+        seed: Seed,
+        down_bytes_per_s: Mapping[str, Rate],
+        up_bytes_per_s: Mapping[str, Rate],
+        device_sigma: Sigma,
+        session_sigma: Sigma,
+        connect_s: DurationS,
         assumed_type: str,
-        rtt_s: Mapping[str, float] | None = None,
-        n_round_trips: int = 0,
+        rtt_s: Mapping[str, SomeTimeS] | None = None,
+        n_round_trips: Annotated[int, Range(0, 1000)] = 0,
         waits_on: Sequence[str] = (),
         phones: Phones | None = None,
     ) -> None:

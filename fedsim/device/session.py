@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from fedsim.device.network import Transfers
 from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import INTERRUPTIONS, Interruption
+from fedsim.ranges import DurationS, Range, Seed, Share01, SomeTimeS
 from fedsim.schema import OUTCOMES
 from fedsim.units import DAY_S, FloatArray
 
@@ -71,8 +73,8 @@ def joined(parts: Sequence[Sessions]) -> Sessions:
 class Throttling:
     """A phone that gets warm slows down: training beyond ``thermal_after_s`` takes ``thermal_slowdown`` as long."""
 
-    thermal_after_s: float
-    thermal_slowdown: float
+    thermal_after_s: DurationS
+    thermal_slowdown: Annotated[float, Range(1, 1000)]
 
     def __post_init__(self) -> None:
         if not (self.thermal_after_s >= 0 and self.thermal_slowdown >= 1):
@@ -97,15 +99,15 @@ class Device:
     def __init__(
         self,
         *,
-        seed: int,
+        seed: Seed,
         compute: Compute,
         network: Transfers,
         energy: Energy,
         interruption: Interruption,
-        crash_fraction: float,
-        session_timeout_s: float | None,
-        thermal_after_s: float = np.inf,
-        thermal_slowdown: float = 1.0,
+        crash_fraction: Share01,
+        session_timeout_s: SomeTimeS | None,
+        thermal_after_s: DurationS = np.inf,
+        thermal_slowdown: Annotated[float, Range(1, 1000)] = 1.0,
     ) -> None:
         if interruption not in INTERRUPTIONS:
             raise InputError("device.interruption is unknown", value=interruption, allowed=", ".join(INTERRUPTIONS))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.fleet.hardware import Hardware
+from fedsim.ranges import Range, Seed, Share01
 from fedsim.traces.rule import Rule
 from fedsim.units import DAY_S, BoolArray, FloatArray, IntArray
 
@@ -62,10 +63,10 @@ class Rollout:
     Once a device has the version it keeps it.
     """
 
-    seed: int
-    start_share: float
-    end_share: float
-    days: float
+    seed: Seed
+    start_share: Share01
+    end_share: Share01
+    days: Annotated[float, Range(0, 10_000)]
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_share <= self.end_share <= 1:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
 from fedsim.errors import InputError
+from fedsim.ranges import DeviceCount, Range, Share01
 from fedsim.traces.canonical import TraceSet
 from fedsim.units import DAY_S, HOUR_S, US_PER_MS, US_PER_S, FloatArray, IntArray, to_us
 
@@ -25,8 +27,8 @@ _S32, _LOW32 = np.uint64(32), np.uint64(0xFFFFFFFF)
 class Region:
     """A share of the fleet whose local clocks run ``utc_offset_hours`` ahead of simulated time."""
 
-    share: float
-    utc_offset_hours: float
+    share: Share01
+    utc_offset_hours: Annotated[float, Range(-24, 24)]
 
 
 ONE_REGION = {"utc": Region(share=1.0, utc_offset_hours=0.0)}
@@ -54,11 +56,11 @@ class Fleet:
         self,
         traces: TraceSet,
         *,
-        n_devices: int,
+        n_devices: DeviceCount,
         seed: int,
         is_replay: bool = False,
         regions: Mapping[str, Region] | None = None,
-        jitter_s: float = 0.0,
+        jitter_s: Annotated[float, Range(0, DAY_S)] = 0.0,
         trace_weight: FloatArray | None = None,
     ) -> None:
         if n_devices < 1:

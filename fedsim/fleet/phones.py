@@ -9,6 +9,7 @@ import numpy as np
 
 from fedsim import rng
 from fedsim.errors import InputError
+from fedsim.ranges import LatencyMs, Seed, Sigma
 from fedsim.units import FloatArray, IntArray
 
 
@@ -54,7 +55,7 @@ class LognormalPhones:
     compute_w: FloatArray = np.zeros(0)
     bytes_per_s: FloatArray = np.zeros(0)
 
-    def __init__(self, *, seed: int, median_inference_ms: float, sigma: float) -> None:
+    def __init__(self, *, seed: Seed, median_inference_ms: LatencyMs, sigma: Sigma) -> None:
         for name, value in (("median_inference_ms", median_inference_ms), ("sigma", sigma)):
             if not value >= 0:
                 raise InputError(f"fleet.hardware.{name} must not be negative", value=value)

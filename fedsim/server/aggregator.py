@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from fedsim import rng
 from fedsim.errors import InputError
+from fedsim.ranges import DurationS, Range, Rate, Seed
 from fedsim.units import FloatArray, IntArray
 
 Service = Literal["fixed", "exponential"]
@@ -23,7 +24,13 @@ class Aggregator:
     """
 
     def __init__(
-        self, *, seed: int, n_workers: int, service_s: float, bytes_per_s: float | None, service: Service
+        self,
+        *,
+        seed: Seed,
+        n_workers: Annotated[int, Range(1, 1_000_000)],
+        service_s: DurationS,
+        bytes_per_s: Rate | None,
+        service: Service,
     ) -> None:
         if n_workers < 1:
             raise InputError("aggregator.n_workers must be at least 1", value=n_workers)

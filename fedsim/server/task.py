@@ -10,6 +10,7 @@ from fedsim.device.holders import Holders
 from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
+from fedsim.ranges import SomeTimeS, Steps
 from fedsim.server.selector.selection import Selector
 from fedsim.training.trainer import Trainer
 
@@ -21,8 +22,8 @@ class Stop:
     A run that ends without its metric being at least so high says so; where it ``is_required``, by its exit code.
     """
 
-    max_steps: int | None
-    max_s: float | None
+    max_steps: Steps | None
+    max_s: SomeTimeS | None
     metric: str | None = None
     metric_at_least: float | None = None
     is_required: bool = False
@@ -44,8 +45,8 @@ class Stop:
 class Evaluation:
     """When the newest model is evaluated on held-out data: every so many steps, seconds, or both."""
 
-    every_steps: int | None
-    every_s: float | None
+    every_steps: Steps | None
+    every_s: SomeTimeS | None
 
     def __post_init__(self) -> None:
         if (self.every_steps is not None and self.every_steps < 1) or (self.every_s is not None and self.every_s <= 0):

@@ -10,6 +10,7 @@ import numpy as np
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.moved import names_of
+from fedsim.ranges import BatchSize, Epochs
 from fedsim.rng import UintArray
 from fedsim.units import IntArray
 
@@ -29,8 +30,8 @@ class LocalWork:
     other steps is an :class:`InputError`: devices take their time by these two numbers alone.
     """
 
-    epochs: int
-    batch_size: int
+    epochs: Epochs
+    batch_size: BatchSize
 
     def __init_subclass__(cls) -> None:
         changed = [name for name in _FIXED if name in vars(cls)]

@@ -9,6 +9,7 @@ import torch
 
 from fedsim.data.clients import Array, ClientData
 from fedsim.errors import InputError, SimulationError
+from fedsim.ranges import Seed, Threads, VersionCount
 from fedsim.training.algorithm.sgd import LocalSgd
 from fedsim.training.backend.learner import Backend, Learner
 from fedsim.training.flat import Layout, ModelFactory, build_model
@@ -46,10 +47,10 @@ class FederatedTrainer:
         backend: Callable[[Learner], Backend],
         server_optimizer: ServerOptimizer,
         loss: str,
-        max_staleness: int,
-        seed: int,
+        max_staleness: VersionCount,
+        seed: Seed,
         metrics: Sequence[str],
-        n_threads: int = 1,
+        n_threads: Threads = 1,
     ) -> None:
         if n_threads < 1:
             raise InputError("n_threads", value=n_threads, allowed=">= 1")

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from fedsim.errors import InputError
+from fedsim.ranges import Fraction, LearningRate, Positive
 
 
 class ServerOptimizer(Protocol):
@@ -22,7 +23,7 @@ class ServerOptimizer(Protocol):
 class FedAvg:
     """``w ← w + learning_rate · d``; at 1.0 the plain average of McMahan et al. 2017."""
 
-    def __init__(self, *, learning_rate: float = 1.0) -> None:
+    def __init__(self, *, learning_rate: LearningRate = 1.0) -> None:
         self.learning_rate = _positive("learning_rate", learning_rate)
 
     def step(self, parameters: torch.Tensor, direction: torch.Tensor) -> None:
@@ -33,7 +34,7 @@ class FedAvg:
 class FedAvgM:
     """Momentum: ``m ← momentum · m + d``, ``w ← w + learning_rate · m`` (Hsu et al. 2019)."""
 
-    def __init__(self, *, learning_rate: float, momentum: float) -> None:
+    def __init__(self, *, learning_rate: LearningRate, momentum: Fraction) -> None:
         self.learning_rate = _positive("learning_rate", learning_rate)
         self.momentum = _fraction("momentum", momentum)
         self._velocity: torch.Tensor | None = None
@@ -53,7 +54,7 @@ class FedAdam:
     starts at τ².
     """
 
-    def __init__(self, *, learning_rate: float, beta1: float, beta2: float, epsilon: float) -> None:
+    def __init__(self, *, learning_rate: LearningRate, beta1: Fraction, beta2: Fraction, epsilon: Positive) -> None:
         self.learning_rate = _positive("learning_rate", learning_rate)
         self.beta1 = _fraction("beta1", beta1)
         self.beta2 = _fraction("beta2", beta2)

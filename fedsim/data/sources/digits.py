@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -9,6 +11,7 @@ from fedsim import rng
 from fedsim.data.clients import ArrayClients
 from fedsim.data.partition import dirichlet
 from fedsim.errors import InputError
+from fedsim.ranges import Count, Range, Seed, Share01
 
 MAX_PIXEL = 16.0
 
@@ -20,7 +23,9 @@ class Digits(ArrayClients):
     Dirichlet partition with ``alpha`` and at least one example each.
     """
 
-    def __init__(self, *, n_clients: int, alpha: float, test_fraction: float, seed: int) -> None:
+    def __init__(
+        self, *, n_clients: Count, alpha: Annotated[float, Range(1e-9, 1e9)], test_fraction: Share01, seed: Seed
+    ) -> None:
         if not 0 < test_fraction < 1:
             raise InputError("test_fraction of the digits", value=test_fraction, allowed="between 0 and 1")
         bunch = load_digits()

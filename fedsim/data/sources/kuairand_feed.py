@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from fedsim.data.clients import ArrayClients
 from fedsim.data.partition import natural
 from fedsim.errors import InputError
 from fedsim.files import existing
+from fedsim.ranges import Count, Range
 from fedsim.units import IntArray
 
 DESCRIBED = (
@@ -49,7 +51,12 @@ class KuairandFeed(ArrayClients):
     """
 
     def __init__(
-        self, path: str | Path, *, n_values: int, train_until: int = 20220504, with_ids: Sequence[str] = ()
+        self,
+        path: str | Path,
+        *,
+        n_values: Count,
+        train_until: Annotated[int, Range(0, 99_999_999)] = 20220504,
+        with_ids: Sequence[str] = (),
     ) -> None:
         unknown = [name for name in with_ids if name not in ID_FIELDS]
         if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import astuple, dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from fedsim import rng
 from fedsim.data.clients import Array, Examples, check_ids, positions_in_runs
 from fedsim.data.partition import ends
 from fedsim.errors import InputError
+from fedsim.ranges import DeviceCount, Range, Seed, Sigma
 from fedsim.units import FloatArray, IntArray
 
 
@@ -28,17 +30,17 @@ class SyntheticClicks:
     no client has.
     """
 
-    n_clients: int
-    n_fields: int
-    values_per_field: int
-    examples_median: float
-    examples_sigma: float
-    max_examples: int
-    bias: float
-    weight_sigma: float
-    client_bias_sigma: float
-    n_held_out_clients: int
-    seed: int
+    n_clients: DeviceCount
+    n_fields: Annotated[int, Range(1, 1000)]
+    values_per_field: Annotated[int, Range(1, 1_000_000)]
+    examples_median: Annotated[float, Range(1e-6, 1e6)]
+    examples_sigma: Sigma
+    max_examples: Annotated[int, Range(1, 1_000_000)]
+    bias: Annotated[float, Range(-100, 100)]
+    weight_sigma: Sigma
+    client_bias_sigma: Sigma
+    n_held_out_clients: Annotated[int, Range(1, 1_000_000)]
+    seed: Seed
 
     def __post_init__(self) -> None:
         positive = ("n_clients", "n_fields", "values_per_field", "max_examples", "n_held_out_clients")

@@ -10,6 +10,7 @@ import simpy
 
 from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
 from fedsim.errors import InputError
+from fedsim.ranges import Count, IntervalS, VersionCount
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Process, wait
@@ -36,12 +37,12 @@ class BufferedCoordinator:
         self,
         *,
         aggregator: Aggregator,
-        concurrency: int,
-        buffer_size: int,
-        max_staleness: int,
+        concurrency: Count,
+        buffer_size: Count,
+        max_staleness: VersionCount,
         staleness_weight: StalenessWeight,
         divisor: Divisor,
-        assignment_interval_s: float,
+        assignment_interval_s: IntervalS,
         weighting: Weighting,
     ) -> None:
         for name, value in (("concurrency", concurrency), ("buffer_size", buffer_size)):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import simpy
 
 from fedsim.device.session import REPORTS, TIMEOUT, Sessions
 from fedsim.errors import InputError, SimulationError
+from fedsim.ranges import Count, DurationS, IntervalS, PositiveShare, Range, SomeTimeS
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Process, wait
@@ -35,13 +36,13 @@ class SyncCoordinator:
         self,
         *,
         aggregator: Aggregator,
-        report_goal: int,
-        over_selection: float,
-        quorum_fraction: float,
-        deadline_s: float | None,
-        selection_timeout_s: float,
-        assignment_interval_s: float,
-        server_step_s: float,
+        report_goal: Count,
+        over_selection: Annotated[float, Range(1, 100)],
+        quorum_fraction: PositiveShare,
+        deadline_s: SomeTimeS | None,
+        selection_timeout_s: DurationS,
+        assignment_interval_s: IntervalS,
+        server_step_s: DurationS,
         weighting: Weighting,
     ) -> None:
         if report_goal < 1:

@@ -14,6 +14,7 @@ from fedsim.fleet.admission import Gate
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
+from fedsim.ranges import DurationS, Seed
 from fedsim.server.selector.selection import NOBODY, Selection
 from fedsim.units import FloatArray, IntArray
 
@@ -29,7 +30,7 @@ class UniformSelector:
 
     PATIENCE = 32
 
-    def __init__(self, *, seed: int, min_separation_s: float) -> None:
+    def __init__(self, *, seed: Seed, min_separation_s: DurationS) -> None:
         if min_separation_s < 0:
             raise InputError("server.selector.min_separation_s must not be negative", value=min_separation_s)
         self.seed, self.min_separation_s = seed, min_separation_s

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedsim.ranges import LearningRate
 from fedsim.training.local import LocalWork
 
 Tensors = Mapping[str, Any]  # torch.Tensor by the parameter's name
@@ -19,7 +20,7 @@ class LocalSgd(LocalWork):
     beside these are further fields of the dataclass.
     """
 
-    learning_rate: float
+    learning_rate: LearningRate
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from fedsim.data.clients import Examples
 from fedsim.errors import InputError
+from fedsim.ranges import Range
 from fedsim.training.algorithm.sgd import Tensors
 from fedsim.training.backend.learner import Learner
 from fedsim.training.backend.loop import LoopBackend
@@ -60,7 +62,7 @@ class CohortBackend:
     cannot batch: those need ``training=loop``.
     """
 
-    def __init__(self, learner: Learner, *, memory_budget_bytes: int) -> None:
+    def __init__(self, learner: Learner, *, memory_budget_bytes: Annotated[int, Range(1, 2**50)]) -> None:
         if memory_budget_bytes <= 0:
             raise InputError("memory_budget_bytes", value=memory_budget_bytes, allowed="> 0")
         self._learner, self._layout, self._local = learner, learner.layout, learner.local
