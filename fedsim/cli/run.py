@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 
 from fedsim.cli.progress import shown
 from fedsim.cli.sweep import Ledger, failures, is_sweep, note_failure
-from fedsim.config.compose import REFUSALS, explained, on_values, plain
+from fedsim.config.compose import explained, on_values, plain
 from fedsim.config.estimate import estimate
 from fedsim.config.objective import objectives, value_of
 from fedsim.config.play import not_reached, play, remarks
 from fedsim.config.simulation import build_simulation
-from fedsim.errors import NotReachedError, SweepError
+from fedsim.errors import FedsimError, NotReachedError, SweepError
 from fedsim.files import shipped
 
 
@@ -28,8 +28,8 @@ def run(config: DictConfig, hydra_config: Any) -> float | tuple[float, ...]:
     """Play one configuration into Hydra's run directory; returns what a sweeper is to minimise or maximise."""
     folder, given = Path(hydra_config.runtime.output_dir), hydra_config.overrides
     values = plain(config)
-    wanted = objectives(values)
     simulation = build_simulation(values)
+    wanted = objectives(values)
     if values["estimate"]:
         print(estimate(simulation).text(folder))
         _sweep_away(folder)
@@ -75,7 +75,9 @@ def main(overrides: Sequence[str]) -> None:
     before, sys.argv = sys.argv, ["fedsim run", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("configs")), config_name="config")(_job)()
-    except REFUSALS as error:
+    except (FedsimError, MemoryError, OSError):
+        raise
+    except Exception as error:  # what a job raises is kept: this is Hydra's, which has many kinds of error
         raise explained(error) from error
     finally:
         sys.argv = before

@@ -36,10 +36,6 @@ def play(
     ``values`` are what ``simulation`` was built from, ``overrides`` what they were composed with. The folder is made
     if need be.
     """
-    if not isinstance(values.get("report"), bool):
-        raise InputError("report must be given", value=values.get("report"), allowed="true, false")
-    if not isinstance(values.get("force"), bool):
-        raise InputError("force must be given", value=values.get("force"), allowed="true, false")
     with opened(folder, force=values["force"]):
         return _play(simulation, values, folder, overrides, on_progress)
 

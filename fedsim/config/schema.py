@@ -49,7 +49,10 @@ class Whole(TypedDict):
 
     seed: Seed
     gauge_interval_s: IntervalS
-    report: NotRequired[bool]
+    report: bool
+    force: bool
+    estimate: bool
+    objective: str | Sequence[str] | None
     paths: NotRequired[Mapping[str, str]]
 
 
