@@ -89,7 +89,7 @@ def explained(error: BaseException) -> FedsimError:
             return cause
         cause = cause.__cause__
     said = str(error) or str(error.__cause__)  # Hydra keeps silent where OmegaConf cannot read an interpolation
-    text = " ".join(said.split("\nSee https")[0].split())
+    text = " ".join(said.split("\nSee https")[0].split("\nConfig search path")[0].split())
     if isinstance(error, OverrideParseException):
         allowed = _in_braces(error.override) or "'key=\"a & b\"': values with blanks or signs in quotes of their own"
         return InputError("override cannot be read", value=shown(error.override), allowed=allowed)
