@@ -37,6 +37,7 @@ import pyarrow.parquet as pq
 from fedsim.errors import InputError, WriteError, printable
 from fedsim.schema import Table
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written, whatever the name
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _MAX_DIGITS = 300  # of a whole number; a float holds 308
 _MAX_LINKS = 40  # one after the other, as the kernel has it
@@ -64,10 +65,12 @@ def writing(path: Path | str, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = error.filename
+        named = None if error.errno in _FULL else error.filename
         if temporary is not None and named is not None and not str(named).startswith(str(temporary)):
             raise InputError(f"file cannot be read ({_reason(error)})", where=named) from error
         raise WriteError(f"cannot be written ({_reason(error)})", value=Path(path)) from error
+    except UnicodeEncodeError as error:  # of a text, or of a name that is no text
+        raise InputError(f"cannot be written ({error})", value=Path(path)) from error
     except InputError as error:
         if temporary is None or printable(str(temporary)) not in str(error):
             raise
@@ -105,6 +108,7 @@ def _replaced(path: Path) -> Iterator[Path]:
     try:
         with writing(path, temporary):
             yield temporary
+        with writing(path):
             if target.exists():
                 shutil.copymode(target, temporary)
             os.replace(temporary, target)
@@ -293,10 +297,11 @@ def work_folder(path: Path) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(work, os.O_RDONLY)
     try:
-        with writing(path, work):
-            if not (_is_locked(descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(work))):
-                raise InputError("another command is writing there", value=path)
-            yield work
+        with writing(path):
+            is_ours = _is_locked(descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(work))
+        if not is_ours:
+            raise InputError("another command is writing there", value=path)
+        yield work
     finally:
         os.close(descriptor)
 
@@ -457,7 +462,7 @@ def read_table(path: Path | str, schema: Table, columns: list[str] | None = None
         present = pq.read_schema(path).names  # what is missing is for the schema to tell
         table = pq.read_table(path, columns=None if columns is None else [c for c in columns if c in present])
         table.validate(full=True)  # texts that are no UTF-8
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"table {schema.name!r} cannot be read ({error})", where=path) from error
     return schema.check(table, where=path, columns=columns)
 

@@ -54,7 +54,7 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]
         for batch in _parquet(path, columns) if path.suffix == ".parquet" else _csv(path, columns):
             yield first, pa.Table.from_batches([batch]).select(columns)
             first += batch.num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"table cannot be read after row {first} ({error})", where=path) from error
 
 

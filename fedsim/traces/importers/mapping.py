@@ -84,8 +84,9 @@ def _read(path: Path, *, log: StateLog) -> Iterator[Rows]:
 def _fact(column: pa.ChunkedArray, name: str, scale: float, where: str, first: int) -> pa.ChunkedArray:
     if name == "model":
         return as_text(column, name, where, first=first)
-    values = numbers(column, name, where, first=first) * scale
-    stored = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        values = numbers(column, name, where, first=first) * scale
+        stored = values.astype(np.float32)
     bad = np.flatnonzero(~np.isnan(values) & ~((stored > 0) & (stored < np.inf)))
     if bad.size:
         row = int(bad[0])

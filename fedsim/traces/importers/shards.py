@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError, WriteError, printable
-from fedsim.files import read_json, remove, sha256, work_folder, write_json
+from fedsim.files import read_json, remove, sha256, work_folder, write_json, writing
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.folder import FORM, TraceWriter, load_traces, save_traces
 from fedsim.traces.validation import MAX_WINDOW_MS
@@ -74,7 +74,8 @@ class Grouping:
         FORM.require_replaceable(dst)  # before any work is done
         with work_folder(dst) as work:
             try:
-                self._fill(work, dst, provenance)
+                with writing(dst, work):
+                    self._fill(work, dst, provenance)
             except WriteError:
                 raise  # a full disk: what was done is kept
             except InputError:

@@ -88,6 +88,8 @@ def import_ucc5g(src: Path, dst: Path) -> None:
     counts: Counter[str] = Counter()
     with MeasurementWriter(dst) as writer:
         with _opened(src) as files:
+            if not files:
+                raise InputError("no recording found", where=src, allowed="*.csv")
             for name, opened in files:
                 counts["n_files"] += 1
                 app, mobility = _place(name)
