@@ -47,6 +47,8 @@ class Table:
             if column.optional:
                 return pa.chunked_array([pa.nulls(table.num_rows, column.type)])
             raise InputError(f"column {column.name!r} is missing", where=where, allowed=column.meaning)
+        if table.column_names.count(column.name) > 1:
+            raise InputError(f"column {column.name!r} is there twice", where=where)
         values = table.column(column.name)
         wrong = f"column {column.name!r} has type {values.type}"
         try:

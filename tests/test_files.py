@@ -78,7 +78,7 @@ def test_json_is_sorted_and_ends_with_a_newline(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
 def test_what_is_not_json_is_not_written(tmp_path: Path, value: object) -> None:
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(InputError, match=r"cannot be written as JSON .* in .*a\.json"):
         write_json(tmp_path / "a.json", {"a": value})
     assert contents(tmp_path) == []
 

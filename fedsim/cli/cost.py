@@ -20,8 +20,7 @@ from fedsim.cost.phones import table_file
 from fedsim.cost.summary import summarise
 from fedsim.cost.table import Limits, device_costs
 from fedsim.cost.text import render_costs, render_profiles
-from fedsim.errors import InputError
-from fedsim.files import sha256, whole_file, write_json
+from fedsim.files import require_file, require_new, sha256, whole_file, write_json
 from fedsim.provenance import package_versions
 from fedsim.schema import PROFILES
 from fedsim.traces.measurements import MeasurementWriter
@@ -37,11 +36,11 @@ def main(
     measure_folder: Path | None,
 ) -> None:
     """Print the summary and write the files that are asked for; with ``measure_folder`` time the model instead."""
-    if measure_folder is not None and measure_folder.exists() and any(measure_folder.iterdir()):
-        raise InputError("--measure will not replace what is there", value=str(measure_folder), allowed="a new folder")
+    if measure_folder is not None:
+        require_new(measure_folder, option=" for --measure")
     for file in (json_file, csv_file):
-        if file is not None and file.is_dir():
-            raise InputError("a file is to be written, not a folder", value=str(file))
+        if file is not None:
+            require_file(file)
     values = composed_task(overrides)
     if measure_folder is not None:
         _measure(values, measure_folder)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.cli.commands import door
-from fedsim.errors import InputError
 
 
 def add_target(parser: argparse.ArgumentParser, name: str, metavar: str) -> None:
@@ -18,8 +17,8 @@ def add_target(parser: argparse.ArgumentParser, name: str, metavar: str) -> None
 
 def require_new(folder: Path, *, force: bool) -> None:
     """Refuse to replace what a folder holds, before any work is done."""
-    if not force and folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise InputError("will not replace what is there", value=str(folder), allowed="a new folder, or --force")
+    if not force:
+        door("fedsim.files").require_new(folder, option=", or --force")
 
 
 def load(folder: Path) -> Any:
@@ -35,8 +34,8 @@ def print_rich(renderable: Any) -> None:
 def require_files(*paths: Path | None) -> None:
     """Refuse folders where files are to be written, before any work is done."""
     for path in paths:
-        if path is not None and path.is_dir():
-            raise InputError("a file is to be written, not a folder", value=str(path))
+        if path is not None:
+            door("fedsim.files").require_file(path)
 
 
 def is_measurements(folder: Path) -> bool:

@@ -6,7 +6,7 @@ difference of two such sums splits every span exactly at the bounds of the hours
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,23 @@ from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 HOURS_OF_DAY, HOURS_OF_WEEK = 24, 168
 HOUR_MS = HOUR_S * 1000
 _EPOCH = date(1970, 1, 1)
+MIN_MS, MAX_MS = 946_684_800_000, 4_102_444_800_000  # 2000-01-01 and 2100-01-01: no phone recorded before or after
+MAX_RELATIVE_MS = 3_653 * 24 * HOUR_MS  # ten years since a log began
+PLAUSIBLE = "2000-01-01 … 2099-12-31; is the unit or the date wrong?"
+PLAUSIBLE_RELATIVE = "0 … 10 years; is the unit wrong?"
 
 
 def date_of(at_ms: int) -> str:
     """The date of an instant that counts from 1970 on its own clock, YYYY-MM-DD."""
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat()
+
+
+def instant_of(at_ms: int) -> str:
+    """An instant that counts from 1970 as people write it, or as it is where no calendar reaches."""
+    try:
+        return (datetime(1970, 1, 1) + timedelta(milliseconds=at_ms)).isoformat(" ")
+    except OverflowError:
+        return f"{at_ms} ms since 1970"
 
 
 def ms_by_hour(start_ms: IntArray, end_ms: IntArray, *, n_hours: int = HOURS_OF_DAY) -> FloatArray:

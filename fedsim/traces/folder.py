@@ -16,11 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
-from fedsim.files import existing, read_json, read_table, whole_folder, write_json, write_table
+from fedsim.files import Form, existing, read_json, read_table, whole_folder, write_json, write_table
 from fedsim.schema import CLOCKS, HARDWARE, TRACE_DEVICES, TRACE_EVENTS
 from fedsim.traces.canonical import FACTS, Events, TraceSet
-from fedsim.traces.validation import validate_devices, validate_events, validate_hardware, validate_provenance
+from fedsim.traces.validation import validate, validate_devices, validate_events, validate_hardware, validate_provenance
 from fedsim.units import BoolArray
+
+FORM = Form(
+    "trace set", frozenset({"devices.parquet", "events.parquet", "provenance.json"}), frozenset({"hardware.parquet"})
+)
 
 
 def load_traces(folder: Path | str) -> TraceSet:
@@ -105,13 +109,24 @@ class TraceWriter:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._temporary = self._open.enter_context(whole_folder(self.folder, "trace set"))
+        self._temporary = self._open.enter_context(whole_folder(self.folder, FORM))
         self._events = pq.ParquetWriter(self._temporary / "events.parquet", TRACE_EVENTS.arrow(), compression="zstd")
         self._open.push(self._finish)  # after the block, and before the folder takes its place
         return self
 
     def add(self, traces: TraceSet) -> None:
-        """Append a batch of devices."""
+        """Append a batch of devices; they are checked as they are when they are read.
+
+        Raises:
+            InputError: what the format does not allow, named by its row in the batch.
+        """
+        validate(traces, where=self.folder)
+        try:
+            self._add(traces)
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError, TypeError) as error:
+            raise InputError(f"devices that no table can hold ({error})", where=self.folder) from error
+
+    def _add(self, traces: TraceSet) -> None:
         events = traces.events
         device = traces.device_of_event() + np.int32(self._n)
         columns = [
@@ -142,8 +157,10 @@ class TraceWriter:
         if error is not None:
             return
         if not self._devices:
-            raise InputError("no device found in the source", where=self.folder.name)
+            raise InputError("no device found in the source", where=self.folder)
+        validate_provenance(self.provenance, where=self.folder)
         write_table(self._temporary / "devices.parquet", pa.concat_tables(self._devices), TRACE_DEVICES)
         if self.hardware is not None:
+            validate_hardware(self.hardware, where=self.folder)
             write_table(self._temporary / "hardware.parquet", self.hardware, HARDWARE)
         write_json(self._temporary / "provenance.json", self.provenance)

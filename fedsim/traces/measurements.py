@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
-from fedsim.files import existing, read_json, read_table, whole_folder, write_json
+from fedsim.files import Form, existing, read_json, read_table, whole_folder, write_json
 from fedsim.schema import HARDWARE, LEVELS, LINKS, NETWORKS, PROFILES, Table
 from fedsim.traces.validation import validate_hardware, validate_provenance
 from fedsim.units import FloatArray
 
 TABLES = (HARDWARE, LINKS, LEVELS, PROFILES)
+_FILES = frozenset(f"{table.name}.parquet" for table in TABLES)
+FORM = Form("measurement folder", frozenset({"provenance.json"}), _FILES)
 _ROW_GROUP = 1 << 18
+_MOST = 1e30  # of any number: far beyond what can be measured, far below where sums overflow
+_LEAST = 1e-30
+_RANGES = {
+    "network": (0.0, len(NETWORKS) - 1.0),
+    "duration_ms": (1.0, _MOST),
+    "step_s": (_LEAST, _MOST),
+    "inference_ms_per_sample": (_LEAST, _MOST),
+    **dict.fromkeys(("batch_size", "in_size", "out_size", "seq_len", "n_threads"), (1.0, _MOST)),
+}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -46,9 +57,11 @@ class Measurements:
         if not tables:
             allowed = ", ".join(path.name for path in found.values())
             raise InputError("no measurement found", where=folder, allowed=allowed)
-        for name, validate in (("hardware", validate_hardware), ("links", _validate_links)):
-            if name in tables:
-                validate(tables[name], where=folder / f"{name}.parquet")
+        for table, path in found.items():
+            if table.name in tables:
+                _validate_ranges(tables[table.name], table, path)
+        if HARDWARE.name in tables:
+            validate_hardware(tables[HARDWARE.name], where=found[HARDWARE])
         provenance = read_json(folder / "provenance.json", "measurement provenance")
         validate_provenance(provenance, where=folder / "provenance.json")
         return cls(tables, provenance)
@@ -60,19 +73,21 @@ class Measurements:
         return self.tables[table.name]
 
 
-def _validate_links(links: pa.Table, *, where: Path) -> None:
-    """Networks that exist, segments that last, rates that are no less than nothing."""
-    network = links.column("network").to_numpy()
-    checks = {
-        "network": (network < 0) | (network >= len(NETWORKS)),
-        "duration_ms": links.column("duration_ms").to_numpy() <= 0,
-        "down_bytes_per_s": links.column("down_bytes_per_s").to_numpy() < 0,  # null is NaN and passes
-        "up_bytes_per_s": links.column("up_bytes_per_s").to_numpy() < 0,
-    }
-    for name, is_bad in checks.items():
-        if is_bad.any():
-            row = int(np.argmax(is_bad))
-            raise InputError(f"{name} out of range at row {row}", value=links.column(name)[row].as_py(), where=where)
+def _validate_ranges(rows: pa.Table, table: Table, where: Path) -> None:
+    """Networks that exist, numbers that are finite and no less than they can be; null passes."""
+    for column in table.columns:
+        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+            values = rows.column(column.name).drop_null().to_numpy().astype(np.float64)
+            least, most = _RANGES.get(column.name, (0.0, _MOST))
+            if not ((values >= least) & (values <= most)).all():
+                _refuse_first(rows.column(column.name), column.name, least, most, where)
+
+
+def _refuse_first(column: pa.ChunkedArray, name: str, least: float, most: float, where: Path) -> NoReturn:
+    values = column.to_pylist()
+    row = next(row for row, value in enumerate(values) if value is not None and not least <= value <= most)
+    allowed = f"{least:g} … {most:g}"
+    raise InputError(f"{name} out of range at row {row}", value=values[row], where=where, allowed=allowed)
 
 
 class MeasurementWriter:
@@ -90,7 +105,7 @@ class MeasurementWriter:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._temporary = self._open.enter_context(whole_folder(self.folder, "measurement folder"))
+        self._temporary = self._open.enter_context(whole_folder(self.folder, FORM))
         self._open.push(self._finish)  # after the block, and before the folder takes its place
         return self
 
@@ -100,7 +115,10 @@ class MeasurementWriter:
             path = self._temporary / f"{table.name}.parquet"
             self._writers[table.name] = pq.ParquetWriter(path, table.arrow(), compression="zstd")
         pending = self._pending.setdefault(table.name, [])
-        pending.append(table.check(rows, where=self.folder.name).cast(table.arrow()))
+        try:
+            pending.append(table.check(rows, where=self.folder).cast(table.arrow()))
+        except pa.ArrowException as error:
+            raise InputError(f"rows that no table {table.name!r} can hold ({error})", where=self.folder) from error
         if sum(part.num_rows for part in pending) >= _ROW_GROUP:
             self._flush(table.name)
 
@@ -119,10 +137,12 @@ class MeasurementWriter:
         finally:
             for writer in self._writers.values():
                 writer.close()
+        if error is None:
+            Measurements.load(self._temporary)  # what is left can be read, or is not left
 
     def _write_rest(self) -> None:
         if not self._writers:
-            raise InputError("no measurement found in the source", where=self.folder.name)
+            raise InputError("no measurement found in the source", where=self.folder)
         for name in list(self._pending):
             self._flush(name)
         write_json(self._temporary / "provenance.json", self.provenance)

@@ -11,12 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fedsim.errors import InputError
+from fedsim.files import json_text
 from fedsim.schema import CHANNELS, NETWORKS
 from fedsim.units import DAY_MS, BoolArray
 
 if TYPE_CHECKING:
     from fedsim.traces.canonical import Events, TraceSet
 
+MAX_START_MS = 36_525 * DAY_MS  # a century: no two recordings of one set are farther apart
+MAX_WINDOW_MS = 7_305 * DAY_MS  # 20 years: no recording of a phone lasts longer
+_MAX_DEVICE_DAYS = 10**9  # what some figures take memory for
 _MAXIMUM = {"battery": 100.0, "network": float(len(NETWORKS) - 1)}  # every other channel is 0 or 1
 _POSITIVE_FACTS = ("ram_gb", "os_version")
 _POSITIVE_HARDWARE = ("inference_ms_per_sample", "bytes_per_s", "ram_gb")
@@ -33,7 +37,12 @@ def validate_devices(traces: TraceSet, *, where: Path | str) -> None:
     if traces.n == 0:
         raise InputError("a trace set needs at least one device", where=where)
     _refuse(traces.period_ms <= 0, "period_ms must be positive at device", traces.period_ms, where)
+    _refuse(traces.period_ms > MAX_WINDOW_MS, "period_ms is over 20 years at device", traces.period_ms, where)
     _refuse(traces.start_ms < 0, "start_ms must not be negative at device", traces.start_ms, where)
+    _refuse(traces.start_ms > MAX_START_MS, "start_ms is over 100 years at device", traces.start_ms, where)
+    n_days = int(traces.period_days.sum())
+    if n_days > _MAX_DEVICE_DAYS:
+        raise InputError("too many days of all devices", value=n_days, where=where, allowed=f"{_MAX_DEVICE_DAYS:,}")
     _refuse(
         traces.is_local & (traces.period_ms % DAY_MS != 0),
         "period_ms of a local clock must be whole days at device",
@@ -80,9 +89,20 @@ def validate_hardware(hardware: pa.Table, *, where: Path | str) -> None:
 
 
 def validate_provenance(provenance: Any, *, where: Path | str) -> None:
-    """An object; what was done to the set is a list of texts, its first midnight a date, if they are there."""
+    """An object of plain JSON; the fields that fedsim reads are of their kind, if they are there.
+
+    ``source``, ``licence`` and ``importer`` are texts, ``transforms`` a list of texts, ``first_midnight`` a date and
+    ``files`` a list of names and hashes.
+    """
     if not isinstance(provenance, dict):
         raise InputError("provenance must be an object", value=type(provenance).__name__, where=where)
+    json_text(provenance, where=where)
+    for name in ("source", "licence", "importer"):
+        if not isinstance(provenance.get(name, ""), str):
+            raise InputError(f"{name!r} must be a text", value=provenance[name], where=where)
+    files = provenance.get("files", [])
+    if not isinstance(files, list) or not all(map(_is_file, files)):
+        raise InputError("'files' must be a list", value=files, where=where, allowed='{"name": …, "sha256": …} of each')
     transforms = provenance.get("transforms", [])
     if not isinstance(transforms, list) or not all(isinstance(text, str) for text in transforms):
         raise InputError("'transforms' must be a list of texts", value=transforms, where=where)
@@ -91,6 +111,10 @@ def validate_provenance(provenance: Any, *, where: Path | str) -> None:
     except (TypeError, ValueError) as error:
         value = provenance["first_midnight"]
         raise InputError("'first_midnight' must be a date", value=value, where=where, allowed="YYYY-MM-DD") from error
+
+
+def _is_file(said: Any) -> bool:
+    return isinstance(said, dict) and all(isinstance(said.get(name), str) for name in ("name", "sha256"))
 
 
 def _is_not_positive(values: npt.NDArray[Any]) -> BoolArray:

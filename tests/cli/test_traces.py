@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fedsim.cli.main import main
@@ -44,10 +46,11 @@ def test_validate_counts_what_it_found(phones: Path, capsys: pytest.CaptureFixtu
 
 
 def test_validate_names_file_row_and_field(phones: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = load_traces(phones)
-    at_ms = broken.events.at_ms.copy()
+    events = pq.read_table(phones / "events.parquet")
+    at_ms = events.column("at_ms").to_pylist()
     at_ms[2] = -5
-    save_traces(replace(broken, events=replace(broken.events, at_ms=at_ms)), phones)
+    where = events.column_names.index("at_ms")
+    pq.write_table(events.set_column(where, "at_ms", pa.array(at_ms)), phones / "events.parquet")
     assert traces("validate", phones) == 2
     assert f"at_ms outside 0 … period_ms at event 2: -5 in {phones}/events.parquet" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fedsim.errors import InputError
@@ -76,22 +77,35 @@ def test_provenance_can_be_read(said: Any, says: str) -> None:
         validate_provenance(said, where="here")
 
 
+def _set_column(file: Path, name: str, values: list[Any]) -> None:
+    table = pq.read_table(file)
+    column = pa.array(values * (table.num_rows // len(values)), table.schema.field(name).type)
+    pq.write_table(table.set_column(table.column_names.index(name), name, column), file)
+
+
 def test_a_folder_is_refused_with_the_file(tmp_path: Path) -> None:
     save_traces(replace(phones(), hardware=hardware()), tmp_path / "set")
     load_traces(tmp_path / "set")
-    save_traces(replace(phones(), hardware=hardware(weight=[-1.0, 1.0])), tmp_path / "heavy")
+    heavy = replace(phones(), hardware=hardware(weight=[-1.0, 1.0]))
+    small = phones()
+    small.facts["ram_gb"][0] = -1
+    loud = traces_of([events_of([(1, "screen", 1)])], period_s=86_400)
+    loud.events.value[0] = 7
+    for bad, says in (
+        (heavy, "weight .*"),
+        (small, r"ram_gb .* at device 0: -1\.0"),
+        (loud, r"value .* event 0: 7\.0"),
+    ):
+        with pytest.raises(InputError, match=says):
+            save_traces(bad, tmp_path / "bad")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    _set_column(tmp_path / "set" / "hardware.parquet", "weight", [-1.0, 1.0])
     with pytest.raises(InputError, match=r"weight .* in .*hardware\.parquet"):
-        load_traces(tmp_path / "heavy")
-    bad = phones()
-    bad.facts["ram_gb"][0] = -1
-    save_traces(bad, tmp_path / "small")
+        load_traces(tmp_path / "set")
+    _set_column(tmp_path / "set" / "devices.parquet", "ram_gb", [-1.0])
     with pytest.raises(InputError, match=r"ram_gb .* at device 0: -1\.0 in .*devices\.parquet"):
-        load_traces(tmp_path / "small")
-    bad = traces_of([events_of([(1, "screen", 1)])], period_s=86_400)
-    bad.events.value[0] = 7
-    save_traces(bad, tmp_path / "loud")
-    with pytest.raises(InputError, match=r"value .* at event 0: 7\.0 in .*events\.parquet"):
-        load_traces(tmp_path / "loud")
+        load_traces(tmp_path / "set")
+    save_traces(phones(), tmp_path / "set")
     write_json(tmp_path / "set" / "provenance.json", [])
     with pytest.raises(InputError, match=r"an object.* in .*provenance\.json"):
         load_traces(tmp_path / "set")

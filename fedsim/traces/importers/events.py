@@ -25,7 +25,7 @@ import pyarrow as pa
 from fedsim.errors import InputError
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.importers.app_log import AppLog
-from fedsim.traces.importers.columns import Clock, batches, table_files, texts
+from fedsim.traces.importers.columns import Clock, Extent, batches, table_files, texts
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
 from fedsim.traces.spans import Window, device_rows, traces_of_spans
 from fedsim.units import IntArray
@@ -60,8 +60,10 @@ def import_events(src: Path, dst: Path, **options: Any) -> None:
 
 
 def _read(path: Path, *, user: str, time: str, clock: Clock) -> Iterator[Rows]:
+    extent = Extent(str(path))
     for first, rows in batches(path, (user, time)):
         at_ms = clock.local_ms(clock.read_ms(rows.column(time), time, str(path), first=first))
+        extent.add(at_ms, first=first)
         names = texts(rows.column(user), user, str(path), first=first)
         yield pa.table({"device": names, "at_ms": at_ms}), {"n_events_read": rows.num_rows}
 

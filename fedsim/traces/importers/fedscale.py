@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fedsim.errors import InputError
+from fedsim.errors import InputError, shown
 from fedsim.schema import HARDWARE
 from fedsim.traces.canonical import TraceSet
+from fedsim.traces.clock import MAX_RELATIVE_MS
 from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers import pickles
-from fedsim.traces.importers.source import Source, source_file
+from fedsim.traces.importers.source import Source, plain, source_file
 from fedsim.traces.spans import availability, unknown_facts
 from fedsim.traces.validation import validate
 from fedsim.units import FloatArray, IntArray
@@ -45,7 +46,7 @@ _TRANSFORMS = (
 )
 _BATCH = 10_000  # clients held as arrays at once
 _KBIT_BYTES = 1024 / 8
-_MAX_S = 10**9  # 31 years: far beyond any trace, far below where ms overflow
+_MAX_S = MAX_RELATIVE_MS // 1000  # ten years: beyond any trace
 _NUMBERS, _LISTS = ("duration", "finish_time"), ("active", "inactive")
 
 
@@ -122,7 +123,8 @@ class _Batch:
     @classmethod
     def of(cls, items: list[tuple[Any, Any]], source: Path) -> _Batch:
         for client, entry in items:
-            _check_entry(entry, f"client {client!r} of {source}")
+            _check_client(client, source)
+            _check_entry(entry, f"client {shown(client)} of {source}")
         entries = [entry for _, entry in items]
         batch = cls(
             ids=[str(client) for client, _ in items],
@@ -185,20 +187,34 @@ class _Batch:
         return traces
 
 
+def _check_client(client: Any, source: Path) -> None:
+    """An identifier has a text: a whole number that a column holds, or a text."""
+    if isinstance(client, str):
+        plain(client, "client", str(source))
+    elif type(client) is not int or not -(2**63) <= client < 2**63:
+        raise InputError("a client must be a whole number or a text", value=client, where=source)
+
+
 def _check_entry(entry: Any, where: str) -> None:
     for name in _NUMBERS:
         _field(entry, name, int, where)
-    if not 0 < entry["finish_time"] < _MAX_S:
-        raise InputError("finish_time out of range", value=entry["finish_time"], where=where, allowed=f"1 … {_MAX_S} s")
+    if not 0 < entry["finish_time"] <= _MAX_S:
+        allowed = f"1 … {_MAX_S} s; is the unit wrong?"
+        raise InputError("finish_time out of range", value=entry["finish_time"], where=where, allowed=allowed)
     for name in _LISTS:
         instants = _field(entry, name, list, where)
-        if not set(map(type, instants)) <= {int} or max(instants, default=0) > _MAX_S:
-            raise InputError(f"field {name!r} must list whole seconds", where=where, allowed=f"0 … {_MAX_S}")
+        are_whole = set(map(type, instants)) <= {int}
+        if not are_whole or max(instants, default=0) > _MAX_S or min(instants, default=0) < -_MAX_S:
+            value = next(at for at in instants if type(at) is not int or not abs(at) <= _MAX_S)
+            what = f"field {name!r} must list whole seconds"
+            raise InputError(what, value=value, where=where, allowed=f"0 … {_MAX_S}")
     if len(entry["active"]) != len(entry["inactive"]):
         lengths = (len(entry["active"]), len(entry["inactive"]))
         raise InputError("active and inactive differ in length", value=lengths, where=where)
+    if not abs(entry["duration"]) < 2**62:
+        raise InputError("duration out of range", value=entry["duration"], where=where)
     if entry.get("model") is not None:
-        _field(entry, "model", str, where)
+        plain(_field(entry, "model", str, where), "model", where)
 
 
 def _hardware(path: Path) -> pa.Table:
@@ -218,10 +234,11 @@ def _hardware(path: Path) -> pa.Table:
 
 
 def _positive(entries: Mapping[Any, Any], name: str, path: Path) -> FloatArray:
-    values = [_field(entry, name, (int, float), f"client {client!r} of {path}") for client, entry in entries.items()]
-    column = np.array(values, dtype=np.float64)
-    bad = np.flatnonzero(~(np.isfinite(column) & (column > 0)))
-    if bad.size:
-        client = list(entries)[bad[0]]
-        raise InputError(f"{name} must be positive", value=values[bad[0]], where=f"client {client!r} of {path}")
-    return column
+    values = []
+    for client, entry in entries.items():
+        where = f"client {shown(client)} of {path}"
+        value = _field(entry, name, (int, float), where)
+        if not (pickles.is_number(value) and value > 0):
+            raise InputError(f"{name} must be positive", value=value, where=where, allowed=f"up to {pickles.MOST:g}")
+        values.append(value)
+    return np.array(values, dtype=np.float64)

@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from fedsim.errors import InputError
+from fedsim.errors import InputError, shown
 from fedsim.traces.canonical import CHANNEL_CODE, NETWORK_CODE, Events, TraceSet
-from fedsim.traces.clock import date_of
+from fedsim.traces.clock import MAX_MS, MIN_MS, PLAUSIBLE, date_of
 from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers.json_entries import json_entries
-from fedsim.traces.importers.source import Source, source_file
-from fedsim.traces.validation import validate
+from fedsim.traces.importers.source import Source, plain, source_file
+from fedsim.traces.validation import MAX_WINDOW_MS, validate
 from fedsim.units import DAY_MS
 
 _SOURCE = Source(
@@ -79,7 +79,7 @@ def import_flash(src: Path, dst: Path) -> None:
 def _logs(src: Path) -> Iterator[_Log]:
     """One phone after the other."""
     for device, entry in json_entries(src, "FLASH state traces"):
-        yield _Log.of(device, entry, f"device {device!r} of {src}")
+        yield _Log.of(device, entry, f"device {shown(device)} of {src}")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class _Log:
     def of(cls, device: str, entry: Any, where: str) -> _Log:
         if not isinstance(entry, dict):
             raise InputError("an entry must be an object", where=where, allowed="guid, model, messages")
+        plain(device, "device", where)
         lines = _text(entry, "messages", where).rstrip("\n").split("\n")
         rows = [_row(line, f"line {number} of {where}") for number, line in enumerate(lines, start=1)]
         at_s, channels, values, are_sentinels = (np.array(column) for column in zip(*rows, strict=True))
@@ -110,6 +111,9 @@ class _Log:
                 value=lines[-1],
                 where=f"line {len(lines)} of {where}",
             )
+        if at_ms[-1] > MAX_WINDOW_MS:
+            days, longest = at_ms[-1] // DAY_MS, f"{MAX_WINDOW_MS // DAY_MS:,}"
+            raise InputError("too many days in one log", value=int(days), where=where, allowed=longest)
         events = Events(at_ms, channels.astype(np.int8), values.astype(np.float32), are_sentinels)
         return cls(device, _text(entry, "model", where), int(at_s[0]) * 1000, int(at_ms[-1]), events)
 
@@ -118,7 +122,7 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
     value = entry.get(name)
     if not isinstance(value, str):
         raise InputError(f"{name!r} must be a text", value=value, where=where)
-    return value
+    return plain(value, name, where)
 
 
 def _row(line: str, where: str) -> tuple[int, int, float, bool]:
@@ -130,6 +134,8 @@ def _row(line: str, where: str) -> tuple[int, int, float, bool]:
         instant = datetime.fromisoformat(match[1])
     except ValueError as error:
         raise InputError(f"bad date ({error})", value=line, where=where) from error
+    if not MIN_MS <= (instant - _EPOCH) // _SECOND * 1000 < MAX_MS:
+        raise InputError("no plausible date", value=line, where=where, allowed=PLAUSIBLE)
     channel, value = _meaning(match[3], line, where)
     return (instant - _EPOCH) // _SECOND, CHANNEL_CODE[channel], value, match[2] == ""
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fedsim.errors import InputError
+from fedsim.errors import InputError, shown
 from fedsim.files import existing, read_json
 from fedsim.schema import HARDWARE, LEVELS, NETWORKS, PROFILES, Column, Table
 from fedsim.traces.importers.fleet_models import Scores, fleet_hardware, load_catalogue, with_names
@@ -41,6 +41,7 @@ _CATALOGUE, _SPEEDS = "model_catalogue_1000.csv", "speed_distri.json"
 _SCORES, _NAMES = "raw_ai_benchmark_list.json", "real2benchmark.json"
 _TIMINGS = "on_device_layer_train_time.parquet"
 _KB = 1024
+_MOST_KB = 1e15
 _SPEED_FIELDS = {
     "down_bytes_per_s": "down_u",
     "down_sd_bytes_per_s": "down_sigma",
@@ -109,7 +110,7 @@ def _write_levels(path: Path, writer: MeasurementWriter) -> None:
     if not isinstance(speeds, dict) or not speeds:
         raise InputError("phone speeds must be an object of phones", where=path, allowed='{"guid": {…}, …}')
     columns: dict[str, Any] = {
-        name: [_speed(entry, field, f"phone {phone!r} of {path}") * _KB for phone, entry in speeds.items()]
+        name: [_speed(entry, field, f"phone {shown(phone)} of {path}") * _KB for phone, entry in speeds.items()]
         for name, field in _SPEED_FIELDS.items()
     }
     columns |= {"network": [NETWORKS.index("wifi")] * len(speeds), "device_id": list(speeds)}
@@ -119,17 +120,20 @@ def _write_levels(path: Path, writer: MeasurementWriter) -> None:
 
 def _speed(entry: Any, field: str, where: str) -> float:
     value: Any = entry.get(field) if isinstance(entry, dict) else None
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
-        raise InputError(f"field {field!r} must be a number, zero or above", value=value, where=where)
+    if type(value) not in (int, float) or not 0 <= value <= _MOST_KB:
+        allowed = f"up to {_MOST_KB:g} KB/s"
+        raise InputError(f"field {field!r} must be a number, zero or above", value=value, where=where, allowed=allowed)
     return float(value)
 
 
 def _write_profiles(path: Path, writer: MeasurementWriter) -> None:
+    first = 0
     try:
         batches = pq.ParquetFile(path).iter_batches()
         for batch in batches:
             rows = _LAYER_TIMINGS.check(pa.Table.from_batches([batch]), where=path)
-            _check_durations(rows, path)
+            _check_durations(rows, path, first=first)
+            first += rows.num_rows
             device = pc.replace_substring(rows.column("device"), "sumsung", "samsung")
             columns = {name: rows.column(name) for name in ("in_size", "out_size", "batch_size", "seq_len")}
             columns |= {"device": device, "op": rows.column("layer"), "step_s": rows.column("train_time_s")}
@@ -139,8 +143,9 @@ def _write_profiles(path: Path, writer: MeasurementWriter) -> None:
     writer.provenance["transforms"].append("profiles: phone 'sumsung_note10' spelt samsung_note10")
 
 
-def _check_durations(rows: pa.Table, where: Path) -> None:
+def _check_durations(rows: pa.Table, where: Path, *, first: int) -> None:
     step_s = rows.column("train_time_s").to_numpy()
-    bad = np.flatnonzero(~(step_s > 0))
+    bad = np.flatnonzero(~((step_s > 0) & (step_s < np.inf)))
     if bad.size:
-        raise InputError("train_time_s must be above zero", value=float(step_s[bad[0]]), where=where)
+        what = f"train_time_s must be above zero at row {first + bad[0]}"
+        raise InputError(what, value=float(step_s[bad[0]]), where=where)

@@ -23,6 +23,8 @@ from fedsim.traces.measurements import weighted_quantiles
 Row = dict[str, Any]
 """Fields of :data:`fedsim.schema.HARDWARE`; what is absent is unknown."""
 
+_MOST = 1e30  # of a score, a latency or a memory
+_YEARS = range(1990, 2100)
 _TEXT = pa.string()
 _CATALOGUE = Table(
     "model catalogue",
@@ -54,6 +56,11 @@ def load_catalogue(path: Path) -> list[Row]:
     empty = [model["model"] for model in models if model["n_of_1000"] < 1]
     if empty or not models:
         raise InputError("a model without phones: n_of_1000", value=empty[:1], where=path, allowed="1 or more")
+    for row, model in enumerate(models):
+        latency_ms = model["propius_speed_ms"]
+        if latency_ms is not None and not 0 < latency_ms <= _MOST:
+            what = f"propius_speed_ms out of range at row {row}"
+            raise InputError(what, value=latency_ms, where=path, allowed=f"above 0, up to {_MOST:g}")
     return models
 
 
@@ -89,14 +96,20 @@ class Scores:
 
 def _score_entry(entry: Any, where: str) -> tuple[str, float, Row]:
     try:
-        facts = {
+        facts: Row = {
             "soc": str(entry["CPU"]),
             "year": int(entry["Year"]),
             "ram_gb": float(entry["RAM"].removesuffix("GB")),
             "os_version": float(entry["Android"]),
         }
-        return str(entry["Model"]), float(entry["CPU_F_AI_Score"]), facts
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        name, score = str(entry["Model"]), float(entry["CPU_F_AI_Score"])
+        for number in (score, facts["ram_gb"], facts["os_version"]):
+            if not 0 < number <= _MOST:
+                raise ValueError(f"a number out of range, {number}")
+        if facts["year"] not in _YEARS:
+            raise ValueError(f"a year out of range, {facts['year']}")
+        return name, score, facts
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         allowed = "Model, CPU, Year, RAM '4GB', Android, CPU_F_AI_Score"
         raise InputError(f"bad phone ({type(error).__name__}: {error})", where=where, allowed=allowed) from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fedsim.errors import InputError
+from fedsim.files import JSON_NUMBERS
 
 _CHUNK = 1 << 20  # characters; doubled while one entry does not fit
 _BLANK = " \t\n\r"
@@ -23,8 +24,10 @@ def json_entries(path: Path, what: str) -> Iterator[tuple[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             yield from _Reader(file).entries()
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{what} is not valid JSON ({error})", where=path) from error
+    except OSError as error:
+        raise InputError(f"{what} cannot be read ({error.strerror})", where=path) from error
     except TypeError as error:
         raise InputError(f"{what} must be an object of entries", where=path, allowed='{"0": {…}, …}') from error
 
@@ -34,7 +37,7 @@ class _Reader:
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._text, self._at, self._is_whole = file, "", 0, False
-        self._decoder = json.JSONDecoder()
+        self._decoder = json.JSONDecoder(**JSON_NUMBERS)
 
     def entries(self) -> Iterator[tuple[str, Any]]:
         if self._next() != "{":

@@ -22,7 +22,7 @@ from fedsim.errors import InputError
 from fedsim.files import sha256
 from fedsim.schema import CHANNELS, NETWORKS
 from fedsim.traces.canonical import CHANNEL_CODE, FACTS, NETWORK_CODE, Events, TraceSet
-from fedsim.traces.importers.columns import batches, numbers, table_files, texts
+from fedsim.traces.importers.columns import Extent, as_text, batches, numbers, table_files, texts
 from fedsim.traces.importers.mapping_file import StateLog, Statement
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
 from fedsim.traces.importers.source import Source
@@ -63,8 +63,10 @@ def _window(totals: Totals, log: StateLog) -> dict[str, Any]:
 
 def _read(path: Path, *, log: StateLog) -> Iterator[Rows]:
     """One row per statement: device, instant, channel, value, and the facts that its row states."""
+    extent = Extent(str(path))
     for first, rows in batches(path, log.columns):
         at_ms = log.clock.local_ms(log.clock.read_ms(rows.column(log.time), log.time, str(path), first=first))
+        extent.add(at_ms, first=first)
         table = pa.table({"device": texts(rows.column(log.device), log.device, str(path), first=first), "at_ms": at_ms})
         for name, fact in log.facts.items():
             table = table.append_column(name, _fact(rows.column(fact.column), name, fact.scale, str(path), first))
@@ -81,8 +83,16 @@ def _read(path: Path, *, log: StateLog) -> Iterator[Rows]:
 
 def _fact(column: pa.ChunkedArray, name: str, scale: float, where: str, first: int) -> pa.ChunkedArray:
     if name == "model":
-        return column.cast(pa.string())
-    return pa.chunked_array([pa.array(numbers(column, name, where, first=first) * scale, from_pandas=True)])
+        return as_text(column, name, where, first=first)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        values = numbers(column, name, where, first=first) * scale
+        stored = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isnan(values) & ~((stored > 0) & (stored < np.inf)))
+    if bad.size:
+        row = int(bad[0])
+        what = f"{name} must be positive at row {first + row}"
+        raise InputError(what, value=column[row].as_py(), where=where)
+    return pa.chunked_array([pa.array(values, from_pandas=True)])
 
 
 def _events(rows: pa.Table, log: StateLog, path: Path, first: int) -> pa.ChunkedArray:
@@ -107,9 +117,9 @@ def _stated(
     if statement.column is None:
         row = np.flatnonzero(is_said)
         return row, np.full(len(row), statement.constant)
-    column = rows.column(statement.column)
+    column = as_text(rows.column(statement.column), statement.column, str(path), first=first)
     row = np.flatnonzero(is_said & column.is_valid().to_numpy())
-    cells = column.take(pa.array(row)).cast(pa.string())
+    cells = column.take(pa.array(row))
     value = _plain(cells, statement) if statement.table is None else _looked_up(cells, statement.table)
     bad = np.flatnonzero(np.isneginf(value) | ~_in_range(value, statement.channel))
     if bad.size:

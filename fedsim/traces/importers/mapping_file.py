@@ -35,7 +35,7 @@ from typing import Any
 import yaml
 
 from fedsim.errors import InputError
-from fedsim.files import existing
+from fedsim.files import existing, reading
 from fedsim.schema import CHANNELS, NETWORKS
 from fedsim.traces.canonical import FACTS, NETWORK_CODE
 from fedsim.traces.importers.columns import Clock
@@ -96,8 +96,9 @@ class StateLog:
         """Read and check the file; every message names the key that is wrong."""
         try:
             # the base loader keeps every scalar as its text: `no`, `on` and 1.0 stay what the log says
-            declared = yaml.load(existing(path, "mapping").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+            with reading(path, "mapping"):
+                declared = yaml.load(existing(path, "mapping").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # TypeError: a list as a key
             raise InputError(f"mapping is not valid YAML ({error})", where=path) from error
         try:
             return _state_log(declared)

@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fedsim.errors import InputError
+from fedsim.errors import InputError, shown
 from fedsim.schema import HARDWARE
 from fedsim.traces.importers import pickles
-from fedsim.traces.importers.source import Source, source_file
+from fedsim.traces.importers.source import Source, plain, source_file
 from fedsim.traces.importers.trend import Trend
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.units import BoolArray, FloatArray
@@ -78,7 +78,7 @@ class PhoneTable:
         if not isinstance(entries, dict) or not entries:
             raise InputError("pickle must hold a dict of phones", where=path, allowed="{rank: {…}, …}")
         for rank, entry in entries.items():
-            _check_entry(rank, entry, f"rank {rank!r} of {path}")
+            _check_entry(rank, entry, f"rank {shown(rank)} of {path}")
         ranks = sorted(entries)
         columns = {name: np.array([entries[rank][name] for rank in ranks], dtype=np.float64) for name in _FIELDS}
         return cls(
@@ -134,14 +134,16 @@ class PhoneTable:
 
 
 def _check_entry(rank: Any, entry: Any, where: str) -> None:
-    if type(rank) is not int:
-        raise InputError("a rank must be a whole number", value=rank, where=where)
+    if type(rank) is not int or not -(2**63) <= rank < 2**63:
+        raise InputError("a rank must be a whole number", value=rank, where=where, allowed="-2^63 … 2^63 - 1")
     if not isinstance(entry, dict) or not isinstance(entry.get("device"), str):
         raise InputError("field 'device' must be a text", where=where)
+    plain(entry["device"], "device", where)
     for name in _FIELDS:
         value: Any = entry.get(name)
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
-            raise InputError(f"field {name!r} must be a number above zero", value=value, where=where)
+        if not (pickles.is_number(value) and value > 0):
+            allowed = f"up to {pickles.MOST:g}"
+            raise InputError(f"field {name!r} must be a number above zero", value=value, where=where, allowed=allowed)
 
 
 def _notes(phones: PhoneTable) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from fedsim.errors import InputError
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.importers.app_log import AppLog
-from fedsim.traces.importers.columns import Clock, batches, table_files, texts
+from fedsim.traces.importers.columns import Clock, Extent, batches, table_files, texts
 from fedsim.traces.importers.shards import Grouping, Rows, Totals
 from fedsim.traces.spans import Window, device_rows, merged, traces_of_spans
 
@@ -60,6 +60,7 @@ def _window(totals: Totals, clock: Clock) -> Window:
 
 def _read(path: Path, *, columns: tuple[str, str, str], clock: Clock) -> Iterator[Rows]:
     user, start, end = columns
+    extent = Extent(str(path))
     for first, rows in batches(path, columns):
         start_ms = clock.read_ms(rows.column(start), start, str(path), first=first)
         length_ms = clock.read_ms(rows.column(end), end, str(path), first=first) - start_ms
@@ -69,6 +70,8 @@ def _read(path: Path, *, columns: tuple[str, str, str], clock: Clock) -> Iterato
             value = tuple(str(rows.column(name)[row].as_py()) for name in (start, end))
             raise InputError("a session ends before it starts", value=value, where=f"row {first + row} of {path}")
         names = texts(rows.column(user), user, str(path), first=first)
+        extent.add(start_ms, first=first)
+        extent.add(start_ms + length_ms, first=first)
         at_ms = clock.local_ms(start_ms)
         counts = {"n_sessions_read": rows.num_rows, "n_sessions_without_length": int(np.count_nonzero(length_ms == 0))}
         yield pa.table({"device": names, "at_ms": at_ms, "until_ms": at_ms + length_ms}), counts

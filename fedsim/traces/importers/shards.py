@@ -8,7 +8,8 @@ in a work folder beside the target, ``.<target>.work``:
 - ``parts/<shard>``: the traces of one shard, a canonical folder of its own.
 
 An import that is cut off (killed, disk full) leaves the work folder; the next one with the same plan goes on after
-the last source file and the last shard that were finished. Bad input, and success, remove it.
+the last source file and the last shard that were finished. Bad input, and success, remove it; so does any other command
+that writes the target. Two imports cannot write one target at a time.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsim.errors import InputError
-from fedsim.files import read_json, sha256, write_json
+from fedsim.errors import InputError, WriteError, printable
+from fedsim.files import read_json, remove, sha256, work_folder, write_json, writing
 from fedsim.traces.canonical import TraceSet
-from fedsim.traces.folder import TraceWriter, load_traces, save_traces
+from fedsim.traces.folder import FORM, TraceWriter, load_traces, save_traces
+from fedsim.traces.validation import MAX_WINDOW_MS
 from fedsim.units import DAY_MS, IntArray
 
 _VERSION = 1  # of the work folder's contents
@@ -69,16 +71,23 @@ class Grouping:
 
     def run(self, dst: Path, provenance: Callable[[Totals], dict[str, Any]]) -> None:
         """Write the canonical folder; numbers in the parts' provenance are added up and join ``provenance``."""
-        work = dst.with_name(f".{dst.name}.work")
-        try:
-            self._open(work)
-            totals = _add_up([self._rows_of(file, number, work) for number, file in enumerate(self.files)])
-            parts = [self._part(shard, work, totals) for shard in range(self._n_shards)]
-            _join([part for part in parts if part is not None], dst, provenance(totals))
-        except InputError:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
-        shutil.rmtree(work)
+        FORM.require_replaceable(dst)  # before any work is done
+        with work_folder(dst) as work:
+            try:
+                with writing(dst, work):
+                    self._fill(work, dst, provenance)
+            except WriteError:
+                raise  # a full disk: what was done is kept
+            except InputError:
+                remove(work)
+                raise
+            remove(work)
+
+    def _fill(self, work: Path, dst: Path, provenance: Callable[[Totals], dict[str, Any]]) -> None:
+        self._open(work)
+        totals = self._add_up([self._rows_of(file, number, work) for number, file in enumerate(self.files)])
+        parts = [self._part(shard, work, totals) for shard in range(self._n_shards)]
+        _join([part for part in parts if part is not None], dst, provenance(totals))
 
     @property
     def _n_shards(self) -> int:
@@ -87,10 +96,11 @@ class Grouping:
 
     def _open(self, work: Path) -> None:
         """Keep what an earlier import of the same plan left, remove anything else."""
-        files = [[file.name, sha256(file)] for file in self.files]
+        files = [[printable(file.name), sha256(file)] for file in self.files]
         plan = {"version": _VERSION, "shards": self._n_shards, "files": files, "options": dict(self.plan)}
-        if not ((work / "plan.json").exists() and read_json(work / "plan.json", "plan of an import") == plan):
-            shutil.rmtree(work, ignore_errors=True)
+        if _plan_of(work) != plan:
+            for left in list(work.iterdir()):
+                remove(left)
             write_json(work / "plan.json", plan)
 
     def _rows_of(self, file: Path, number: int, work: Path) -> dict[str, Any]:
@@ -109,13 +119,45 @@ class Grouping:
         if (part / "provenance.json").exists():
             return part
         files = sorted((work / "rows").glob(f"*/{shard:05d}.parquet"))
-        traces = (
-            self.convert(_sorted(pa.concat_tables([pq.read_table(file) for file in files])), totals) if files else None
-        )
+        traces = self.convert(_sorted(_read_rows(files)), totals) if files else None
         if traces is None:
             return None
         save_traces(traces, part)
         return part
+
+    def _add_up(self, counted: Sequence[Mapping[str, Any]]) -> Totals:
+        seen = [(part, file) for part, file in zip(counted, self.files, strict=True) if part["first_ms"] is not None]
+        if not seen:
+            raise InputError("no row found in the source", where=" ".join(file.name for file in self.files))
+        first, begins = min(((part["first_ms"], file) for part, file in seen), key=lambda found: found[0])
+        last, ends = max(((part["last_ms"], file) for part, file in seen), key=lambda found: found[0])
+        if last - first > MAX_WINDOW_MS:
+            raise InputError(
+                f"the log covers {(last - first) // DAY_MS:,} days, from that of {begins.name} to that of {ends.name}",
+                value=(first, last),
+                allowed=f"{MAX_WINDOW_MS // DAY_MS:,} days; is the unit or a date wrong?",
+            )
+        counts: Counter[str] = Counter()
+        for part in counted:
+            counts.update(part["counts"])
+        days = np.unique(np.concatenate([np.array(part["days"], dtype=np.int64) for part, _ in seen]))
+        return Totals(first_ms=first, last_ms=last, days=days, counts=counts)
+
+
+def _plan_of(work: Path) -> Any:
+    """What an earlier import was to do; None if there was none, or it did not come to write it whole."""
+    try:
+        return read_json(work / "plan.json", "plan of an import")
+    except InputError:
+        return None
+
+
+def _read_rows(files: Sequence[Path]) -> pa.Table:
+    try:
+        return pa.concat_tables([pq.read_table(file) for file in files])
+    except (pa.ArrowException, OSError) as error:
+        what = f"what an earlier import left is damaged ({error})"
+        raise InputError(what, allowed="once more: it is removed now") from error
 
 
 def _deal(rows: Iterator[Rows], folder: Path, n_shards: int) -> dict[str, Any]:
@@ -166,21 +208,6 @@ def _write_shards(table: pa.Table, folder: Path, writers: dict[int, pq.ParquetWr
         if number not in writers:
             writers[number] = pq.ParquetWriter(folder / f"{number:05d}.parquet", table.schema, compression="lz4")
         writers[number].write_table(dealt.slice(edges[number], edges[number + 1] - edges[number]))
-
-
-def _add_up(counted: Sequence[Mapping[str, Any]]) -> Totals:
-    seen = [part for part in counted if part["first_ms"] is not None]
-    if not seen:
-        raise InputError("no row found in the source")
-    counts: Counter[str] = Counter()
-    for part in counted:
-        counts.update(part["counts"])
-    return Totals(
-        first_ms=min(part["first_ms"] for part in seen),
-        last_ms=max(part["last_ms"] for part in seen),
-        days=np.unique(np.concatenate([np.array(part["days"], dtype=np.int64) for part in seen])),
-        counts=counts,
-    )
 
 
 def _sorted(rows: pa.Table) -> pa.Table:

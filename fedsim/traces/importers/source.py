@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedsim.errors import InputError
+from fedsim.errors import InputError, printable
 from fedsim.files import existing, sha256
 
 
@@ -16,6 +16,15 @@ def source_file(path: Path, what: str) -> Path:
     if not existing(path, what).is_file():
         raise InputError(f"{what} must be a file", value=str(path))
     return path
+
+
+def plain(text: str, name: str, where: str) -> str:
+    """The text if it can be written, else (half of a surrogate pair) an :class:`InputError`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name!r} is no text that can be written", value=text, where=where) from error
+    return text
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,10 @@ class Source:
     def provenance(self, files: Sequence[Path], transforms: Sequence[str], *noted: Mapping[str, Any]) -> dict[str, Any]:
         """The contents of ``provenance.json``: files by name and hash, never by path; then counts and other notes."""
         said = {
-            "source": self.name,
-            "licence": self.licence,
+            "source": printable(self.name),
+            "licence": printable(self.licence),
             "importer": self.importer,
-            "files": [{"name": file.name, "sha256": sha256(file)} for file in files],
+            "files": [{"name": printable(file.name), "sha256": sha256(file)} for file in files],
             "transforms": list(transforms),
         }
         for notes in noted:

@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 
 from fedsim.errors import InputError
+from fedsim.files import reading
 from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet
-from fedsim.traces.clock import date_of
+from fedsim.traces.clock import MAX_MS, MIN_MS, PLAUSIBLE, date_of
 from fedsim.traces.folder import TraceWriter
 from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.spans import unknown_facts
-from fedsim.traces.validation import validate
+from fedsim.traces.validation import MAX_WINDOW_MS, validate
 from fedsim.units import DAY_MS, HOUR_S, IntArray
 
 _SOURCE = Source(
@@ -47,7 +48,6 @@ _TRANSFORMS = (
 )
 _BATCH = 5_000  # lines held as arrays at once
 _FIELDS = "USER ONLINE START ZONE D1 D2 …"
-_MAX_MS = 2**43  # the year 2248
 
 
 def import_stunner(src: Path, dst: Path) -> None:
@@ -74,7 +74,7 @@ def import_stunner(src: Path, dst: Path) -> None:
 
 def _lines(src: Path) -> Iterator[tuple[int, list[str], str]]:
     """Number, words and place of each line."""
-    with src.open(encoding="utf-8", errors="replace") as file:
+    with reading(src, "STUNner traces"), src.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             yield number, line.split(), f"line {number} of {src}"
 
@@ -88,8 +88,9 @@ def _head(words: list[str], where: str) -> tuple[bool, int, int]:
     if words[1] not in ("0", "1"):
         raise InputError("ONLINE must be 0 or 1", value=words[1], where=where)
     start_ms, zone_h = _numbers(words[2:4], where)
-    if not 0 <= start_ms < _MAX_MS or not -24 < zone_h < 24:
-        raise InputError("START or ZONE out of range", value=(start_ms, zone_h), where=where)
+    if not MIN_MS <= start_ms < MAX_MS or not -24 < zone_h < 24:
+        allowed = f"START in ms of {PLAUSIBLE}"
+        raise InputError("START or ZONE out of range", value=(start_ms, zone_h), where=where, allowed=allowed)
     return words[1] == "1", start_ms, zone_h * HOUR_S * 1000
 
 
@@ -102,8 +103,10 @@ def _numbers(words: list[str], where: str) -> list[int]:
 
 def _durations(words: list[str], where: str) -> IntArray:
     durations_ms = np.array(_numbers(words[4:], where), dtype=object)
-    if min(durations_ms) < 0 or not 0 < sum(durations_ms) < _MAX_MS:
-        raise InputError("durations must be zero or above and last in all", value=min(durations_ms), where=where)
+    if min(durations_ms) < 0 or not 0 < sum(durations_ms) <= MAX_WINDOW_MS:
+        value = min(durations_ms) if sum(durations_ms) <= MAX_WINDOW_MS else sum(durations_ms)
+        allowed = f"ms, in all at most {MAX_WINDOW_MS // DAY_MS:,} days"
+        raise InputError("durations must be zero or above and last in all", value=value, where=where, allowed=allowed)
     return durations_ms.astype(np.int64)
 
 

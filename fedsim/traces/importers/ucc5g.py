@@ -14,12 +14,16 @@ Source: Raca et al., MMSys 2020.
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +33,10 @@ import pyarrow.csv
 from fedsim.errors import InputError
 from fedsim.files import existing
 from fedsim.schema import LINKS, NETWORKS
-from fedsim.traces.importers.source import Source
+from fedsim.traces.clock import MAX_MS, MIN_MS, PLAUSIBLE
+from fedsim.traces.importers.source import Source, source_file
 from fedsim.traces.measurements import MeasurementWriter
-from fedsim.units import IntArray
+from fedsim.units import BoolArray, IntArray
 
 _SOURCE = Source(
     "ucc5g",
@@ -52,6 +57,11 @@ _NETWORK = {
 }
 _BYTES_PER_KBIT = 125.0
 _LONGEST_S = 5
+_MOST_KBIT = 1e12  # kbit/s: a petabit
+_DAMAGED = (  # what opening and reading a file, or a member of a zip, can raise
+    pa.ArrowException, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    RuntimeError, ValueError, OverflowError,
+)  # fmt: skip
 _TYPES = {
     "Timestamp": pa.timestamp("s"),
     "NetworkMode": pa.string(),
@@ -78,30 +88,44 @@ def import_ucc5g(src: Path, dst: Path) -> None:
     counts: Counter[str] = Counter()
     with MeasurementWriter(dst) as writer:
         with _opened(src) as files:
-            for name, file in files:
+            if not files:
+                raise InputError("no recording found", where=src, allowed="*.csv")
+            for name, opened in files:
                 counts["n_files"] += 1
                 app, mobility = _place(name)
                 if app != "download":
                     counts["n_files_of_other_apps"] += 1
                     continue
-                rows = _rows(file, f"{name} of {src}")
+                rows = _rows(opened, f"{name} of {src}")
                 writer.add(LINKS, _links(rows, PurePosixPath(name).stem, mobility, counts))
         writer.provenance = _SOURCE.provenance(_files(src), _TRANSFORMS, counts)
 
 
 @contextmanager
-def _opened(src: Path) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
-    """Name and open file of every CSV file, in order of name."""
+def _opened(src: Path) -> Iterator[list[tuple[str, Callable[[], IO[bytes]]]]]:
+    """Name of every CSV file, in order, and what opens it."""
     if src.is_dir():
         paths = sorted(path for path in src.rglob("*.csv") if _is_data(path.relative_to(src).as_posix()))
-        yield ((path.relative_to(src).as_posix(), path.open("rb")) for path in paths)
+        yield [(path.relative_to(src).as_posix(), partial(_open_file, path)) for path in paths]
         return
+    with _readable("zip", src):
+        archive = zipfile.ZipFile(src)
+    with archive:
+        yield [(name, partial(archive.open, name)) for name in sorted(filter(_is_data, archive.namelist()))]
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    return source_file(path, "recording").open("rb")
+
+
+@contextmanager
+def _readable(what: str, where: Path | str) -> Iterator[None]:
+    """Whatever a damaged, encrypted or missing file raises in the block is one line."""
     try:
-        with zipfile.ZipFile(src) as archive:
-            names = sorted(name for name in archive.namelist() if _is_data(name))
-            yield ((name, archive.open(name)) for name in names)  # type: ignore[misc]
-    except zipfile.BadZipFile as error:
-        raise InputError(f"zip cannot be read ({error})", where=src) from error
+        yield
+    except _DAMAGED as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{what} cannot be read ({reason})", where=where) from error
 
 
 def _is_data(name: str) -> bool:
@@ -120,16 +144,28 @@ def _place(name: str) -> tuple[str, str]:
     return parts[mobilities[0] - 1], parts[mobilities[0]]
 
 
-def _rows(file: BinaryIO, where: str) -> pa.Table:
+def _rows(opened: Callable[[], IO[bytes]], where: str) -> pa.Table:
     """The columns of one recording."""
-    try:
-        with file:
-            rows = pyarrow.csv.read_csv(file, convert_options=_CONVERT)
-    except (pa.ArrowException, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"recording cannot be read ({error})", where=where) from error
+    with _readable("recording", where), opened() as file:
+        rows = pyarrow.csv.read_csv(file, convert_options=_CONVERT)
     if rows.column("Timestamp").null_count or not rows.num_rows:
         raise InputError("a row without Timestamp, or no row at all", where=where)
+    at_ms = rows.column("Timestamp").cast(pa.int64()).to_numpy() * 1000
+    _refuse((at_ms < MIN_MS) | (at_ms >= MAX_MS), rows, "Timestamp", where, PLAUSIBLE)
+    kbit = rows.column("DL_bitrate").to_numpy()
+    is_rate = np.isnan(kbit) | ((kbit >= 0) & (kbit <= _MOST_KBIT))
+    _refuse(~is_rate, rows, "DL_bitrate", where, f"0 … {_MOST_KBIT:g} kbit/s")
+    ping_ms = rows.column("PINGAVG").to_numpy()
+    _refuse(~(np.isnan(ping_ms) | ((ping_ms >= 0) & (ping_ms < np.inf))), rows, "PINGAVG", where, "0 ms or more")
     return rows
+
+
+def _refuse(is_bad: BoolArray, rows: pa.Table, name: str, where: str, allowed: str) -> None:
+    bad = np.flatnonzero(is_bad)
+    if bad.size:
+        row = int(bad[0])
+        value = rows.column(name)[row].as_py()
+        raise InputError(f"{name} out of range at row {row}", value=str(value), where=where, allowed=allowed)
 
 
 def _links(rows: pa.Table, trace: str, mobility: str, counts: Counter[str]) -> pa.Table:

@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "a negative delay": (lambda v: v.update({"unlock_delay_s": -1.0}), "unlock_delay_s: -1.0"),
     "no battery step": (lambda v: v.update({"battery_step_percent": 0.0}), "battery_step_percent: 0.0"),
     "text for a number": (lambda v: v.update({"unlock_delay_s": "ten"}), "malformed"),
-    "not a number": (lambda v: v.update({"unlock_delay_s": float("nan")}), "unlock_delay_s: nan"),
+    "not a number": (lambda v: v.update({"unlock_delay_s": float("nan")}), "NaN is no JSON"),
     "a lopsided correlation": (
         lambda v: v["trait_correlation"][0].__setitem__(1, 0.9),
         "trait_correlation must be symmetric",

@@ -22,11 +22,15 @@ from fedsim.traces.rule import Rule
 from fedsim.traces.statistics.stats import share_by_hour
 
 DAY = 86_400
+NEW_YEAR = 1_577_836_800  # 2020-01-01, the midnight from which rows count
 
 
 def imported(folder: Path, rows: list[tuple[str, float]], **options: Any) -> TraceSet:
     users, times = zip(*rows, strict=True) if rows else ((), ())
-    pq.write_table(pa.table({"user": pa.array(users, pa.string()), "time": list(times)}), folder / "log.parquet")
+    pq.write_table(
+        pa.table({"user": pa.array(users, pa.string()), "time": [NEW_YEAR + at for at in times]}),
+        folder / "log.parquet",
+    )
     import_events(folder / "log.parquet", folder / "set", **({"unit": "s", "clock": "local"} | options))
     return load_traces(folder / "set")
 
@@ -68,7 +72,7 @@ def test_the_window_is_the_days_of_the_log_and_cuts_the_last_tail(tmp_path: Path
     assert traces.period_days.tolist() == [2, 2]
     assert sessions_s(traces) == {"u": [(3600, 3660)], "v": [(2 * DAY - 10, 2 * DAY)]}
     assert traces.provenance["n_sessions_cut_at_the_end_of_the_log"] == 1
-    assert traces.provenance["first_midnight"] == "1970-01-02"
+    assert traces.provenance["first_midnight"] == "2020-01-02"
 
 
 def test_days_without_any_event_can_be_left_out(tmp_path: Path) -> None:

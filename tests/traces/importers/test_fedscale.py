@@ -206,7 +206,7 @@ class Shell:
         ({1: client([1], [2]) | {"duration": True}}, "field 'duration' has the wrong type: True"),
         ({1: client([1], [2], finish_time=0)}, "finish_time out of range: 0 in client 1"),
         ({1: client([1], [2], finish_time=10**18)}, "finish_time out of range"),
-        ({1: client([1.5], [2]) | {"duration": 1}}, "field 'active' must list whole seconds in client 1"),  # type: ignore[list-item]
+        ({1: client([1.5], [2]) | {"duration": 1}}, "field 'active' must list whole seconds: 1.5 in client 1"),  # type: ignore[list-item]
         ({1: client([1], [10**30])}, "field 'inactive' must list whole seconds"),
         ({1: client([1, 2], [3])}, r"active and inactive differ in length: \(2, 1\) in client 1"),
         ({1: client([1], [2], model=7)}, "field 'model' has the wrong type: 7"),  # type: ignore[arg-type]

@@ -215,7 +215,7 @@ def test_bad_tables_are_named_and_nothing_is_written(tmp_path: Path, files: dict
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (timings(train_time_s=[0.0]), "train_time_s must be above zero: 0.0 in"),
+        (timings(train_time_s=[0.0]), "train_time_s must be above zero at row 0: 0.0 in"),
         (timings().drop_columns(["layer"]), "column 'layer' is missing"),
         (None, "layer timings cannot be read"),
     ],

@@ -129,9 +129,13 @@ def test_sessions_that_do_not_overlap_come_back(tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize(
     ("rows", "options", "says"),
     [
-        ([("u", 5, 4)], {"unit": "s"}, r"a session ends before it starts: \('5', '4'\) in row 0 of .*log\.csv"),
-        ([("u", 1, 2), ("", 1, 2)], {"unit": "s"}, "column 'user' is empty at row 1 in .*log.csv"),
-        ([("u", 1, 2), ("v", 1, "")], {"unit": "s"}, "column 'end' is empty at row 1"),
+        (
+            [("u", 5, 4)],
+            {"unit": "s", "clock": "relative"},
+            r"a session ends before it starts: \('5', '4'\) in row 0 of .*log\.csv",
+        ),
+        ([("u", 1, 2), ("", 1, 2)], {"unit": "s", "clock": "relative"}, "column 'user' is empty at row 1 in .*log.csv"),
+        ([("u", 1, 2), ("v", 1, "")], {"unit": "s", "clock": "relative"}, "column 'end' is empty at row 1"),
         ([("u", "x", 2)], {"unit": "s"}, "column 'start' has a bad value at row 0: 'x'"),
         ([("u", 1, 2)], {}, "column 'start' has a bad value at row 0: '1'"),
         ([("u", 1, 2)], {"unit": "s", "user": "uid"}, r"column is missing: 'uid' .*allowed: user, start, end"),
@@ -151,6 +155,6 @@ def test_bad_logs_are_named_and_nothing_is_written(
 def test_two_imports_are_equal_byte_by_byte(tmp_path: Path) -> None:
     source = written(tmp_path, [("b", 1, 2), ("a", 1, 3)])
     for name in ("one", "two"):
-        import_sessions(source, tmp_path / name, unit="s")
+        import_sessions(source, tmp_path / name, unit="s", clock="relative")
     for file in sorted((tmp_path / "one").iterdir()):
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()

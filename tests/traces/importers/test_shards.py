@@ -12,7 +12,7 @@ from fedsim.traces.folder import load_traces
 from fedsim.traces.importers import shards
 from fedsim.traces.importers.events import SessionLaw, import_events
 
-OPTIONS: dict[str, Any] = {"unit": "s", "gap_s": 100, "tail_s": 10}
+OPTIONS: dict[str, Any] = {"unit": "s", "clock": "relative", "gap_s": 100, "tail_s": 10}
 
 
 @pytest.fixture
