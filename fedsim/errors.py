@@ -73,7 +73,7 @@ def printable(text: str) -> str:
 
 def _part(value: object) -> str:
     """Text on one line, without its middle if it is long."""
-    return printable(_cut(" ".join(str(value).split()), _MAX_PART))
+    return _cut(printable(_cut(" ".join(str(value).split()), _MAX_PART)), _MAX_PART)
 
 
 def _cut(text: str, size: int) -> str:

@@ -40,6 +40,7 @@ from fedsim.schema import Table
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written, whatever the name
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _MAX_DIGITS = 300  # of a whole number; a float holds 308
+_MAX_DEPTH = 100  # of JSON that is written: far from where a reader, or a command that adds to it, gives up
 _MAX_LINKS = 40  # one after the other, as the kernel has it
 
 
@@ -395,7 +396,10 @@ def json_text(value: Any, *, where: Path | str) -> str:
     """
     try:
         json.dumps(value, ensure_ascii=False).encode()
-        return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        if "\n" + "  " * _MAX_DEPTH in text:
+            raise ValueError(f"more than {_MAX_DEPTH} levels")
+        return text
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"cannot be written as JSON ({error})", where=where) from error
 

@@ -19,7 +19,7 @@ from fedsim.cli.trace_folders import (
     show,
 )
 from fedsim.cli.traces_import import LateParser, add_import
-from fedsim.errors import InputError
+from fedsim.errors import InputError, printable
 
 
 def add_traces(commands: Any) -> None:
@@ -146,7 +146,7 @@ def _show_page(arguments: argparse.Namespace) -> None:
         parse = door("fedsim.traces.rule").Rule.parse
         rule = parse(arguments.rule) if arguments.rule else portrait.default_rule(traces)
         numbers = portrait.portrait(traces, rule, unknown=arguments.unknown)
-        print(door("fedsim.report.trace_page").write_trace_page(arguments.page, numbers))
+        print(printable(str(door("fedsim.report.trace_page").write_trace_page(arguments.page, numbers))))
 
 
 def _criteria(arguments: argparse.Namespace) -> None:

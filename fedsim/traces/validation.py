@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_START_MS = 36_525 * DAY_MS  # a century: no two recordings of one set are farther apart
 MAX_WINDOW_MS = 7_305 * DAY_MS  # 20 years: no recording of a phone lasts longer
-_MAX_DEVICE_DAYS = 10**9  # what some figures take memory for
+MAX_DEVICE_DAYS = 10**9  # what some figures take memory for
 _MAXIMUM = {"battery": 100.0, "network": float(len(NETWORKS) - 1)}  # every other channel is 0 or 1
 _POSITIVE_FACTS = ("ram_gb", "os_version")
 _POSITIVE_HARDWARE = ("inference_ms_per_sample", "bytes_per_s", "ram_gb")
@@ -41,8 +41,8 @@ def validate_devices(traces: TraceSet, *, where: Path | str) -> None:
     _refuse(traces.start_ms < 0, "start_ms must not be negative at device", traces.start_ms, where)
     _refuse(traces.start_ms > MAX_START_MS, "start_ms is over 100 years at device", traces.start_ms, where)
     n_days = int(traces.period_days.sum())
-    if n_days > _MAX_DEVICE_DAYS:
-        raise InputError("too many days of all devices", value=n_days, where=where, allowed=f"{_MAX_DEVICE_DAYS:,}")
+    if n_days > MAX_DEVICE_DAYS:
+        raise InputError("too many days of all devices", value=n_days, where=where, allowed=f"{MAX_DEVICE_DAYS:,}")
     _refuse(
         traces.is_local & (traces.period_ms % DAY_MS != 0),
         "period_ms of a local clock must be whole days at device",

@@ -558,3 +558,10 @@ def test_names_of_bytes_that_are_no_text_are_one_line_or_written_as_an_escape(ca
     Path(f"{name}.json").write_text(json.dumps({"7": {"model": "x", "messages": "\n".join(lines)}}))
     import_flash(Path(f"{name}.json"), Path("dst"))
     assert load_traces("dst").provenance["files"][0]["name"] == "l\\udcff.json"
+
+
+@pytest.mark.parametrize("words", [("--days", "7306"), ("--days", 10**9), ("--devices", 10**12), ("--days", 9**99)])
+def test_sets_that_no_machine_holds_are_not_begun(words: tuple[str, object], capsys: Capture) -> None:
+    assert "too many days and devices" in refused(capsys, "traces", "synthesize", "dst", *words)
+    save_traces(traces_of([events_of([(0, "screen", 1)])], period_s=86_400), "set")
+    assert "number of devices" in refused(capsys, "traces", "resample", "set", "dst", "--devices", 10**12)

@@ -24,7 +24,8 @@ from fedsim.traces.generator.onoff import CHANNEL, OnOffParameters, synthesize_o
 from fedsim.traces.generator.parameters import TRAIT_PROBABILITIES, SynthesisParameters
 from fedsim.traces.generator.segments import Segments
 from fedsim.traces.generator.synthesis import REFERENCE, synthesize
-from fedsim.units import DAY_S, FloatArray
+from fedsim.traces.validation import MAX_DEVICE_DAYS, MAX_WINDOW_MS
+from fedsim.units import DAY_MS, DAY_S, FloatArray
 
 Parameters = SynthesisParameters | OnOffParameters
 PHONE_CHANNELS = frozenset(("network", "charging", "screen", "locked", "battery"))
@@ -78,7 +79,14 @@ def load_generator(path: Path) -> Parameters:
 
 
 def generate(parameters: Parameters, *, n_devices: int, n_days: int, seed: int) -> TraceSet:
-    """A trace set of ``n_devices`` phones over ``n_days`` days."""
+    """A trace set of ``n_devices`` phones over ``n_days`` days.
+
+    Raises:
+        InputError: more days, or more of them in all, than a trace set may have.
+    """
+    if n_days > MAX_WINDOW_MS // DAY_MS or n_days * n_devices > MAX_DEVICE_DAYS:
+        allowed = f"{MAX_WINDOW_MS // DAY_MS:,} days, {MAX_DEVICE_DAYS:,} of all devices"
+        raise InputError("too many days and devices", value=(n_days, n_devices), allowed=allowed)
     if isinstance(parameters, OnOffParameters):
         return synthesize_on_off(parameters, n_devices=n_devices, n_days=n_days, seed=seed)
     return synthesize(parameters, n_devices=n_devices, n_days=n_days, seed=seed)

@@ -264,7 +264,7 @@ def test_real_seconds(shared_data: Path, tmp_path: Path) -> None:
         ({"Download/Static/a.csv": UCC_HEAD + "-,1,5G,1,1,D,1\n"}, "a row without Timestamp"),
         ({"a.csv": UCC_HEAD}, "app and mobility of a file are not known: 'a.csv'"),
         ({"Netflix/Static/a.csv": UCC_HEAD + second("04")}, "no measurement found"),
-        ({}, "no measurement found"),
+        ({}, "no recording found"),
     ],
 )
 def test_bad_archives_are_named_and_nothing_is_written(tmp_path: Path, files: dict[str, str], says: str) -> None:
