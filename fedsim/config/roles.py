@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,15 @@ def check_foreign(target: str, key: str) -> None:
     if target.partition(".")[0] in _FOREIGN:
         allowed = "classes of fedsim, of torch or of your own"
         raise InputError(f"{key}._target_ is not for a configuration to call", value=target, allowed=allowed)
+
+
+def targets(values: Any) -> Iterator[Any]:
+    """All names of classes in a group, however deep."""
+    if isinstance(values, dict) and "_target_" in values:
+        yield values["_target_"]
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    for value in inner:
+        yield from targets(value)
 
 
 def check_kind(found: object, key: str, target: str) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from fedsim.config import roles
 from fedsim.config.build import Key, check_group, check_keys, keys_of, takes_any, target_of
 from fedsim.config.lines import check_lines, dotted, shown
-from fedsim.config.roles import Role
+from fedsim.config.roles import Role, check_foreign, targets
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
 from fedsim.device.world import Unknown
@@ -261,6 +261,8 @@ def check_configuration(values: Mapping[str, Any]) -> None:
     """
     check_lines(values, "")
     _check(values, "", CONFIGURATION)
+    for target in targets(values["model"]["module"]):  # whatever is trained
+        check_foreign(str(target), "model.module")
     _check_samples(values["gauge_interval_s"], values["stop"]["max_s"])
 
 

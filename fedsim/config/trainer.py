@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import hydra.utils
 from hydra.errors import HydraException
 
 from fedsim.config.build import build, keys_of, target_of
-from fedsim.config.roles import BACKEND, MODULE, SERVER_OPTIMIZER, TRAINER, check_foreign, check_kind, named
+from fedsim.config.roles import BACKEND, MODULE, SERVER_OPTIMIZER, TRAINER, check_foreign, check_kind, named, targets
 from fedsim.data.clients import ClientData
 from fedsim.errors import InputError
 from fedsim.training.local import LocalWork
@@ -19,7 +19,7 @@ from fedsim.training.trainer import Trainer
 
 def build_module(values: dict[str, Any]) -> Any:
     """Any ``torch.nn.Module`` named by the configuration, nested ones included."""
-    for target in _targets(values):
+    for target in targets(values):
         _check_target(target)
     try:
         module = hydra.utils.instantiate(values, _convert_="all")
@@ -32,15 +32,6 @@ def build_module(values: dict[str, Any]) -> Any:
 def _cannot_be_built(values: dict[str, Any], error: BaseException) -> InputError:
     cause = (str(error) or type(error).__name__).splitlines()[0]
     return InputError(f"model.module cannot be built ({cause})", value=values["_target_"])
-
-
-def _targets(values: Any) -> Iterator[Any]:
-    """All names of classes in a group, however deep."""
-    if isinstance(values, dict) and "_target_" in values:
-        yield values["_target_"]
-    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
-    for value in inner:
-        yield from _targets(value)
 
 
 def _check_target(target: Any) -> None:

@@ -29,11 +29,11 @@ SMALL = (
     "fleet.n_devices=2000",
     "data.n_clients=50",
     "stop.max_steps=2",
-    "stop.max_s=3600",
+    "stop.max_s=1800",
     "training.central.epochs=0",
     "evaluation.every_steps=1",
 )
-SYNC, BUFFERED = "server.report_goal=5", ("server=buffered", "server.concurrency=20", "server.buffer_size=5")
+SYNC, BUFFERED = "server.report_goal=5", ("server=buffered", "server.concurrency=10", "server.buffer_size=5")
 CLICKS = ("data=clicks", "model=clicks", "training.loss=binary_cross_entropy", "features=clicks")
 SETUPS: dict[str, tuple[str, ...]] = {
     "sync": ("training=none", SYNC, "server/aggregator=queue", "holders=speed", "fleet=america"),

@@ -196,6 +196,12 @@ def test_modules_are_of_torch_or_ones_own(module: dict[str, Any], says: str) -> 
         build_module(module)
 
 
+def test_a_module_is_looked_at_even_if_nothing_is_trained() -> None:
+    assert "os.system" in refused(
+        "model.module", {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "os.system"}]}
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "instead"),
     [
