@@ -73,7 +73,8 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
         if name in MODULES:
-            raise ModuleNotFoundError(f"{name} is now {MODULES[name]}", name=name)
+            # without its name, or `from PACKAGE import` would take it for a name that the package lacks
+            raise ModuleNotFoundError(f"{name} is now {MODULES[name]}")
 
 
 def answer_imports() -> None:

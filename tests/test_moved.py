@@ -18,6 +18,9 @@ def test_a_module_that_moved_is_answered_with_its_place(old: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=f"^{old} is now {MODULES[old]}$"):
         importlib.import_module(old)
     importlib.import_module(MODULES[old])
+    package, _, name = old.rpartition(".")
+    with pytest.raises(ImportError, match=f"^{old} is now {MODULES[old]}$"):
+        exec(f"from {package} import {name}", {})
 
 
 @pytest.mark.parametrize("old", sorted(NAMES))

@@ -57,7 +57,7 @@ class Run:
         Raises :class:`InputError` if it holds no run, if the run is not complete (``summary.json`` is written
         last), if a documented key is missing, or if a file cannot be read.
         """
-        folder = existing(folder, "run directory")
+        folder = existing(folder, "run directory").absolute()
         if not (folder / "summary.json").exists():
             if not (folder / "config.yaml").exists():
                 raise InputError("no run is here, config.yaml and summary.json are missing", where=folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -265,7 +265,7 @@ class Job:
 
     def _evaluate(self, at: float) -> None:
         if self._evaluated_version != self.version:
-            self.metrics = self.trainer.evaluate()
+            self.metrics = _numbers(self.trainer.evaluate(), self.version)
             self._evaluated_version = self.version
         for name, value in self.metrics.items():
             self.log.evals.add(at=at, version=self.version, metric=name, value=value)
@@ -287,3 +287,15 @@ class Job:
         self.stop_reason = self.stop_reason or "max_s"
         self.ended_at = at
         self.log.sessions.close()
+
+
+def _numbers(metrics: Mapping[str, float], version: int) -> dict[str, float]:
+    """Metrics as a trainer of one's own may give them, as plain floats; what no table can hold ends the run."""
+    try:
+        found = {str(name): float(value) for name, value in metrics.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SimulationError(f"the trainer's metrics of version {version} are no numbers by name ({error})") from error
+    wrong = [name for name, value in found.items() if not math.isfinite(value)]
+    if wrong:
+        raise SimulationError(f"metric {wrong[0]} of version {version} is {found[wrong[0]]}")
+    return found

@@ -26,7 +26,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(
     assert main([*sweep, "seed=0,-1,2"]) == 8
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("fedsim: ")]
     assert len(lines) == 2
-    assert "job 1 (" in lines[0] and lines[0].endswith("seed=-1): seed must be a whole number: -1 (allowed: 0 or more)")
+    assert "job 1 (" in lines[0] and "seed=-1): seed: -1 (allowed: a whole number 0 …" in lines[0]
     assert lines[1] == "fedsim: 1 of the sweep's jobs failed"
     assert sorted(file.parent.name for file in tmp_path.glob("*/summary.json")) == ["0", "2"]
 

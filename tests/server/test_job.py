@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,33 @@ def test_nobody_is_looked_for_while_too_few_can_be_there(tmp_path: Path) -> None
     (assigned_at,) = set(run.column("assigned_at").tolist())
     assert 10_000.0 <= assigned_at <= 10_060.0  # a third is lacking: looked at once a minute
     assert counting.asked == [assigned_at]
+
+
+# ------------------------------------------------------------------------------------- metrics of any trainer
+
+
+class Says(RecordingTrainer):
+    """Answers an evaluation with what it was given."""
+
+    said: Any = None
+
+    def evaluate(self) -> Any:
+        return self.said
+
+
+def test_metrics_become_plain_numbers(tmp_path: Path) -> None:
+    trainer = Says()
+    trainer.said = {"auc": np.float32(0.75)}
+    run = steps_of_ten_seconds(tmp_path, max_steps=1, trainer=trainer)
+    assert json.dumps(run.summary["metrics"]) == '{"auc": 0.75}'
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [({"auc": float("nan")}, "metric auc of version 0 is nan"), ({"auc": "high"}, "no numbers"), (None, "no numbers")],
+)
+def test_what_is_no_number_ends_the_run_in_a_line(said: Any, line: str, tmp_path: Path) -> None:
+    trainer = Says()
+    trainer.said = said
+    with pytest.raises(SimulationError, match=line):
+        steps_of_ten_seconds(tmp_path, max_steps=1, trainer=trainer)
