@@ -12,6 +12,7 @@ from fedsim.ranges import Range
 FINITE = Range(-sys.float_info.max, sys.float_info.max)
 INT64 = Range(-(2**63), 2**63 - 1)
 _LONGEST_TEXT = 1000
+_LONGEST_LIST = 500
 _LONGEST_SHOWN = 200
 
 
@@ -31,13 +32,17 @@ def dotted(key: str, name: object) -> str:
 
 
 def check_lines(value: Any, key: str) -> None:
-    """Refuse what no line can show and no table hold, wherever it stands: texts, names, whole numbers."""
+    """Refuse what no line can show and no table hold, wherever it stands: texts, names, lists, whole numbers."""
     if isinstance(value, str) and not (len(value) <= _LONGEST_TEXT and value.replace("\n", "").isprintable()):
         allowed = f"up to {_LONGEST_TEXT} signs that can be printed"
         raise InputError(f"{shown(key)} is no text", value=shown(value), allowed=allowed)
     if isinstance(value, int) and not INT64.holds(value):
         raise InputError(f"{shown(key)} is too large", value=shown(value), allowed="numbers of 64 bits")
+    if isinstance(value, list) and len(value) > _LONGEST_LIST:
+        raise InputError(f"{shown(key)} is too long", value=len(value), allowed=f"up to {_LONGEST_LIST} values")
     for name, inner in value.items() if isinstance(value, Mapping) else ():
+        if not isinstance(name, str):
+            raise InputError(f"{shown(key)} has a name that is no text", value=shown(name), allowed="a text, in quotes")
         check_lines(name, f"a key of {key}" if key else "a key")
         check_lines(inner, dotted(key, name))
     for inner in value if isinstance(value, list) else ():
