@@ -230,6 +230,8 @@ def test_what_hydra_cannot_resolve_is_a_line(override: str) -> None:
 @pytest.mark.parametrize("text", ["x" * 5000, "a\0b", "\ud800"])
 def test_texts_fit_into_a_line(text: str) -> None:
     refused("paths.datasets", text)
+    refused("training.metrics", ["x"] * 1000)
+    refused("device.network.rtt_s", {1: 2})
     refused(text, 5)
 
 
