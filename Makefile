@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help run lint fast test bench clean
+.PHONY: help run lint fast test soak bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -18,11 +18,14 @@ lint: $(STAMP)  ## check style, format and types; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fast: $(STAMP)  ## the quick tests: under a minute on two cores
+fast: $(STAMP)  ## the quick tests: about a minute on two cores
 	$(BIN)/pytest -q -m 'not slow' -n auto
 
 test: lint  ## lint, then every test: what has to pass before a change goes in
 	$(BIN)/pytest -n auto
+
+soak: $(STAMP)  ## 5,000 broken configurations: about twenty minutes
+	FEDSIM_FUZZ_VALUES=5000 $(BIN)/pytest -q tests/config/test_fuzz.py
 
 bench: $(STAMP)  ## measure speed and memory, each beside a baseline
 	$(BIN)/fedsim bench

@@ -43,6 +43,13 @@ RUNS: Mapping[str, tuple[str, ...]] = {
         "device/compute=fixed", "device.compute.train_s=41", "stop.max_steps=null", "stop.max_s=2500",
         "model.caches_model=true", "model.assets_bytes=90000", "holders=speed",
     ),
+    "sync_abandoned_floor": (  # rounds below their quorum, batteries at their floor, whole seconds that tie
+        "training=none", "fleet.n_devices=160", "device/compute=fixed", "device.compute.train_s=60", "fleet.jitter_s=0",
+        "server.report_goal=6", "server.over_selection=1.5", "server.quorum_fraction=0.6", "server.deadline_s=61",
+        "device/battery=phone", "device.battery.capacity_wh=0.2", "device.battery.floor_percent=40",
+        "device.energy.compute_w=3", "device.network.device_sigma=2", "stop.max_steps=15", "stop.max_s=400_000",
+        "server.server_step_s=60", "fleet.rule=screen",
+    ),
     "sync_cohort": ("server.report_goal=12", "stop.max_steps=7", "training.central.epochs=0"),
     "buffered_loop_fedadam": (
         "server=buffered", "server.concurrency=20", "server.buffer_size=5", "stop.max_steps=9", "training=loop",
