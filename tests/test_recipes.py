@@ -191,4 +191,4 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code, names)
-    assert names["run"].folder == Path("runs/small")
+    assert names["run"].folder == tmp_path / "runs/small"
