@@ -47,7 +47,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
         "training=none", "fleet.n_devices=160", "device/compute=fixed", "device.compute.train_s=60", "fleet.jitter_s=0",
         "server.report_goal=6", "server.over_selection=1.5", "server.quorum_fraction=0.6", "server.deadline_s=61",
         "device/battery=phone", "device.battery.capacity_wh=0.2", "device.battery.floor_percent=40",
-        "device.energy.compute_w=3", "device.network.device_sigma=2", "stop.max_steps=15", "stop.max_s=400_000",
+        "device.energy.compute_w=3", "device.network.device_sigma=2", "stop.max_steps=6", "stop.max_s=40_000",
         "server.server_step_s=60", "fleet.rule=screen",
     ),
     "sync_cohort": ("server.report_goal=12", "stop.max_steps=7", "training.central.epochs=0"),
@@ -56,7 +56,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
         "training/server_optimizer=fedadam", "training.local.batch_size=7", "evaluation.every_steps=2",
     ),
 }  # fmt: skip
-SLOW = ("buffered_ignore_rollout", "sync_cohort")
+SLOW = ("sync_abandoned_floor", "buffered_ignore_rollout", "sync_cohort")
 TRAINED = {"steps": ("train_loss", "update_norm"), "evals": ("value",)}
 
 

@@ -161,6 +161,7 @@ def central(*overrides: str) -> dict[str, float]:
     return central_metrics(values, simulation.task.clients)
 
 
+@pytest.mark.slow
 def test_the_central_baseline_of_a_run() -> None:
     one, four = central("training.central.epochs=1"), central("training.central.epochs=4")
     assert four["accuracy"] > one["accuracy"] + 0.1 > 0.5
@@ -173,6 +174,7 @@ def test_there_is_no_central_baseline_where_nothing_is_trained() -> None:
     assert central("training=none", "training.central.epochs=1", *unpoolable) == {}
 
 
+@pytest.mark.slow
 def test_the_central_baseline_is_plain_sgd_whatever_the_run_does() -> None:
     plain = central("training.central.epochs=1")
     assert plain == central(
@@ -182,6 +184,7 @@ def test_the_central_baseline_is_plain_sgd_whatever_the_run_does() -> None:
     assert plain != central("training.central.epochs=1", "training.central.batch_size=7")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", ["-1", "many", "1.5"])
 def test_central_epochs_are_a_count(epochs: str) -> None:
     with pytest.raises(InputError, match=r"training\.central\.epochs.*: .* .allowed: a whole number 0 … 10000"):

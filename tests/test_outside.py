@@ -123,6 +123,7 @@ def test_a_selector_is_told_the_losses_of_each_step(outside: list[str], monkeypa
     assert all((losses > 0).all() for losses in searches[0].told)
 
 
+@pytest.mark.slow
 def test_a_gate(outside: list[str], tmp_path: Path) -> None:
     found = sessions([*outside, "+fleet/gates=odd", "training=none"], tmp_path / "run")
     assert (found["device_id"] % 2 == 1).all()

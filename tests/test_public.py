@@ -91,6 +91,7 @@ def told(folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_it_is_the_run_of_the_command(tmp_path: Path) -> None:
     trained = ("server.report_goal=5", "stop.max_steps=3", "training.central.epochs=1", "report=false")
     run = fedsim.simulate(*trained, folder=tmp_path / "here")
@@ -110,6 +111,7 @@ def test_it_gives_frames(tmp_path: Path) -> None:
     assert outcomes.value_counts().to_dict() == run.summary["outcomes"]
 
 
+@pytest.mark.slow
 def test_a_report_is_written_when_asked_for(tmp_path: Path) -> None:
     quiet = fedsim.simulate(*SMALL, folder=tmp_path / "quiet")
     told = fedsim.simulate(*SMALL, "report=true", folder=tmp_path / "told")
@@ -118,6 +120,7 @@ def test_a_report_is_written_when_asked_for(tmp_path: Path) -> None:
     assert (quiet.config["report"], told.config["report"]) == (False, True)
 
 
+@pytest.mark.slow
 def test_runs_that_start_in_one_second_get_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +185,7 @@ def state() -> tuple[Any, ...]:
     return list(sys.argv), dict(os.environ), os.getcwd(), loggers, handlers, torch.get_rng_state().tolist()
 
 
+@pytest.mark.slow
 def test_nothing_else_in_the_process_changes(tmp_path: Path) -> None:
     assert sklearn.__version__  # it sets two variables of its own when it is first imported
     fedsim.simulate(*SMALL, folder=tmp_path / "first")  # scikit-learn sets variables of its own when it is imported
@@ -190,6 +194,7 @@ def test_nothing_else_in_the_process_changes(tmp_path: Path) -> None:
     assert state() == before
 
 
+@pytest.mark.slow
 def test_hydra_of_a_notebook_or_an_application_comes_back(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("a: 1\n")
     with initialize_config_dir(version_base="1.2", config_dir=str(tmp_path)):
@@ -271,6 +276,7 @@ def test_several_folders_are_looked_at_in_their_order(
     assert more.exists()
 
 
+@pytest.mark.slow
 def test_run_cost_simulate_and_sweeps_find_them(mine: Path, tmp_path: Path) -> None:
     words = [*SMALL[:2], *SMALL[3:], "report=false"]
     assert main(["run", "server=small", *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
@@ -281,6 +287,7 @@ def test_run_cost_simulate_and_sweeps_find_them(mine: Path, tmp_path: Path) -> N
     assert main(["cost", "server=small", "--json", str(tmp_path / "cost.json")]) == 0
 
 
+@pytest.mark.slow
 def test_a_search_path_is_told_as_what_a_run_rests_on(mine: Path, tmp_path: Path) -> None:
     given = f"hydra.searchpath=[file://{mine}]"
     assert main(["run", given, *SMALL, "report=false", f"hydra.run.dir={tmp_path / 'run'}"]) == 0

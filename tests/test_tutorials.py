@@ -22,6 +22,7 @@ def first_run(names: dict[str, Any], folder: Path) -> None:
 SHOWN: Mapping[str, Callable[[dict[str, Any], Path], None]] = {"first_run": first_run}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", TUTORIALS, ids=lambda file: file.stem)
 def test_it_runs_and_shows_what_it_speaks_of(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

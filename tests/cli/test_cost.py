@@ -68,6 +68,7 @@ def test_it_works_with_what_ships(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len({row["inference_ms_per_sample"] for row in found["classes"]}) == 200
 
 
+@pytest.mark.slow
 def test_files_hold_every_class(hardware: Path, tmp_path: Path) -> None:
     table = tmp_path / "cost.csv"
     found = told(tmp_path, "--hardware", str(hardware), "--csv", str(table))

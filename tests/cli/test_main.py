@@ -32,6 +32,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"fedsim {fedsim.__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--version"], ["run", "seed=-1"], ["nothing"]])
 def test_the_package_is_the_command(words: list[str]) -> None:
     def ended(*command: str) -> tuple[int, str, str]:
@@ -114,6 +115,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert expected in captured.err
 
 
+@pytest.mark.slow
 def test_nobody_eligible_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["training=none", "fleet.rule='battery <= 0 & battery >= 100'", f"hydra.run.dir={tmp_path}"]
     assert run(*words) == 3

@@ -31,12 +31,14 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(
     assert sorted(file.parent.name for file in tmp_path.glob("*/summary.json")) == ["0", "2"]
 
 
+@pytest.mark.slow
 def test_failures_of_an_earlier_sweep_are_forgotten(tmp_path: Path) -> None:
     sweep = ["run", "-m", *QUICK, f"hydra.sweep.dir={tmp_path}"]
     assert main([*sweep, "seed=-1"]) == 8
     assert main([*sweep, "seed=5"]) == 0
 
 
+@pytest.mark.slow
 def test_a_fault_of_a_class_of_ones_own_is_a_failed_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = ["run", "-m", *QUICK, f"hydra.sweep.dir={tmp_path}", "data.n_clients=100,100000"]
     assert main(sweep) == 8

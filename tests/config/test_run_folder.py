@@ -20,6 +20,7 @@ def run(folder: Path, *overrides: str) -> int:
     return main(["run", *QUICK, *overrides, f"hydra.run.dir={folder}"])
 
 
+@pytest.mark.slow
 def test_a_used_folder_is_refused_and_left_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "k", "seed=3") == 0
     before = {path: path.read_bytes() for path in (tmp_path / "k").rglob("*") if path.is_file()}
@@ -34,6 +35,7 @@ def test_an_incomplete_run_is_refused_too(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
+@pytest.mark.slow
 def test_force_clears_a_run_wholly(tmp_path: Path) -> None:
     """Parts, page and leftovers of the older run do not stand beside the new one."""
     assert run(tmp_path / "k", "report=true") == 0
@@ -93,6 +95,7 @@ def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_simulation_that_cannot_go_on_leaves_nothing(tmp_path: Path) -> None:
     assert run(tmp_path / "k", "server.deadline_s=-3") == 2
     assert run(tmp_path / "k", "device.crash_fraction=1.0", "stop.max_s=null", "server.report_goal=1000") == 3

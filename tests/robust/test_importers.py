@@ -412,6 +412,7 @@ def test_a_mapping_that_never_ends_is_shortened(capsys: Capture) -> None:
     assert "device must be one value" in line and len(line) < 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["? [a]\n: 2\n", "[" * 99_999, "device: &a [*a]", "a: b: c", "\x00", "- 1", "x: !!python/none"]
 )

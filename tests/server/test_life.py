@@ -17,6 +17,7 @@ SECOND = Seconds(lambda ids, k: np.ones(len(ids)))
 FOR_EVER = Stop(max_steps=3, max_s=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", [sync(50, quorum_fraction=0.2), buffered(100, 2)])
 def test_sessions_that_all_come_to_nothing(server: object) -> None:
     phone = device(SECOND, crash_fraction=1.0)
@@ -40,6 +41,7 @@ def test_one_update_a_day_is_enough_to_go_on(tmp_path: Path) -> None:
     assert run.summary["simulated_s"] == pytest.approx(59 * DAY_S + 101)
 
 
+@pytest.mark.slow
 def test_a_run_that_commits_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "training=none", "report=false", "device.crash_fraction=1.0", "stop.max_s=7200"]
     assert main([*words, "stop.max_steps=null", f"hydra.run.dir={tmp_path}/r"]) == 0
@@ -48,6 +50,7 @@ def test_a_run_that_commits_nothing_says_so(tmp_path: Path, capsys: pytest.Captu
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("required", "code"), [("false", 0), ("true", 9)])
 def test_a_metric_that_is_not_reached(
     required: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

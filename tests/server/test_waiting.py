@@ -36,6 +36,7 @@ def test_the_fewer_are_lacking_the_sooner_a_large_fleet_is_looked_at_again(
     assert len(run.sessions) == cohort
 
 
+@pytest.mark.slow
 def test_stragglers_that_are_lacking_are_waited_for_in_proportion(tmp_path: Path) -> None:
     """All 80,000 are wanted, 76,000 close the first round at 10 s, 4,000 train until 95 s: a twentieth is lacking.
 

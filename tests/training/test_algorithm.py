@@ -125,6 +125,7 @@ def test_without_a_pull_the_proximal_step_is_plain_sgd(backend: str) -> None:
     assert (prox.versions.newest - plain.versions.newest).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_stronger_the_pull_the_less_is_learnt(backend: str) -> None:
     norms = [walk(trained(FedProx(**SGD, mu=mu), BACKENDS[backend]))[0].update_norm for mu in (0, 1, 10, 1000, 1e9)]

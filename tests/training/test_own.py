@@ -111,6 +111,7 @@ def test_a_trainer_is_given_what_it_asks_for_and_trains(own: Own, tmp_path: Path
     assert summary["metrics"] == {"accuracy": 0.75}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["cohort", "loop"])
 def test_a_local_algorithm_is_called_by_every_backend(own: Own, training: str) -> None:
     assert first_norm(own(f"training={training}")) > 0.01
@@ -124,6 +125,7 @@ def test_a_local_algorithm_takes_its_time_where_nothing_is_trained(own: Own) -> 
     assert simulation.task.work.epochs == 4
 
 
+@pytest.mark.slow
 def test_a_backend_is_given_the_learner_and_its_own_settings(own: Own) -> None:
     whole, half = first_norm(own("training=loop")), first_norm(own("training=halved"))
     assert half == pytest.approx(whole / 2, rel=1e-5)

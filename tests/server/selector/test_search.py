@@ -70,6 +70,7 @@ def test_rare_devices_are_looked_for_longer() -> None:
     assert 30_000 < gate.n_asked < 100_000
 
 
+@pytest.mark.slow
 def test_the_one_free_device_of_ten_thousand_is_found_in_every_call() -> None:
     """Wherever the walk over the fleet stands: what is left of it and the next one meet everybody."""
     n_devices = 10_000
