@@ -12,8 +12,9 @@ import pytest
 
 from fedsim import files
 from fedsim.errors import InputError
-from fedsim.files import existing, read_json, read_table, shipped, whole_file, write_json, write_table, write_text
+from fedsim.files import existing, read_json, read_table, shipped, write_json, write_table, write_text
 from fedsim.schema import Column, Table
+from fedsim.targets import whole_file
 
 POINTS = Table(
     "points",

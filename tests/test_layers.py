@@ -12,7 +12,7 @@ ROOT = Path(fedsim.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {".".join(("fedsim", *file.relative_to(ROOT).with_suffix("").parts)) for file in FILES}
 
-WORDS = {"errors", "moved", "units", "schema", "rng", "files", "ranges"}
+WORDS = {"errors", "moved", "units", "schema", "rng", "targets", "folders", "files", "ranges"}
 FLOOR = {f"traces.{name.stem}" for name in (ROOT / "traces").glob("*.py")}  # what a run needs of traces
 ENGINE = WORDS | FLOOR | {"data", "fleet", "device", "server", "log"}
 TRAINING = {"training.trainer", "training.local", "training.model_work"}  # what the engine knows of it: no torch

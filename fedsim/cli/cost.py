@@ -20,9 +20,11 @@ from fedsim.cost.phones import table_file
 from fedsim.cost.summary import summarise
 from fedsim.cost.table import Limits, device_costs
 from fedsim.cost.text import render_costs, render_profiles
-from fedsim.files import require_file, require_new, sha256, whole_file, write_json
+from fedsim.files import sha256, write_json
+from fedsim.folders import require_new
 from fedsim.provenance import package_versions
 from fedsim.schema import PROFILES
+from fedsim.targets import require_file, whole_file
 from fedsim.traces.measurements import MeasurementWriter
 from fedsim.training.measure import Schedule, cpu_name, measure
 

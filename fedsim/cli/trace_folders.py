@@ -18,7 +18,7 @@ def add_target(parser: argparse.ArgumentParser, name: str, metavar: str) -> None
 def require_new(folder: Path, *, force: bool) -> None:
     """Refuse to replace what a folder holds, before any work is done."""
     if not force:
-        door("fedsim.files").require_new(folder, option=", or --force")
+        door("fedsim.folders").require_new(folder, option=", or --force")
 
 
 def load(folder: Path) -> Any:
@@ -35,7 +35,7 @@ def require_files(*paths: Path | None) -> None:
     """Refuse folders where files are to be written, before any work is done."""
     for path in paths:
         if path is not None:
-            door("fedsim.files").require_file(path)
+            door("fedsim.targets").require_file(path)
 
 
 def is_measurements(folder: Path) -> bool:

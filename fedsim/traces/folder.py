@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
-from fedsim.files import Form, existing, read_json, read_table, whole_folder, write_json, write_table
+from fedsim.files import existing, read_json, read_table, write_json, write_table
+from fedsim.folders import Form, whole_folder
 from fedsim.schema import CLOCKS, HARDWARE, TRACE_DEVICES, TRACE_EVENTS
 from fedsim.traces.canonical import FACTS, Events, TraceSet
 from fedsim.traces.validation import validate, validate_devices, validate_events, validate_hardware, validate_provenance

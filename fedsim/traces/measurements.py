@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
-from fedsim.files import Form, existing, read_json, read_table, whole_folder, write_json
+from fedsim.files import existing, read_json, read_table, write_json
+from fedsim.folders import Form, whole_folder
 from fedsim.schema import HARDWARE, LEVELS, LINKS, NETWORKS, PROFILES, Table
 from fedsim.traces.validation import validate_hardware, validate_provenance
 from fedsim.units import FloatArray

@@ -18,21 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fedsim import files
+from fedsim import folders, targets
 from fedsim.errors import InputError, WriteError
-from fedsim.files import (
-    Form,
-    read_json,
-    read_table,
-    require_new,
-    sha256,
-    whole_file,
-    whole_folder,
-    work_folder,
-    write_json,
-    write_text,
-)
+from fedsim.files import read_json, read_table, sha256, write_json, write_text
+from fedsim.folders import Form, require_new, whole_folder, work_folder
 from fedsim.schema import Column, Table
+from fedsim.targets import whole_file
 from fedsim.traces.folder import load_traces, save_traces
 from tests.hand import events_of, traces_of
 from tests.robust.refused import names, refused
@@ -259,7 +250,7 @@ def test_force_replaces_nothing_but_trace_sets(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fedsim import files
+from fedsim import folders
 from fedsim.traces.folder import save_traces
 from tests.hand import events_of, traces_of
 step, seen = int(sys.argv[1]), 0
@@ -274,7 +265,7 @@ def dying(function):
         return done
     return call
 for name in ("_exchange", "_take_place"):
-    setattr(files, name, dying(getattr(files, name)))
+    setattr(folders, name, dying(getattr(folders, name)))
 save_traces(traces_of([events_of([(0, "screen", 1)])] * 3, period_s=86_400), Path("set"))
 """
 
@@ -305,7 +296,7 @@ def test_a_set_stands_after_every_single_step(monkeypatch: pytest.MonkeyPatch) -
         stands.append(len(names(Path("set"))))
         return done
 
-    for module, name in ((os, "replace"), (os, "rename"), (files, "_exchange"), (files.shutil, "rmtree")):
+    for module, name in ((os, "replace"), (os, "rename"), (folders, "_exchange"), (targets.shutil, "rmtree")):
         monkeypatch.setattr(module, name, partial(watched, getattr(module, name)))
     save_phones(Path("set"), 3)
     assert set(stands) == {3} and len(stands) > 3
@@ -349,7 +340,7 @@ def test_a_set_that_was_put_aside_takes_its_place_again() -> None:
 
 
 def test_names_that_cannot_be_exchanged_are_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
     write_pair(Path("pair"), "old")
     write_pair(Path("pair"))
     assert Path("pair/a").read_text() == "new" and names(Path()) == ["pair"]
@@ -369,11 +360,11 @@ def test_names_that_cannot_be_exchanged_are_renamed(monkeypatch: pytest.MonkeyPa
 def test_an_exchange_that_the_system_cannot_make_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("one").mkdir()
     Path("other").mkdir()
-    assert files._exchange(Path("one"), Path("other")) is True
+    assert folders._exchange(Path("one"), Path("other")) is True
     with pytest.raises(FileNotFoundError):
-        files._exchange(Path("one"), Path("nowhere"))
+        folders._exchange(Path("one"), Path("nowhere"))
     monkeypatch.setattr(sys, "platform", "plan9")
-    assert files._exchange(Path("one"), Path("other")) is False
+    assert folders._exchange(Path("one"), Path("other")) is False
 
 
 def test_a_work_folder_is_for_one_at_a_time_and_is_swept_when_nobody_uses_it() -> None:
@@ -402,7 +393,7 @@ def test_a_machine_that_refuses_is_one_line_with_the_name_the_user_gave(
     write_pair(Path("pair"), "old")
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", fail)
-        patched.setattr(files, "_exchange", fail)
+        patched.setattr(folders, "_exchange", fail)
         for write in (lambda: write_text(Path("out"), "text"), lambda: write_pair(Path("pair"))):
             with pytest.raises(WriteError, match=r"^cannot be written \(.*\): '(out|pair)'$"):
                 write()

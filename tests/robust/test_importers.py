@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fedsim import files
+from fedsim import files, folders
 from fedsim.errors import InputError, WriteError, shown
 from fedsim.schema import HARDWARE, LEVELS, LINKS, PROFILES
 from fedsim.traces.canonical import TraceSet
@@ -543,7 +543,7 @@ def test_what_a_dying_machine_left_half_written_is_no_dead_end(
 
 def test_two_imports_do_not_write_one_target(capsys: Capture) -> None:
     Path("s.csv").write_text("user,time\na,2024-01-01\n")
-    with files.work_folder(Path("dst")) as work:
+    with folders.work_folder(Path("dst")) as work:
         (work / "half").write_text("done")
         assert "another command is writing there: 'dst'" in imports(capsys, "events", "s.csv")
         assert names(work) == ["half"]

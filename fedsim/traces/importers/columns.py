@@ -16,7 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError
-from fedsim.files import existing, reading
+from fedsim.files import existing
+from fedsim.targets import reading
 from fedsim.traces.clock import MAX_MS, MAX_RELATIVE_MS, MIN_MS, PLAUSIBLE, PLAUSIBLE_RELATIVE, instant_of
 from fedsim.traces.importers import CLOCKS, UNITS
 from fedsim.traces.importers.source import source_file

@@ -35,8 +35,9 @@ from typing import Any
 import yaml
 
 from fedsim.errors import InputError
-from fedsim.files import existing, reading
+from fedsim.files import existing
 from fedsim.schema import CHANNELS, NETWORKS
+from fedsim.targets import reading
 from fedsim.traces.canonical import FACTS, NETWORK_CODE
 from fedsim.traces.importers.columns import Clock
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fedsim.errors import InputError
-from fedsim.files import reading
+from fedsim.targets import reading
 
 Globals = Mapping[str, Callable[..., Any]]
 MOST = 1e30  # beyond any measurement; what is computed from it still is a float

@@ -27,7 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.errors import InputError, WriteError, printable
-from fedsim.files import read_json, remove, sha256, work_folder, write_json, writing
+from fedsim.files import read_json, sha256, write_json
+from fedsim.folders import work_folder
+from fedsim.targets import remove, writing
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.folder import FORM, TraceWriter, load_traces, save_traces
 from fedsim.traces.validation import MAX_WINDOW_MS

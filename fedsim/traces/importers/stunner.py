@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from fedsim.errors import InputError
-from fedsim.files import reading
+from fedsim.targets import reading
 from fedsim.traces.canonical import CHANNEL_CODE, Events, TraceSet
 from fedsim.traces.clock import MAX_MS, MIN_MS, PLAUSIBLE, date_of
 from fedsim.traces.folder import TraceWriter
