@@ -214,3 +214,18 @@ def test_a_backend_is_given_what_is_trained() -> None:
     assert len(given) == 1
     assert given[0].local is local and isinstance(given[0].model, Mlp)
     assert given[0].layout.n_parameters == found.n_parameters
+
+
+class ChangesStart(LocalSgd):
+    """Moves the downloaded model, from which other clients start."""
+
+    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+        for name, value in start.items():
+            value.sub_(gradients[name])
+        return super().step(parameters, gradients, start)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_step_that_changes_what_was_downloaded_is_refused(backend: str) -> None:
+    with pytest.raises(InputError, match=r"^ChangesStart\.step changes start in place \(allowed: new tensors\)$"):
+        trained(ChangesStart(**SGD), BACKENDS[backend])

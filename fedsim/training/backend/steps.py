@@ -36,13 +36,16 @@ def _own(step: Callable[..., Tensors], parameters: Tensors, gradients: Tensors, 
 
 
 def check_step(learner: Learner) -> None:
-    """Refuse a step that does not give back every parameter in its shape: what it leaves out would stay as it is."""
-    local, now = learner.local, learner.layout.views(learner.layout.flatten())
+    """Refuse a step that leaves a parameter out, or that changes what the client downloaded, which others start from."""
+    local, now, start = learner.local, *(learner.layout.views(learner.layout.flatten()) for _ in range(2))
     with torch.no_grad():
-        moved = local.step(now, {name: torch.zeros_like(value) for name, value in now.items()}, now)
+        downloaded = {name: value.clone() for name, value in start.items()}
+        moved = local.step(now, {name: torch.ones_like(value) for name, value in now.items()}, start)
     if _shapes(moved) != _shapes(now):
         what = f"{type(local).__name__}.step gives parameters of other names or shapes"
         raise InputError(what, value=_shapes(moved), allowed=_shapes(now))
+    if not all(torch.equal(start[name], value) for name, value in downloaded.items()):
+        raise InputError(f"{type(local).__name__}.step changes start in place", allowed="new tensors")
 
 
 def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
