@@ -36,7 +36,7 @@ def _own(step: Callable[..., Tensors], parameters: Tensors, gradients: Tensors, 
 
 
 def check_step(learner: Learner) -> None:
-    """Refuse a step that leaves a parameter out, or that changes what the client downloaded, which others start from."""
+    """Refuse a step that leaves a parameter out, or that changes what was downloaded, from which others start."""
     local, now, start = learner.local, *(learner.layout.views(learner.layout.flatten()) for _ in range(2))
     with torch.no_grad():
         downloaded = {name: value.clone() for name, value in start.items()}
