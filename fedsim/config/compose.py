@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,9 @@ def explained(error: BaseException) -> FedsimError:
         cause = cause.__cause__
     said = str(error) or str(error.__cause__)  # Hydra keeps silent where OmegaConf cannot read an interpolation
     text = " ".join(said.split("\nSee https")[0].split("\nConfig search path")[0].split())
+    unknown = re.match(r"Could not override '([^']+)'", text)
+    if unknown and not is_hydras(unknown[1]):
+        return _unknown_key(unknown[1])
     if isinstance(error, OverrideParseException):
         allowed = _in_braces(error.override) or "'key=\"a & b\"': values with blanks or signs in quotes of their own"
         return InputError("override cannot be read", value=shown(error.override), allowed=allowed)
@@ -109,6 +114,19 @@ def _in_braces(override: str) -> str | None:
     for name in reversed(inner[n:]):
         value = f"{{{name}: {value}}}"
     return str(shown(f"{'.'.join([first, *inner[:n]])}={value}")) + ": a key that begins with a digit stands in braces"
+
+
+def _unknown_key(key: str) -> InputError:
+    """Hydra advises to append a key that it does not know, which the schema would refuse: the nearest is told."""
+    near = get_close_matches(key, list(_dotted_keys(composed([]))), 1)
+    return InputError("unknown key", value=key, allowed=f"did you mean {near[0]}?" if near else None)
+
+
+def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _dotted_keys(value, f"{prefix}{name}.")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

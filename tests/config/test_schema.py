@@ -273,3 +273,17 @@ def test_values_fit_annotations(value: object, hint: Any, is_fit: bool) -> None:
 )
 def test_ranges_tell_their_ends(given: Range, text: str) -> None:
     assert str(given) == text
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("fleet.n_device=4", "unknown key: 'fleet.n_device' (allowed: did you mean fleet.n_devices?)"),
+        ("sever=sync", "unknown key: 'sever' (allowed: did you mean server?)"),
+        ("qqqqq=1", "unknown key: 'qqqqq'"),
+    ],
+)
+def test_a_key_that_is_set_without_being_there(override: str, line: str) -> None:
+    with pytest.raises(InputError) as refused:
+        composed([override])
+    assert str(refused.value) == line
