@@ -100,8 +100,9 @@ def classes_of_fleet(hardware: Hardware, requires: str | None) -> PhoneClasses:
     """The rows of a fleet's hardware table that a run would ask, with their shares of the fleet."""
     is_met = np.ones(len(hardware.weight), dtype=bool)
     if requires is not None:
-        Requirement(hardware, Rule.parse(requires))  # refuses a rule that leaves no phone
-        is_met = hardware.meets(Rule.parse(requires))
+        rule = Rule.parse(requires)
+        Requirement(hardware, rule)  # refuses a rule that leaves no phone
+        is_met = hardware.meets(rule)
     weight = np.where(is_met, hardware.share_of_rows(), 0.0)
     rows = hardware.rows.set_column(hardware.rows.column_names.index("weight"), "weight", pa.array(weight))
     return PhoneClasses.of(rows, where="the fleet's hardware table")

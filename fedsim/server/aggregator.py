@@ -17,10 +17,10 @@ Weighting = Literal["examples", "uniform"]
 
 
 class Aggregator:
-    """First come, first served over ``n_workers``; serving one report takes
+    """First come, first served over ``n_workers``.
 
-    ``service_s + upload_bytes ÷ bytes_per_s`` (``bytes_per_s`` None: no cost per byte), as it is or
-    as the mean of an exponential law.
+    Serving one report takes ``service_s + upload_bytes ÷ bytes_per_s`` (``bytes_per_s`` None: no cost per byte), as it
+    is or as the mean of an exponential law.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the two protocols have in common: in a run, a coordinator is a SimPy process that drives a job."""
+"""What protocols have in common: in a run, a coordinator is a SimPy process that drives a job."""
 
 from __future__ import annotations
 
