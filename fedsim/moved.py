@@ -38,7 +38,7 @@ MODULES = {
 }
 _COMPOSE, _FLEET, _TRAINER = ("composed", "explained", "plain"), ("build_fleet", "build_phones", "build_gates"), (
     "build_module", "central_metrics")  # fmt: skip
-NAMES = {  # of files that became folders
+NAMES = {  # of files that became folders, and what left a file that stays
     **{f"fedsim.config.{name}": f"fedsim.config.compose.{name}" for name in _COMPOSE},
     **{f"fedsim.config.{name}": f"fedsim.config.fleet.{name}" for name in _FLEET},
     **{f"fedsim.config.{name}": f"fedsim.config.trainer.{name}" for name in _TRAINER},
@@ -46,6 +46,18 @@ NAMES = {  # of files that became folders
     "fedsim.config.build_device": "fedsim.config.simulation.build_device",
     "fedsim.config.build_simulation": "fedsim.config.simulation.build_simulation",
     "fedsim.training.local.LocalSgd": "fedsim.training.algorithm.sgd.LocalSgd",
+    "fedsim.config.trainer_of": "fedsim.config.trainer.trainer_of",
+    "fedsim.device.session.Spent": "fedsim.device.spent.Spent",
+    "fedsim.device.session.spent": "fedsim.device.spent.spent",
+    "fedsim.server.job.Stop": "fedsim.server.task.Stop",
+    "fedsim.server.job.Evaluation": "fedsim.server.task.Evaluation",
+    "fedsim.simulation.reachable": "fedsim.device.world.reachable",
+    "fedsim.traces.canonical.TraceWriter": "fedsim.traces.folder.TraceWriter",
+    "fedsim.traces.canonical.validate": "fedsim.traces.validation.validate",
+    "fedsim.training.flops.Layer": "fedsim.training.model_work.LayerWork",
+    "fedsim.cost_task.Task": "fedsim.cost.task.CostTask",
+    "fedsim.traces.compare.Comparison": "fedsim.traces.generator.compare.SetComparison",
+    "fedsim.traces.published.Comparison": "fedsim.traces.statistics.published.PublishedStatistic",
     "fedsim.training.loop.LoopTrainer": "fedsim.training.server.FederatedTrainer",
     "fedsim.training.cohort.CohortTrainer": "fedsim.training.server.FederatedTrainer",
     "fedsim.server.selector.UniformSelector": "fedsim.server.selector.uniform.UniformSelector",

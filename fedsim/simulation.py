@@ -19,11 +19,14 @@ from fedsim.device.session import AGGREGATED
 from fedsim.device.world import World
 from fedsim.errors import InputError
 from fedsim.log import JobLog, RowLog, SessionLog
+from fedsim.moved import names_of
 from fedsim.schema import ELIGIBILITY, GAUGES, OUTCOMES
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Coordinator, Process, Running
 from fedsim.server.task import Policy, Stop, Task
 from fedsim.units import DAY_S, HOUR_S, J_PER_KWH
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 _ELIGIBILITY_INTERVAL_S = 600.0
 

@@ -19,9 +19,12 @@ from fedsim.device.network import Transfers
 from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import INTERRUPTIONS, Interruption
+from fedsim.moved import names_of
 from fedsim.ranges import DurationS, Range, Seed, Share01, SomeTimeS
 from fedsim.schema import OUTCOMES
 from fedsim.units import DAY_S, FloatArray
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 AGGREGATED, LATE, STALE, ABORTED, INTERRUPTED, TIMEOUT, FAILED = range(len(OUTCOMES))
 REPORTS = -1  # the plan of a session that reaches the server

@@ -15,10 +15,13 @@ from fedsim.errors import InputError, SimulationError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.participation import Participation
 from fedsim.log import JobLog
+from fedsim.moved import names_of
 from fedsim.server.selector.selection import NOBODY, Selection
 from fedsim.server.task import Policy, Task
 from fedsim.training.trainer import Updates
 from fedsim.units import DAY_S, FloatArray, IntArray, format_duration
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 _RETRY_S = 60.0  # an incomplete selection is tried again at the next change of the fleet, at the latest then
 _LOST_SESSIONS, _LOST_BATCHES = 100_000, 100  # without a limit of time, a run in which so many come to nothing is over

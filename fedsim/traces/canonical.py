@@ -13,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fedsim.moved import names_of
 from fedsim.schema import CHANNELS, NETWORKS
 from fedsim.units import DAY_MS, BoolArray, IntArray
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 CHANNEL_CODE = {name: code for code, name in enumerate(CHANNELS)}
 NETWORK_CODE = {name: code for code, name in enumerate(NETWORKS)}

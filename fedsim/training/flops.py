@@ -20,9 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedsim.errors import InputError
+from fedsim.moved import names_of
 from fedsim.training.flop_rules import LOOKUPS, RULES
 from fedsim.training.loss import loss_named
 from fedsim.training.model_work import LayerWork
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 FUNCTIONAL = "functional"  # kind of a layer whose products stand in a container's own code

@@ -54,6 +54,7 @@ class FederatedTrainer:
     ) -> None:
         if n_threads < 1:
             raise InputError("n_threads", value=n_threads, allowed=">= 1")
+        self._n_threads = n_threads
         torch.set_num_threads(n_threads)
         if max_staleness < 0:
             raise InputError("max_staleness", value=max_staleness, allowed=">= 0")
@@ -80,6 +81,7 @@ class FederatedTrainer:
 
     def step(self, updates: Updates) -> StepResult:
         """Train what was promised, aggregate, step the server's optimiser: the version goes up by one."""
+        torch.set_num_threads(self._n_threads)  # whoever was built since may have asked for others
         n_examples = self._learner.data.n_examples(updates.client_ids)
         _check_updates(updates, n_examples)
         direction, loss_sums = self._backend.train(updates, n_examples, self.versions)
@@ -97,6 +99,7 @@ class FederatedTrainer:
 
     def evaluate(self) -> dict[str, float]:
         """Held-out metrics of the newest version."""
+        torch.set_num_threads(self._n_threads)
         x, y = self._held_out
         self._learner.layout.load(self.versions.newest)
         self._learner.model.eval()

@@ -119,10 +119,12 @@ def trainer(
     metrics: tuple[str, ...] = ("accuracy",),
     max_staleness: int = 3,
     seed: int = 1,
+    n_threads: int = 1,
 ) -> FederatedTrainer:
     """A trainer with settings that most tests share."""
     return FederatedTrainer(
         model=model,
+        n_threads=n_threads,
         data=data,
         local=local or LocalSgd(learning_rate=0.1, epochs=2, batch_size=4),
         server_optimizer=server_optimizer or FedAvg(),

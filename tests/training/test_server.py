@@ -200,3 +200,18 @@ def test_other_bad_settings() -> None:
     )
     with pytest.raises(InputError, match="no held-out example"):
         trainer(logistic, nobody)
+
+
+def test_each_trainer_has_its_own_number_of_threads() -> None:
+    """Also when another was built after it."""
+    before = torch.get_num_threads()
+    try:
+        one, two = (trainer(mlp, clients([4, 9]), n_threads=n) for n in (1, 2))
+        seen = []
+        for made in (one, two, one):
+            made.step(updates([0, 1]))
+            seen.append(torch.get_num_threads())
+        one.evaluate()
+        assert [*seen, torch.get_num_threads()] == [1, 2, 1, 1]
+    finally:
+        torch.set_num_threads(before)
