@@ -16,11 +16,13 @@ from fedsim.device.spent import Spent
 from fedsim.device.work import Work
 from fedsim.device.world import World
 from fedsim.files import write_table
-from fedsim.schema import EVALS, OUTCOMES, SESSIONS, STEPS, Table
+from fedsim.schema import EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS, Table
+from fedsim.server.gauges import Gauges
 from fedsim.units import US_PER_S, FloatArray, to_us
 
 ROWS_PER_FLUSH = 1 << 16
 ROWS_PER_FILE = 1 << 21
+_GAUGED_ROWS = 1 << 14
 _UJ_PER_J = 1_000_000
 _OPEN_PART = ".part.tmp"  # a part gets its name when it is whole
 
@@ -44,11 +46,15 @@ class RowLog:
 
 
 class SessionLog:
-    """The session table: rows are buffered, completed with what they spent, and written in parts."""
+    """The session table: rows in the order in which they were decided, completed with what they spent.
+
+    Rows are added in any order; :meth:`advance` says that no row will come that was decided before the last one of
+    them. They are written in blocks of a fixed number of rows, so the files do not depend on how often that is said.
+    """
 
     def __init__(self, folder: Path | None, world: World, work: Work) -> None:
         self._folder, self._world, self._work = folder, world, work
-        self._pending: list[tuple[Sessions, Spent | None]] = []
+        self._pending: list[tuple[Sessions, FloatArray]] = []
         self._n_pending, self._n_in_file, self._n_files = 0, 0, 0
         self._writer: pq.ParquetWriter | None = None
         self.outcome_counts = np.zeros(len(OUTCOMES), dtype=np.int64)
@@ -56,20 +62,31 @@ class SessionLog:
         # By outcome, in whole microseconds and microjoules: sums that do not depend on how often rows are written.
         self._device_us, self._uj = np.zeros((2, len(OUTCOMES)), dtype=np.int64)
 
-    def add(self, rows: Sessions, spent: Spent | None = None) -> None:
-        """Append ended sessions whose outcome is decided, with what they spent where that is known already."""
-        self._pending.append((rows, spent))
+    def add(self, rows: Sessions, decided_at: FloatArray) -> None:
+        """Add sessions whose outcome was decided at these instants."""
+        self._pending.append((rows, decided_at))
         self._n_pending += len(rows)
-        if self._n_pending >= ROWS_PER_FLUSH:
-            self.flush()
 
-    def flush(self) -> None:
-        """Write what is buffered."""
-        if not self._n_pending:
-            return
+    def advance(self) -> None:
+        """All that was decided up to now has been added: write it, but for a block that is not full."""
+        if self._n_pending >= ROWS_PER_FLUSH:
+            rows, decided_at = self._in_order()
+            n = len(rows) // ROWS_PER_FLUSH * ROWS_PER_FLUSH
+            self._write_blocks(rows[:n])
+            self._pending, self._n_pending = [(rows[n:], decided_at[n:])], len(rows) - n
+
+    def _in_order(self) -> tuple[Sessions, FloatArray]:
         rows = joined([rows for rows, _ in self._pending])
-        spent = self._spent(rows)
-        self._pending, self._n_pending = [], 0
+        decided_at = np.concatenate([at for _, at in self._pending])
+        order = np.lexsort((rows["session_id"], decided_at))
+        return rows[order], decided_at[order]
+
+    def _write_blocks(self, rows: Sessions) -> None:
+        for start in range(0, len(rows), ROWS_PER_FLUSH):
+            self._write_block(rows[start : start + ROWS_PER_FLUSH])
+
+    def _write_block(self, rows: Sessions) -> None:
+        spent = self._world.spent(rows, self._work)
         joules = spent.download_j + spent.compute_j + spent.upload_j
         self.outcome_counts += np.bincount(rows["outcome"], minlength=len(OUTCOMES))
         np.add.at(self._device_us, rows["outcome"], to_us(rows["end_at"]) - to_us(rows["assigned_at"]))
@@ -88,13 +105,6 @@ class SessionLog:
     def joules(self) -> FloatArray:
         """Energy of sessions by outcome."""
         return self._uj / _UJ_PER_J
-
-    def _spent(self, rows: Sessions) -> Spent:
-        """What the buffered sessions ``rows`` spent, for many at once where it was not known before."""
-        known = [spent for _, spent in self._pending if spent is not None]
-        if len(known) == len(self._pending):
-            return Spent.joined(known)
-        return self._world.spent(rows, self._work)
 
     def _write(self, folder: Path, table: pa.Table) -> None:
         if self._writer is None:
@@ -116,9 +126,49 @@ class SessionLog:
 
     def close(self) -> None:
         """Write the rest."""
-        self.flush()
+        if self._pending:
+            self._write_blocks(self._in_order()[0])
+            self._pending, self._n_pending = [], 0
         if self._folder is not None:
             self._close_file(self._folder)
+
+
+class GaugeLog:
+    """The gauges of a job, folded from its sessions in large batches."""
+
+    def __init__(self, gauges: Gauges, world: World, work: Work) -> None:
+        self._gauges, self._world, self._work = gauges, world, work
+        self._pending: list[Sessions] = []
+        self._n_pending = 0
+
+    def add(self, rows: Sessions) -> None:
+        """Add sessions that are certain to go as their rows say."""
+        self._pending.append(rows)
+        self._n_pending += len(rows)
+
+    def waits(self, arrived_at: FloatArray, started_at: FloatArray) -> None:
+        """Add reports that waited for a worker from when they arrived until they were taken."""
+        self._gauges.waits(arrived_at, started_at)
+
+    def advance(self, now: float) -> None:
+        """All sessions that began before ``now`` have been added, and so have the reports that came before."""
+        if self._n_pending >= _GAUGED_ROWS:
+            self._fold()
+            self._gauges.advance(now)
+
+    def _fold(self) -> None:
+        rows = joined(self._pending)
+        spent = self._world.spent(rows, self._work)
+        self._gauges.sessions(rows, spent.download_bytes, spent.upload_bytes)
+        self._pending, self._n_pending = [], 0
+
+    def write(self, folder: Path, *, end_at: float, stepped_at: FloatArray) -> None:
+        """Write the table of a run that ended at ``end_at`` and made versions at these instants."""
+        if self._pending:
+            self._fold()
+        table = RowLog(GAUGES)
+        table.rows = self._gauges.table(end_at, stepped_at)
+        table.write(folder)
 
 
 @dataclass(frozen=True)
@@ -126,6 +176,7 @@ class JobLog:
     """The tables of one job."""
 
     sessions: SessionLog
+    gauges: GaugeLog
     steps: RowLog = field(default_factory=lambda: RowLog(STEPS))
     evals: RowLog = field(default_factory=lambda: RowLog(EVALS))
 
@@ -136,12 +187,17 @@ def session_table(rows: Sessions, spent: Spent) -> pa.Table:
     def reached(name: str) -> pa.Array:
         return pa.array(rows[name], mask=rows[name] > rows["end_at"])
 
+    def happened(name: str) -> pa.Array:
+        return pa.array(rows[name], mask=np.isinf(rows[name]))
+
     columns = {
         "download_end_at": reached("download_end_at"),
         "train_end_at": reached("train_end_at"),
         "upload_end_at": pa.array(
             rows["upload_end_at"], mask=(rows["upload_end_at"] > rows["end_at"]) | (rows["outcome"] == ABORTED)
         ),
+        "ingest_start_at": happened("ingest_start_at"),
+        "ingested_at": happened("ingested_at"),
         "staleness": pa.array(rows["staleness"], mask=rows["staleness"] < 0),
         "weight": pa.array(rows["weight"], mask=rows["outcome"] != AGGREGATED),
         "compute_s": spent.compute_s,

@@ -89,7 +89,7 @@ CHANNELS = ("available", "network", "charging", "screen", "locked", "battery")
 NETWORKS = ("none", "wifi", "2g", "3g", "4g", "5g")
 CLOCKS = ("local", "relative")
 LATENCY_SOURCES = ("measured", "suspect", "trend", "score", "drawn")
-OUTCOMES = ("AGGREGATED", "LATE", "STALE", "ABORTED", "INTERRUPTED", "TIMEOUT", "FAILED")
+OUTCOMES = ("AGGREGATED", "LATE", "STALE", "ABORTED", "INTERRUPTED", "TIMEOUT", "FAILED", "OPEN")
 
 TRACE_DEVICES = Table(
     "devices",
@@ -192,6 +192,8 @@ SESSIONS = Table(
         Column("download_end_at", _F64, "instant the download ended, s; null if never", True),
         Column("train_end_at", _F64, "instant local training ended, s; null if never", True),
         Column("upload_end_at", _F64, "instant the upload ended, s; null if never", True),
+        Column("ingest_start_at", _F64, "instant a worker of the aggregator took the report, s; null if never", True),
+        Column("ingested_at", _F64, "instant the aggregator had ingested the report, s; null if never", True),
         Column("end_at", _F64, "instant the session ended, s"),
         Column("outcome", pa.int8(), "index into " + " ".join(OUTCOMES)),
         Column("staleness", _I64, "server version when aggregated or refused as stale − version; null otherwise", True),
@@ -234,13 +236,22 @@ EVALS = Table(
 )
 GAUGES = Table(
     "gauges",
-    "series sampled at a fixed simulated interval",
+    "what went on at once: exact means and maxima over intervals of a fixed simulated length",
     (
-        Column("at", _F64, "instant, s"),
-        Column("eligible_fraction", _F64, "expected share of the fleet that is eligible"),
-        Column("in_flight", _I64, "devices in a session"),
-        Column("n_waiting", _I64, "reports waiting for an aggregator worker"),
-        Column("version", _I64, "server version"),
+        Column("at", _F64, "start of the interval, s"),
+        Column("until", _F64, "its end, s: the next interval's start, or the end of the run"),
+        Column("eligible_fraction_mean", _F64, "expected share of the fleet that is eligible"),
+        Column("in_flight_mean", _F64, "devices in a session"),
+        Column("in_flight_max", _I64, "devices in a session"),
+        Column("free_eligible_mean", _F64, "eligible devices that are not in a session"),
+        Column("free_eligible_max", _F64, "eligible devices that are not in a session"),
+        Column("waiting_mean", _F64, "reports waiting for an aggregator worker"),
+        Column("waiting_max", _I64, "reports waiting for an aggregator worker"),
+        Column("download_bytes_per_s_mean", _F64, "traffic from the server, spread evenly over each download"),
+        Column("download_bytes_per_s_max", _F64, "traffic from the server"),
+        Column("upload_bytes_per_s_mean", _F64, "traffic to the server, spread evenly over each upload"),
+        Column("upload_bytes_per_s_max", _F64, "traffic to the server"),
+        Column("version", _I64, "server version at the start"),
     ),
 )
 ELIGIBILITY = Table(
@@ -253,7 +264,7 @@ ELIGIBILITY = Table(
     ),
 )
 
-RUN_SCHEMA = 1  # of the files of a run; it goes up when a reader of the former ones would misread them
+RUN_SCHEMA = 2  # of the files of a run; it goes up when a reader of the former ones would misread them
 RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES, ELIGIBILITY)
 TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
 MEASUREMENT_TABLES = (LINKS, LEVELS, PROFILES)

@@ -1,8 +1,4 @@
-"""One run: a coordinator drives a job on a fleet while SimPy keeps the clock.
-
-Ties between events at one instant: SimPy's order (time, priority, insertion). A report at exactly
-the deadline counts; a device that asks to upload at exactly the closing instant is told no.
-"""
+"""One run: a coordinator drives a job on a fleet while SimPy keeps the clock (the order of things: server.clock)."""
 
 from __future__ import annotations
 
@@ -18,13 +14,15 @@ import simpy
 from fedsim.device.session import AGGREGATED
 from fedsim.device.world import World
 from fedsim.errors import InputError
-from fedsim.log import JobLog, RowLog, SessionLog
+from fedsim.log import GaugeLog, JobLog, RowLog, SessionLog
 from fedsim.moved import names_of
-from fedsim.schema import ELIGIBILITY, GAUGES, OUTCOMES
+from fedsim.schema import ELIGIBILITY, OUTCOMES
+from fedsim.server.clock import Decides, play
+from fedsim.server.gauges import Gauges
 from fedsim.server.job import Job
-from fedsim.server.protocol.coordinator import Coordinator, Process, Running
+from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Policy, Stop, Task
-from fedsim.units import DAY_S, HOUR_S, J_PER_KWH
+from fedsim.units import DAY_S, HOUR_S, J_PER_KWH, FloatArray
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
@@ -87,45 +85,35 @@ class Simulation:
         when everything else is written: it marks the run as complete.
         """
         began = time.perf_counter()
-        sessions = SessionLog(None if folder is None else folder / "sessions", self.world, self.task.work)
 
         def tell(job: Job, at: float) -> None:
             if on_progress is not None:
                 on_progress(Progress(at, job.version, job.n_assigned, job.metrics, self.task.stop))
 
-        job = Job(self.world, self.task, self.policy, JobLog(sessions), seed=self.seed, on_step=tell)
-        gauges, week = RowLog(GAUGES), self._eligible_week()
-        env, running = simpy.Environment(), self.coordinator.start(job)
-        env.process(self._sample_gauges(env, job, running, gauges, tell))
-        env.run(until=env.process(running.run(env)))
+        job = Job(self.world, self.task, self.policy, self._log(folder), seed=self.seed, on_step=tell)
+        week, env = self._eligible_week(), simpy.Environment()
+        env.run(until=env.process(play(env, _Told(self.coordinator.start(job), job, tell), rank=0)))
         if folder is not None:
-            for table in (job.log.steps, job.log.evals, gauges, week):
+            for table in (job.log.steps, job.log.evals, week):
                 table.write(folder)
+            job.log.gauges.write(folder, end_at=job.ended_at, stepped_at=_stepped_at(job.log.steps))
         summary = self._summary(job, week) | ({"central_metrics": dict(central_metrics)} if central_metrics else {})
         return Result(summary, time.perf_counter() - began)
 
-    def _sample_gauges(
-        self, env: simpy.Environment, job: Job, running: Running, gauges: RowLog, tell: Callable[[Job, float], None]
-    ) -> Process:
-        while True:
-            gauges.add(
-                at=env.now,
-                eligible_fraction=self.world.availability.eligible_fraction(env.now),
-                in_flight=running.in_flight(env.now),
-                n_waiting=running.n_waiting(env.now),
-                version=job.version,
-            )
-            tell(job, env.now)  # where no step comes for long, too
-            yield env.timeout(self.gauge_interval_s)
+    def _log(self, folder: Path | None) -> JobLog:
+        world, work = self.world, self.task.work
+        gauges = Gauges(
+            self.gauge_interval_s, world.availability, stays_eligible=world.device.interruption == "abort"
+        )
+        sessions = SessionLog(None if folder is None else folder / "sessions", world, work)
+        return JobLog(sessions, GaugeLog(gauges, world, work))
 
     def _eligible_week(self) -> RowLog:
         week, availability = RowLog(ELIGIBILITY), self.world.availability
-        for at in np.arange(0.0, 7 * DAY_S, _ELIGIBILITY_INTERVAL_S):
-            week.add(
-                at=at,
-                eligible_fraction=availability.eligible_fraction(at),
-                admitted_fraction=availability.admitted_fraction(at, self.policy.gates),
-            )
+        at = np.arange(0.0, 7 * DAY_S, _ELIGIBILITY_INTERVAL_S)
+        eligible, admitted = availability.eligible_fraction(at), availability.admitted_fraction(at, self.policy.gates)
+        for row in zip(at.tolist(), eligible.tolist(), admitted.tolist(), strict=True):
+            week.add(**dict(zip(("at", "eligible_fraction", "admitted_fraction"), row, strict=True)))
         return week
 
     def _summary(self, job: Job, week: RowLog) -> dict[str, Any]:
@@ -158,3 +146,23 @@ class Simulation:
             "assets_bytes": work.assets_bytes,
             "metrics": job.metrics,
         }
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A coordinator that tells how far the run has come after each decision, where no step comes for long, too."""
+
+    running: Decides
+    job: Job
+    tell: Callable[[Job, float], None]
+
+    def decide(self, now: float) -> float:
+        """The coordinator's decision."""
+        next_at = self.running.decide(now)
+        self.tell(self.job, now)
+        return next_at
+
+
+def _stepped_at(steps: RowLog) -> FloatArray:
+    """Instants at which versions were made."""
+    return np.array([row["closed_at"] for row in steps.rows if row["is_committed"]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +14,6 @@ DAY_MS = DAY_S * 1000
 US_PER_S = 1_000_000
 J_PER_KWH = 3.6e6
 US_PER_MS = 1000
-SAME_S = 0.5 / US_PER_S  # instants closer than this are one instant
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -25,6 +26,14 @@ def to_us(seconds: npt.ArrayLike) -> IntArray:
     Exact for |seconds| < 2.25e9 (71 years): quotient and product then err by less than half a microsecond.
     """
     return np.rint(np.asarray(seconds, dtype=np.float64) * US_PER_S).astype(np.int64)
+
+
+def on_clock(seconds: npt.ArrayLike) -> Any:
+    """Instants on the clock's grid: the nearest whole microsecond, still in seconds (inf and NaN stay).
+
+    Rounded once, when they are made, instants are compared exactly.
+    """
+    return np.rint(np.asarray(seconds, dtype=np.float64) * US_PER_S) / US_PER_S
 
 
 def format_duration(seconds: float) -> str:

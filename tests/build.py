@@ -29,7 +29,7 @@ from fedsim.server.aggregator import Aggregator
 from fedsim.server.protocol.buffered import BufferedCoordinator
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.protocol.sync import SyncCoordinator
-from fedsim.server.selector.selection import Selector
+from fedsim.server.selector.selection import Scene, Selection, Selector
 from fedsim.server.selector.uniform import UniformSelector
 from fedsim.server.task import Evaluation, Policy, Stop, Task
 from fedsim.simulation import Simulation
@@ -221,16 +221,16 @@ def buffered(concurrency: int, buffer_size: int, **changes: Any) -> BufferedCoor
 class Counting(UniformSelector):
     """Notes when it is asked."""
 
-    def start(self, fleet: Fleet) -> Any:
+    def start(self, scene: Scene) -> Any:
         self.asked: list[float] = []
-        search = super().start(fleet)
-        select = search.select
+        search = super().start(scene)
+        find = search.find
 
-        def noted(*given: Any, now: float, **more: Any) -> Any:
-            self.asked.append(now)
-            return select(*given, now=now, **more)
+        def noted(at: FloatArray) -> Selection:
+            self.asked.append(float(at[0]))
+            return find(at)
 
-        search.select = noted  # type: ignore[method-assign]
+        search.find = noted  # type: ignore[method-assign]
         return search
 
 
@@ -251,7 +251,8 @@ def simulation(
     clients: Sizes | None = None,
     evaluation: Evaluation | None = None,
     stop: Stop | None = None,
-    min_separation_s: float = 0.0,
+    min_between_sessions_s: float = 0.0,
+    min_between_participations_s: float = 0.0,
     gauge_interval_s: float = 600.0,
     rule: str = "charging",
     seed: int = 0,
@@ -273,7 +274,11 @@ def simulation(
             stop=stop or Stop(max_steps=max_steps, max_s=max_s),
             evaluation=evaluation or Evaluation(every_steps=None, every_s=None),
         ),
-        policy=Policy(selector or UniformSelector(seed=seed, min_separation_s=min_separation_s), gates),
+        policy=Policy(selector or UniformSelector(
+            seed=seed,
+            min_between_sessions_s=min_between_sessions_s,
+            min_between_participations_s=min_between_participations_s,
+        ), gates),
         coordinator=coordinator,
         gauge_interval_s=gauge_interval_s,
         seed=seed,

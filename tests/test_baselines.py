@@ -29,7 +29,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "sync_long_work": (
         "training=none", "fleet.n_devices=3_000", "device/compute=fixed", "device.compute.train_s=700",
         "server.report_goal=20", "server.deadline_s=900", "server.quorum_fraction=0.6", "stop.max_steps=9",
-        "server.selector.min_separation_s=3600", "device.session_timeout_s=1100", *QUEUE,
+        "server.selector.min_between_participations_s=3600", "device.session_timeout_s=1100", *QUEUE,
     ),
     "buffered_queue_battery": (
         "training=none", "server=buffered", "server.concurrency=60", "server.buffer_size=7", "fleet.n_devices=5_000",

@@ -109,7 +109,7 @@ def refused(*overrides: str) -> str:
         ("server.quorum_fraction=0", "quorum_fraction", "0"),
         ("server.weighting=loss", "weighting", "loss"),
         ("server.aggregator.n_workers=0", "n_workers", "0"),
-        ("server.selector.min_separation_s=-1", "min_separation_s", "-1"),
+        ("server.selector.min_between_participations_s=-1", "min_between_participations_s", "-1"),
         ("stop.max_steps=-1", "max_steps", "-1"),
         ("stop.metric=accuracy", "metric", "accuracy"),
         ("evaluation.every_steps=0", "every_steps", "0"),

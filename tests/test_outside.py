@@ -24,23 +24,31 @@ from fedsim.server.selector.selection import Selection
 class Lowest:
     '''Of the phones that are there, those of the lowest numbers; remembers the losses that it is told.'''
 
+    keeps_participations = False
+
     def __init__(self, *, below: int) -> None:
         self.below = below
 
-    def start(self, fleet):
-        return LowestSearch(self, fleet)
+    def start(self, scene):
+        return LowestSearch(self, scene)
 
 
 class LowestSearch:
-    def __init__(self, policy, fleet):
-        self.ids, self.fleet, self.told = np.arange(policy.below), fleet, []
+    def __init__(self, policy, scene):
+        self.ids, self.scene, self.told = np.arange(policy.below), scene, []
 
-    def select(self, availability, participation, *, now, n, gates=()):
-        cells = self.fleet.cell_of(self.ids)
-        kept = availability.at_cells(cells, now)[0] & participation.is_free(self.ids, now, min_separation_s=0.0)
-        for gate in gates:
-            kept &= gate.admits(self.ids, cells, now)
-        return Selection(self.ids[kept][:n], cells[kept][:n])
+    def find(self, at):
+        at = at[at == at[0]]
+        cells = self.scene.fleet.cell_of(self.ids)
+        kept, until = self.scene.availability.at_cells(cells, at[0])
+        kept &= self.scene.participation.free_at(self.ids) <= at[0]
+        for gate in self.scene.gates:
+            kept &= gate.admits(self.ids, cells, at[0])
+        found = np.flatnonzero(kept)[:len(at)]
+        return Selection(self.ids[found], cells[found], at[:len(found)], until[found], found, 0)
+
+    def take(self, selection, n):
+        pass
 
     def observe(self, rows, losses):
         assert rows["outcome"].size == losses.size
@@ -54,13 +62,13 @@ class OddNumbers:
         assert (fleet.n_devices, seed) == (3000, 4)
         self.rest = rest
 
-    def admits(self, ids, cells, now):
+    def admits(self, ids, cells, at):
         return ids % 2 == self.rest
 
-    def share(self, now):
+    def share(self, at):
         return 0.5
 
-    def share_by_trace(self, now):
+    def share_by_trace(self, at):
         return 0.5
 
 
@@ -116,7 +124,7 @@ def test_a_selector_is_told_the_losses_of_each_step(outside: list[str], monkeypa
     searches: list[Any] = []
     start = simulation.policy.selector.start
     monkeypatch.setattr(
-        simulation.policy.selector, "start", lambda fleet: searches.append(start(fleet)) or searches[-1]
+        simulation.policy.selector, "start", lambda scene: searches.append(start(scene)) or searches[-1]
     )
     simulation.run()
     assert [len(losses) for losses in searches[0].told] == [5, 5, 5, 5]

@@ -44,7 +44,7 @@ class Role:
 
 
 COORDINATOR = Role("coordinator", ("start",), ("name", "max_staleness"))
-SELECTOR = Role("selector", ("start",))
+SELECTOR = Role("selector", ("start",), ("keeps_participations",))
 AGGREGATOR = Role("aggregator", ("start",))
 HOLDERS = Role("holders", ("client_of",))
 GATE = Role("gate", ("admits", "share", "share_by_trace"))

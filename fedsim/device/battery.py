@@ -64,33 +64,38 @@ class Battery:
     ) -> None:
         self.limits, self._level, self._charging, self._participation = limits, level, charging, participation
 
-    def percent(self, ids: IntArray, cells: IntArray, now: float) -> FloatArray:
-        """Level of each device at ``now``, ``float64[n]``, never below 0."""
+    def percent(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> FloatArray:
+        """Level of each device at an instant, or at its own, ``float64[n]``, never below 0."""
         if self._level is None:
             of_trace = np.full(len(ids), self.limits.assumed_percent)
         else:
-            found, _ = self._level.at_cells(cells, now)
+            found, _ = self._level.at_cells(cells, at)
             of_trace = np.where(np.isnan(found), self.limits.assumed_percent, found).astype(np.float64)
-        return np.maximum(of_trace - self.debt(ids, cells, now), 0.0)
+        return np.maximum(of_trace - self.debt(ids, cells, at), 0.0)
 
-    def debt(self, ids: IntArray, cells: IntArray, now: float | FloatArray) -> FloatArray:
-        """Percent that our work took and charging has not restored yet."""
+    def debt(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> FloatArray:
+        """Percent that our work took and charging has not restored by then."""
         debt, since = self._participation.debt(ids)
+        return self.left(debt, cells, since, np.broadcast_to(at, len(ids)))
+
+    def left(self, debt: FloatArray, cells: IntArray, since: FloatArray, until: FloatArray) -> FloatArray:
+        """What is left of debts of one instant at a later one: charging restores them."""
+        left = debt.copy()
         owing = np.flatnonzero(debt > 0)
         if owing.size and self._charging is not None:
-            until = np.broadcast_to(now, len(ids))[owing]
-            charged_s = self._charging.open_s(cells[owing], np.minimum(since[owing], until), until)
-            debt[owing] -= charged_s * (self.limits.charge_percent_per_h / HOUR_S)
-        return np.maximum(debt, 0.0)
+            begin, end = since[owing], until[owing]
+            charged_s = self._charging.open_s(cells[owing], np.minimum(begin, end), end)
+            left[owing] -= charged_s * (self.limits.charge_percent_per_h / HOUR_S)
+        return np.maximum(left, 0.0)
 
-    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+    def admits(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> BoolArray:
         """Which devices are above the floor."""
-        return self.percent(ids, cells, now) > self.limits.floor_percent
+        return self.percent(ids, cells, at) > self.limits.floor_percent
 
-    def share(self, now: float) -> float:
+    def share(self, at: float | FloatArray) -> float:
         """Not known ahead: counted as all."""
         return 1.0
 
-    def share_by_trace(self, now: float) -> float | FloatArray:
+    def share_by_trace(self, at: float) -> float | FloatArray:
         """Not known ahead: counted as all."""
         return 1.0

@@ -100,16 +100,16 @@ class OwnDataHolders:
         clients: IntArray = self._client_of_trace[self._fleet.trace_of(ids)]
         return clients
 
-    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+    def admits(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> BoolArray:
         """Which devices' users have data."""
         has_data: BoolArray = self._client_of_trace[self._fleet.cell_trace[cells]] >= 0
         return has_data
 
-    def share(self, now: float) -> float:
+    def share(self, at: float | FloatArray) -> float:
         """Share of the base traces whose user has data."""
         return self._share
 
-    def share_by_trace(self, now: float) -> float | FloatArray:
+    def share_by_trace(self, at: float) -> float | FloatArray:
         """Whether the user of each base trace has data."""
         return (self._client_of_trace >= 0).astype(np.float64)
 

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
 from fedsim.errors import InputError
-from fedsim.fleet.availability import Track
+from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.phones import Phones, of_rows
 from fedsim.ranges import DurationS, Range, Rate, Seed, Sigma, SomeTimeS
 from fedsim.schema import NETWORKS
 from fedsim.traces.canonical import NETWORK_CODE
-from fedsim.units import SAME_S, FloatArray, IntArray
+from fedsim.units import BoolArray, FloatArray, IntArray, on_clock
 
 Size = int | IntArray  # bytes, one for all or one each
 Rates = Callable[[npt.NDArray[np.int8], FloatArray], FloatArray]  # bytes per second by network and level
 Transfer = tuple[FloatArray, npt.NDArray[np.int8], FloatArray]  # end, network it began on, seconds of waiting
 
 _FAR = 1e12  # s; where the network is looked up for a transfer that never begins
-_MAX_NETWORK_CHANGES = 10_000  # a transfer that outlives so many changes will not end
+_MAX_CHANGES = 10_000  # a transfer that outlives so many changes of network and window will not end
+
+
+class Part(NamedTuple):
+    """How far transfers have come, columns of length n: the instant, bytes moved until then, seconds of waiting."""
+
+    at: FloatArray
+    n_bytes: FloatArray
+    waited_s: FloatArray
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What lets bytes flow: the network of the traces (None: not known), windows (None: always), the law of rates."""
+
+    track: Track | None
+    windows: Availability | None
+    law: Rates
 
 
 class Transfers:
@@ -77,64 +95,103 @@ class Transfers:
         return np.where(np.isnan(codes), self.assumed_code, codes).astype(np.int8)
 
     def download(
-        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray
-    ) -> Transfer:
-        """Ends of downloads of ``size`` bytes (inf: never), the network they begin on, seconds of waiting."""
-        return self._transfer(track, cells, start, size, level, self.down_rate)
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray,
+        *, windows: Availability | None = None,
+    ) -> Transfer:  # fmt: skip
+        """Ends of downloads of ``size`` bytes (inf: never), the network they begin on, seconds of waiting.
+
+        With ``windows`` nothing goes on outside of them, which counts as waiting.
+        """
+        return self._transfer(_Way(track, windows, self.down_rate), cells, start, size, level)
 
     def upload(
-        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray
-    ) -> Transfer:
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray,
+        *, windows: Availability | None = None,
+    ) -> Transfer:  # fmt: skip
         """As :meth:`download`, at the rates of the way up."""
-        return self._transfer(track, cells, start, size, level, self.up_rate)
+        return self._transfer(_Way(track, windows, self.up_rate), cells, start, size, level)
 
-    def _transfer(
-        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray, law: Rates
-    ) -> Transfer:
-        if track is None:
-            codes = np.full(len(cells), self.assumed_code, dtype=np.int8)
-            rate = self._rate(law, codes, level)
-            return _end_at(start + self._trips_s[codes], size, rate), codes, np.zeros(len(cells))
-        found, until = track.at_cells(cells, np.minimum(start, _FAR))
-        codes = self.known(found)
-        start = start + self._trips_s[codes]
-        rate = self._rate(law, codes, level)
-        end = _end_at(start, size, rate)
+    def downloaded(
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray,
+        *, windows: Availability | None = None, until: float | FloatArray = np.inf, radio_s: float | FloatArray = np.inf,
+    ) -> Part:  # fmt: skip
+        """How far downloads have come ``until`` an instant, or when their radio has worked for ``radio_s``."""
+        return self._part(_Way(track, windows, self.down_rate), cells, start, size, level, until, radio_s)
+
+    def uploaded(
+        self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray,
+        *, windows: Availability | None = None, until: float | FloatArray = np.inf, radio_s: float | FloatArray = np.inf,
+    ) -> Part:  # fmt: skip
+        """As :meth:`downloaded`, on the way up."""
+        return self._part(_Way(track, windows, self.up_rate), cells, start, size, level, until, radio_s)
+
+    def _transfer(self, way: _Way, cells: IntArray, start: FloatArray, size: Size, level: FloatArray) -> Transfer:
+        codes, is_open, until = self._conditions(way, cells, np.minimum(start, _FAR))
+        begin = start + self._trips_s[codes]
+        rate = self._rate(way.law, codes, level)
+        end = _end_at(begin, size, rate)
         waited_s = np.zeros(len(cells))
-        crossing = np.flatnonzero((end > until + SAME_S) & np.isfinite(start))
+        crossing = np.flatnonzero(((on_clock(end) > until) | ~is_open) & np.isfinite(start))
         if crossing.size:
-            first_s = np.maximum(until[crossing] - start[crossing], 0.0)
-            moved = rate[crossing] * first_s
-            left = np.broadcast_to(size, start.shape)[crossing] - moved
-            until[crossing] = np.maximum(until[crossing], start[crossing])
-            end[crossing], more_s = self._cross(track, cells[crossing], until[crossing], left, level[crossing], law)
-            waited_s[crossing] = more_s + first_s * (rate[crossing] == 0)
+            part = self._part(
+                way, cells[crossing], start[crossing], np.broadcast_to(size, start.shape)[crossing], level[crossing],
+                np.inf, np.inf,
+            )  # fmt: skip
+            end[crossing], waited_s[crossing] = part.at, part.waited_s
         return end, codes, waited_s
+
+    def _conditions(
+        self, way: _Way, cells: IntArray, now: FloatArray
+    ) -> tuple[npt.NDArray[np.int8], BoolArray, FloatArray]:
+        """Network, whether the device may work, and until when both stay."""
+        if way.track is None:
+            codes, until = np.full(len(cells), self.assumed_code, dtype=np.int8), np.full(len(cells), np.inf)
+        else:
+            found, until = way.track.at_cells(cells, now)
+            codes = self.known(found)
+        if way.windows is None:
+            return codes, np.ones(len(cells), dtype=bool), until
+        is_open, changes_at = way.windows.at_cells(cells, now)
+        return codes, is_open, np.minimum(until, changes_at)
 
     def _rate(self, law: Rates, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
         """Bytes per second by the law (on no network 0); 0 where transfers wait."""
         rate = law(codes, level)
         return rate if self._is_used is None else np.where(self._is_used[codes], rate, 0.0)
 
-    def _cross(
-        self, track: Track, cells: IntArray, now: FloatArray, left: FloatArray, level: FloatArray, law: Rates
-    ) -> tuple[FloatArray, FloatArray]:
-        """End of transfers that outlive the network they began on, and their waiting: walk on from change to change."""
-        end, waited_s = np.full(len(cells), np.inf), np.zeros(len(cells))
-        rows = np.arange(len(cells))
-        for _ in range(_MAX_NETWORK_CHANGES):
+    def _part(
+        self, way: _Way, cells: IntArray, start: FloatArray, size: Size, level: FloatArray,
+        until: float | FloatArray, radio_s: float | FloatArray,
+    ) -> Part:  # fmt: skip
+        """Walk from change to change of network and window: round trips first, then bytes, as long as asked for."""
+        n = len(cells)
+        codes, _, _ = self._conditions(way, cells, np.minimum(start, _FAR))
+        trips_s, left = self._trips_s[codes], np.array(np.broadcast_to(size, n), dtype=np.float64)
+        stop, radio_s = np.broadcast_to(until, n), np.array(np.broadcast_to(radio_s, n))
+        at, waited_s, now = np.minimum(np.full(n, np.inf), stop), np.zeros(n), start.copy()
+        rows = np.flatnonzero(np.isfinite(start))
+        for _ in range(_MAX_CHANGES):
             if not rows.size:
                 break
-            codes, until = track.at_cells(cells[rows], now[rows])
-            rate = self._rate(law, self.known(codes), level[rows])
-            ends = _end_at(now[rows], left[rows], rate)
-            is_done = ends <= until + SAME_S
-            end[rows[is_done]] = ends[is_done]
-            left[rows] -= rate * (until - now[rows])
-            waited_s[rows[~is_done]] += ((rate == 0) * (until - now[rows]))[~is_done]
-            now[rows] = until
-            rows = rows[~is_done]
-        return end, waited_s
+            codes, is_open, changes_at = self._conditions(way, cells[rows], now[rows])
+            rate = self._rate(way.law, codes, level[rows]) * is_open
+            begin = now[rows] + trips_s[rows]
+            done = _end_at(begin, left[rows], rate)
+            radio_ends = np.where(rate > 0, now[rows] + radio_s[rows], np.inf)
+            radio_ends = np.where(is_open & (radio_s[rows] <= trips_s[rows]), now[rows] + radio_s[rows], radio_ends)
+            ends = np.minimum(np.minimum(done, radio_ends), stop[rows])
+            here = np.minimum(ends, changes_at)
+            trip_s = np.where(is_open, np.minimum(here - now[rows], trips_s[rows]), 0.0)
+            moving_s = np.where(rate > 0, np.maximum(here - begin, 0.0), 0.0)
+            left[rows] -= rate * moving_s
+            trips_s[rows] -= trip_s
+            radio_s[rows] -= trip_s + moving_s
+            waited_s[rows] += here - now[rows] - trip_s - moving_s
+            now[rows] = here
+            is_over = on_clock(ends) <= changes_at  # what ends with the change ends before it
+            at[rows[is_over]] = here[is_over]
+            rows = rows[~is_over]
+        return Part(at, np.broadcast_to(size, n) - np.maximum(left, 0.0), waited_s)
 
 
 class Network(Transfers):

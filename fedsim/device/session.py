@@ -22,11 +22,11 @@ from fedsim.fleet.availability import INTERRUPTIONS, Interruption
 from fedsim.moved import names_of
 from fedsim.ranges import DurationS, Range, Seed, Share01, SomeTimeS
 from fedsim.schema import OUTCOMES
-from fedsim.units import DAY_S, FloatArray
+from fedsim.units import DAY_S, FloatArray, on_clock
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
-AGGREGATED, LATE, STALE, ABORTED, INTERRUPTED, TIMEOUT, FAILED = range(len(OUTCOMES))
+AGGREGATED, LATE, STALE, ABORTED, INTERRUPTED, TIMEOUT, FAILED, OPEN = range(len(OUTCOMES))
 REPORTS = -1  # the plan of a session that reaches the server
 
 SESSION = np.dtype(
@@ -45,12 +45,16 @@ SESSION = np.dtype(
         ("download_end_at", np.float64),  # planned, also where the session ends earlier
         ("train_end_at", np.float64),
         ("upload_end_at", np.float64),
+        ("leaves_at", np.float64),  # end of the eligible window it was assigned in, inf: never
+        ("ingest_start_at", np.float64),  # a worker took the report; inf: not, or not yet
+        ("ingested_at", np.float64),
         ("end_at", np.float64),
         ("train_s", np.float64),  # seconds of training the work takes
         ("download_bytes", np.int64),  # planned
-        ("download_wait_s", np.float32),  # planned time without a usable network, at which no radio works
-        ("upload_wait_s", np.float32),
-        ("battery_percent", np.float32),  # at assignment, NaN without a battery model
+        ("download_wait_s", np.float64),  # planned time in which no radio works: no usable network, or paused
+        ("upload_wait_s", np.float64),
+        ("battery_percent", np.float64),  # at assignment, NaN without a battery model
+        ("debt_percent", np.float64),  # of that, what earlier sessions took and charging has not restored
         ("staleness", np.int64),  # −1: not judged
         ("weight", np.float64),
     ]
@@ -142,5 +146,5 @@ class Device:
         is_struck = rng.uniform(self.seed, "crash", ids, k) < self.crash_fraction
         struck = np.flatnonzero(is_struck & np.isfinite(trip_s))
         moment = rng.uniform(self.seed, "crash/moment", ids[struck], k[struck])
-        crash_at[struck] = start[struck] + moment * trip_s[struck]
+        crash_at[struck] = on_clock(start[struck] + moment * trip_s[struck])
         return crash_at

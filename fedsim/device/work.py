@@ -58,9 +58,9 @@ class Work:
 
     def sizes(
         self, held_version: npt.NDArray[np.int32], assets_at: FloatArray, n_examples: IntArray, *,
-        version: int, now: float,
+        version: int, at: FloatArray,
     ) -> IntArray:  # fmt: skip
-        """Bytes each device downloads, given what it holds: version −1 and instants −inf are nothing.
+        """Bytes each device downloads at its instant, given what it holds: version −1 and instants −inf are nothing.
 
         ``assets_at[n, assets]`` are the instants at which it downloaded each of the assets.
         """
@@ -69,13 +69,13 @@ class Work:
         if self.shipped_bytes_per_example:
             size += np.rint(n_examples * self.shipped_bytes_per_example).astype(np.int64)
         if self.assets:
-            size += self.needs_assets(assets_at, now) @ np.array([assets.n_bytes for assets in self.assets])
+            size += self.needs_assets(assets_at, at) @ np.array([assets.n_bytes for assets in self.assets])
         return size
 
-    def needs_assets(self, assets_at: FloatArray, now: float) -> BoolArray:
-        """Which assets each device lacks or has too old, ``bool[n, assets]``."""
+    def needs_assets(self, assets_at: FloatArray, at: FloatArray) -> BoolArray:
+        """Which assets each device lacks or has too old at its instant, ``bool[n, assets]``."""
         ages = [np.inf if assets.refresh_s is None else assets.refresh_s for assets in self.assets]
-        return ~(assets_at > now - np.array(ages))
+        return ~(assets_at > at[:, None] - np.array(ages))
 
     def n_steps(self, n_examples: IntArray) -> IntArray:
         """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉."""

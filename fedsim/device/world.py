@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim.device.battery import Battery, BatteryLimits
+from fedsim.device.legs import Legs
 from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, SESSION, TIMEOUT, Device, Sessions
 from fedsim.device.spent import Spent, spent
 from fedsim.device.work import Work
@@ -24,7 +25,7 @@ from fedsim.fleet.participation import Participation
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import compile_channel, compile_rule
 from fedsim.traces.rule import Rule
-from fedsim.units import SAME_S, BoolArray, FloatArray, IntArray
+from fedsim.units import BoolArray, FloatArray, IntArray, on_clock
 
 Unknown = Literal["ineligible", "eligible"]
 
@@ -71,7 +72,13 @@ class World:
 
     def spent(self, rows: Sessions, work: Work) -> Spent:
         """Seconds, bytes, joules and battery that ended sessions used."""
-        return spent(rows, work, self.device, self.availability, self.limits)
+        return spent(rows, work, self.device, self.legs, self.limits)
+
+    @cached_property
+    def legs(self) -> Legs:
+        """What a trip goes over."""
+        windows = self.availability if self.device.interruption == "pause" else None
+        return Legs(self.device.network, self.network, windows)
 
     def plan(
         self,
@@ -79,60 +86,49 @@ class World:
         cells: IntArray,
         *,
         work: Work,
-        now: float,
+        at: FloatArray,
+        until: FloatArray,
         k: npt.NDArray[np.int32],
         n_examples: IntArray,
         download_bytes: IntArray,
         battery_percent: FloatArray | None = None,
     ) -> Sessions:
-        """Rows for devices that are assigned at ``now``; server columns are left for the job to fill.
+        """Rows for devices that are assigned, each at its instant of ``at``; server columns are left for the job to fill.
 
-        ``k`` numbers each device's sessions, ``download_bytes`` is what each fetches, ``battery_percent`` its
-        level (None: not modelled).
+        ``until`` is when each device's eligibility ends (inf: never), ``k`` numbers its sessions, ``download_bytes`` is
+        what it fetches, ``battery_percent`` its level (None: not modelled).
         """
         rows = np.zeros(len(ids), dtype=SESSION)
         rows["device_id"], rows["cell"], rows["participation"], rows["n_examples"] = ids, cells, k, n_examples
         rows["base_trace"] = self.fleet.cell_trace[cells]
-        rows["assigned_at"], rows["outcome"], rows["staleness"], rows["weight"] = now, REPORTS, -1, np.nan
+        rows["assigned_at"], rows["leaves_at"] = at, until
+        rows["outcome"], rows["staleness"], rows["weight"] = REPORTS, -1, np.nan
+        rows["ingest_start_at"] = rows["ingested_at"] = np.inf
         rows["download_bytes"] = download_bytes
         rows["battery_percent"] = np.nan if battery_percent is None else battery_percent
-        self._plan_phases(rows, work)
-        self._cut_short(rows)
+        self._plan_legs(rows, work)
+        self._cut_short(rows, work)
         return rows
 
-    def _plan_phases(self, rows: Sessions, work: Work) -> None:
-        """Ends of download, training and upload if nothing but paused windows comes between."""
-        ids, cells, k, link = rows["device_id"], rows["cell"], rows["participation"], self.device.network
-        level = link.level(ids, k)
-        connected = rows["assigned_at"] + link.connect_s
-        size = rows["download_bytes"]
-        end, rows["network"], rows["download_wait_s"] = link.download(self.network, cells, connected, size, level)
-        rows["download_end_at"] = end = self._paused(cells, rows["assigned_at"], end)
+    def _plan_legs(self, rows: Sessions, work: Work) -> None:
+        """Ends of download, training and upload if nothing cuts them short."""
+        cells, legs = rows["cell"], self.legs
+        level = legs.link.level(rows["device_id"], rows["participation"])
+        end, rows["network"], rows["download_wait_s"] = legs.download(
+            cells, rows["assigned_at"], rows["download_bytes"], level
+        )
+        rows["download_end_at"] = end
         rows["train_s"] = self.device.train_s(rows, work)
-        rows["train_end_at"] = start = self._paused(cells, end, end + rows["train_s"])
-        end, _, rows["upload_wait_s"] = link.upload(self.network, cells, start, work.upload_bytes, level)
-        rows["upload_end_at"] = self._paused(cells, start, end)
+        rows["train_end_at"] = trained_at = legs.after(cells, end, rows["train_s"])
+        rows["upload_end_at"], _, rows["upload_wait_s"] = legs.upload(cells, trained_at, work.upload_bytes, level)
 
-    def _paused(self, cells: IntArray, start: FloatArray, end: FloatArray) -> FloatArray:
-        """The end of a phase, moved on by the time the device is away if interruptions pause the work.
-
-        Simplification: a paused transfer keeps the rates it would have had without the pause.
-        """
-        if self.device.interruption != "pause":
-            return end
-        moved = np.full(len(cells), np.inf)
-        rows = np.flatnonzero(np.isfinite(end))
-        finish = self.availability.finish_paused(cells[rows], start[rows], end[rows] - start[rows])
-        moved[rows] = np.where(np.isnan(finish), np.inf, finish)
-        return moved
-
-    def _cut_short(self, rows: Sessions) -> None:
+    def _cut_short(self, rows: Sessions, work: Work) -> None:
         """Decide what ends each session before a report: the first cause to come, of equals the first named."""
         end = rows["upload_end_at"].copy()
         outcome = np.full(len(rows), REPORTS, dtype=np.int8)
-        for ends_at, of_cause in self._causes():
+        for ends_at, of_cause in self._causes(work):
             at = ends_at(rows)
-            is_first = at < end - SAME_S
+            is_first = at < end
             end[is_first], outcome[is_first] = at[is_first], of_cause
         if self.device.interruption == "ignore":
             reports = np.flatnonzero(outcome == REPORTS)
@@ -140,29 +136,21 @@ class World:
             outcome[reports[~is_present]] = INTERRUPTED
         rows["end_at"], rows["outcome"] = end, outcome
 
-    def _causes(self) -> list[tuple[Callable[[Sessions], FloatArray], int]]:
+    def _causes(self, work: Work) -> list[tuple[Callable[[Sessions], FloatArray], int]]:
         """What can end a session early: instants (inf: not at all), and the outcome it then has."""
         causes: list[tuple[Callable[[Sessions], FloatArray], int]] = []
         if self.device.interruption == "abort":
-            causes.append((self._departure, INTERRUPTED))
+            causes.append((_departure, INTERRUPTED))
         causes.append((self.device.crash_at, FAILED))
         if self.limits is not None:
-            causes.append((partial(self._at_floor, self.limits), FAILED))
+            causes.append((partial(self._at_floor, self.limits, work), FAILED))
         return [*causes, (self._timeout, TIMEOUT)]
 
     def _timeout(self, rows: Sessions) -> FloatArray:
-        at: FloatArray = rows["assigned_at"] + self.device.session_timeout_s
+        at: FloatArray = on_clock(rows["assigned_at"] + self.device.session_timeout_s)
         return at
 
-    def _departure(self, rows: Sessions) -> FloatArray:
-        """Instant at which leaving ends each session (inf: it does not)."""
-        if not len(rows):
-            return np.zeros(0)
-        _, until = self.availability.cells_at(float(rows["assigned_at"][0]))
-        departure: FloatArray = until[rows["cell"]]
-        return departure
-
-    def _at_floor(self, limits: BatteryLimits, rows: Sessions) -> FloatArray:
+    def _at_floor(self, limits: BatteryLimits, work: Work, rows: Sessions) -> FloatArray:
         """Instant at which our own work takes the battery down to its floor (inf: it does not).
 
         Simplifications: a phone that charges at assignment does not run down, and the work itself is
@@ -171,19 +159,34 @@ class World:
         reached = np.full(len(rows), np.inf)
         draining = np.flatnonzero(~self._is_charging(rows))
         some, energy = rows[draining], self.device.energy
+        ids, cells, network = some["device_id"], some["cell"], some["network"]
         left_j = limits.joules(some["battery_percent"] - limits.floor_percent)
-        begin, down_end, up_start = some["assigned_at"], some["download_end_at"], some["train_end_at"]
-        ids, network, no_wait = some["device_id"], some["network"], np.zeros(len(some))
-        for start, stop, waits_s, watts in (
-            (begin, down_end, some["download_wait_s"], energy.receive_watts(ids, network)),
-            (down_end, up_start, no_wait, energy.compute_watts(ids)),
-            (up_start, some["upload_end_at"], some["upload_wait_s"], energy.send_watts(ids, network)),
+        level = self.legs.link.level(ids, some["participation"])
+
+        def receiving(places: IntArray, seconds: FloatArray) -> FloatArray:
+            size = some["download_bytes"][places]
+            return self.legs.part(
+                "down", cells[places], some["assigned_at"][places], size, level[places], radio_s=seconds
+            ).at
+
+        def training(places: IntArray, seconds: FloatArray) -> FloatArray:
+            return self.legs.after(cells[places], some["download_end_at"][places], seconds)
+
+        def sending(places: IntArray, seconds: FloatArray) -> FloatArray:
+            begin, size = some["train_end_at"][places], work.upload_bytes
+            return self.legs.part("up", cells[places], begin, size, level[places], radio_s=seconds).at
+
+        down_s = _leg_s(some["assigned_at"], some["download_end_at"], some["download_wait_s"])
+        train_s = np.where(np.isfinite(some["download_end_at"]), some["train_s"], 0.0)
+        up_s = _leg_s(some["train_end_at"], some["upload_end_at"], some["upload_wait_s"])
+        for runs_s, watts, drained_at in (
+            (down_s, energy.receive_watts(ids, network), receiving),
+            (train_s, energy.compute_watts(ids), training),
+            (up_s, energy.send_watts(ids, network), sending),
         ):
             lasts_s = np.divide(left_j, watts, out=np.full(len(some), np.inf), where=watts > 0)
-            runs_s = np.maximum(self._active_s(some["cell"], start, stop) - waits_s, 0.0)
             empty = np.flatnonzero((lasts_s < runs_s) & np.isinf(reached[draining]))
-            at = start[empty] + waits_s[empty] + lasts_s[empty]
-            reached[draining[empty]] = self._paused(some["cell"][empty], start[empty], at)
+            reached[draining[empty]] = on_clock(drained_at(empty, lasts_s[empty]))
             left_j = left_j - watts * np.where(np.isfinite(runs_s), runs_s, 0.0)
         return reached
 
@@ -193,14 +196,19 @@ class World:
             return np.zeros(len(rows), dtype=bool)
         return self.charging.at_cells(rows["cell"], rows["assigned_at"])[0]
 
-    def _active_s(self, cells: IntArray, start: FloatArray, stop: FloatArray) -> FloatArray:
-        """Seconds of work in phases (inf: the phase never ends, 0: it never begins)."""
-        active_s = np.where(np.isfinite(start), np.inf, 0.0)
-        rows = np.flatnonzero(np.isfinite(stop))
-        is_paused = self.device.interruption == "pause"
-        begin, end = start[rows], stop[rows]
-        active_s[rows] = self.availability.open_s(cells[rows], begin, end) if is_paused else end - begin
-        return active_s
+
+def _departure(rows: Sessions) -> FloatArray:
+    """Instant at which leaving ends each session (inf: it does not)."""
+    departure: FloatArray = rows["leaves_at"]
+    return departure
+
+
+def _leg_s(start: FloatArray, stop: FloatArray, waited_s: FloatArray) -> FloatArray:
+    """Seconds in which the radio works in transfers (inf: one never ends, 0: it never begins)."""
+    seconds = np.where(np.isfinite(start), np.inf, 0.0)
+    done = np.flatnonzero(np.isfinite(stop))
+    seconds[done] = np.maximum(stop[done] - start[done] - waited_s[done], 0.0)
+    return seconds
 
 
 def reachable(rule: Rule, traces: TraceSet) -> Rule:

@@ -19,15 +19,15 @@ from fedsim.units import DAY_S, BoolArray, FloatArray, IntArray
 class Gate(Protocol):
     """A condition on eligible devices that the selector checks before it takes one."""
 
-    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
-        """Which of the devices pass at ``now``, ``bool[n]``."""
+    def admits(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> BoolArray:
+        """Which of the devices pass, all at one instant or each at its own, ``bool[n]``."""
         ...
 
-    def share(self, now: float) -> float:
-        """Expected share of devices that pass, for sizing a search."""
+    def share(self, at: float | FloatArray) -> float | FloatArray:
+        """Expected share of devices that pass at an instant, or at each, for sizing a search."""
         ...
 
-    def share_by_trace(self, now: float) -> float | FloatArray:
+    def share_by_trace(self, at: float) -> float | FloatArray:
         """Expected share that passes among the devices of each base trace, ``float64[traces]``, or of all alike."""
         ...
 
@@ -42,16 +42,16 @@ class Requirement:
         if self._share == 0.0:
             raise InputError("fleet.hardware.requires leaves no phone of the table", value=str(rule))
 
-    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+    def admits(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> BoolArray:
         """Which devices' hardware meets the rule."""
         is_met: BoolArray = self._is_met[self._hardware.row_of(ids)]
         return is_met
 
-    def share(self, now: float) -> float:
+    def share(self, at: float | FloatArray) -> float | FloatArray:
         """Population share of the rows that meet the rule."""
         return self._share
 
-    def share_by_trace(self, now: float) -> float | FloatArray:
+    def share_by_trace(self, at: float) -> float | FloatArray:
         """Whether the phone of a trace meets the rule, where it is known by its model."""
         return self._hardware.share_by_trace(self._is_met)
 
@@ -76,15 +76,15 @@ class Rollout:
         if not self.days >= 0:
             raise InputError("fleet.rollout.days must not be negative", value=self.days)
 
-    def share(self, now: float) -> float:
-        """Share of the fleet that has the version at ``now``."""
-        done = 1.0 if self.days == 0 else min(1.0, now / (self.days * DAY_S))
+    def share(self, at: float | FloatArray) -> float | FloatArray:
+        """Share of the fleet that has the version."""
+        done = 1.0 if self.days == 0 else np.minimum(1.0, at / (self.days * DAY_S))
         return self.start_share + (self.end_share - self.start_share) * done
 
-    def share_by_trace(self, now: float) -> float | FloatArray:
+    def share_by_trace(self, at: float) -> float | FloatArray:
         """The same in all traces."""
-        return self.share(now)
+        return self.share(at)
 
-    def admits(self, ids: IntArray, cells: IntArray, now: float) -> BoolArray:
+    def admits(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> BoolArray:
         """Which devices have the version."""
-        return np.asarray(rng.uniform(self.seed, "rollout", ids) < self.share(now))
+        return np.asarray(rng.uniform(self.seed, "rollout", ids) < self.share(at))

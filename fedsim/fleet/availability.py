@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim.fleet.admission import Gate
+from fedsim.fleet.curve import SCALE, EligibleCurve, devices_of
 from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.watch import Watch
 from fedsim.traces.criteria import Levels, Windows
-from fedsim.units import US_PER_MS, US_PER_S, BoolArray, FloatArray, IntArray, to_us
+from fedsim.units import DAY_S, US_PER_MS, US_PER_S, BoolArray, FloatArray, IntArray, to_us
 
 Interruption = Literal["abort", "pause", "ignore"]
 INTERRUPTIONS: tuple[Interruption, ...] = ("abort", "pause", "ignore")
@@ -50,8 +52,6 @@ class Availability:
         self._key: IntArray = self._base_us[trace] + self._start_us
         self._until_us = self._joined_ends()
         self._index_open_time(trace)
-        self._cells_at: float | None = None
-        self._fraction: float | None = None
 
     def _joined_ends(self) -> IntArray:
         """Window ends, where one that touches the wrap is joined to the one at the trace's start."""
@@ -148,59 +148,65 @@ class Availability:
         n_wraps = (end_us - end_position - start_us + position) // self._period_us[trace]
         return (n_wraps * self._open_total_us[trace] + after - before) / US_PER_S
 
-    def cells_at(self, now: float) -> tuple[BoolArray, FloatArray]:
-        """``(is_eligible, until)`` of every cell; only cells that changed since the last call are looked up.
+    def watch(self) -> Watch:
+        """A look at all cells that goes along with one run."""
+        return Watch(self)
 
-        The result is the same whatever was asked before; the arrays are shared, not to be written to.
-        """
-        now = float(to_us(now)) / US_PER_S
-        if self._cells_at is None or now < self._cells_at:
-            self._cell_open, self._cell_until = self.at_cells(np.arange(self.fleet.n_cells), now)
-            self._next_change, self._fraction = float(self._cell_until.min()), None
-        elif now >= self._next_change:
-            due = np.flatnonzero(self._cell_until <= now)
-            self._cell_open[due], self._cell_until[due] = self.at_cells(due, now)
-            self._next_change, self._fraction = float(self._cell_until.min()), None
-        self._cells_at = now
-        return self._cell_open, self._cell_until
+    @cached_property
+    def _devices(self) -> IntArray:
+        """Devices of each cell, in millionths."""
+        return devices_of(self.fleet.cell_weights(), self.fleet.n_devices)
 
-    def eligible_fraction(self, now: float) -> float:
-        """Share of the fleet that is eligible (by :meth:`Fleet.cell_weights`)."""
-        is_open, _ = self.cells_at(now)
-        if self._fraction is None:  # a product of floats and flags would convert all flags each time
-            self._fraction = float(np.add.reduce(self._weights, where=is_open))
-        return self._fraction
+    @cached_property
+    def has_devices(self) -> BoolArray:
+        """Which cells hold devices."""
+        return self._devices > 0
 
-    def admitted_fraction(self, now: float, gates: Sequence[Gate]) -> float:
-        """Expected share of the fleet that is eligible and passes all gates."""
+    @cached_property
+    def curve(self) -> EligibleCurve:
+        """The number of eligible devices over time; in a large fleet every day is alike."""
+        return EligibleCurve(self.at_cells, self._devices, is_periodic=self.is_daily)
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether every day has the same eligible share: all day shifts of a trace are equally frequent."""
+        return self.fleet.is_large and not self.fleet.is_replay
+
+    @overload
+    def eligible_fraction(self, at: float) -> float: ...
+
+    @overload
+    def eligible_fraction(self, at: FloatArray) -> FloatArray: ...
+
+    def eligible_fraction(self, at: float | FloatArray) -> float | FloatArray:
+        """Share of the fleet that is eligible (by :meth:`Fleet.cell_weights`); exactly 0 where nobody is."""
+        share = self.curve.level(at) / (self.fleet.n_devices * float(SCALE))
+        return share if isinstance(at, np.ndarray) else float(share[0])
+
+    def admitted_fraction(self, at: FloatArray, gates: Sequence[Gate]) -> FloatArray:
+        """Expected share of the fleet that is eligible and passes all gates at each instant."""
         if not gates:
-            return self.eligible_fraction(now)
-        share = np.ones(self.fleet.traces.n)
+            return self.eligible_fraction(at)
+        share = np.ones((len(at), 1))
         for gate in gates:
-            share = share * gate.share_by_trace(now)
-        is_open, _ = self.cells_at(now)
-        open_cells = np.flatnonzero(is_open)
-        return float(self._weights[open_cells] @ share[self.fleet.cell_trace[open_cells]])
+            share = share * np.array([np.atleast_1d(gate.share_by_trace(float(now))) for now in at])
+        admitted: FloatArray = (self._open_by_trace(at) * share).sum(axis=1)
+        return admitted
+
+    def _open_by_trace(self, at: FloatArray) -> FloatArray:
+        """Share of the fleet that is eligible among the devices of each base trace, ``float64[instants, traces]``."""
+        instants, place = np.unique(at % DAY_S if self.is_daily else at, return_inverse=True)
+        weights, watch = self.fleet.cell_weights(), self.watch()
+        by_trace = np.zeros((len(instants), self.fleet.traces.n))
+        for row, now in zip(by_trace, instants.tolist(), strict=True):
+            is_open, _ = watch.cells_at(now)
+            row[:] = np.bincount(self.fleet.cell_trace[is_open], weights[is_open], minlength=len(row))
+        return by_trace[place]
 
     def most_eligible(self, now: float) -> int:
         """A bound on the number of eligible devices: exact in a small fleet, six standard deviations up in a large."""
         expected = self.eligible_fraction(now) * self.fleet.n_devices
         return math.ceil(expected + 6.0 * math.sqrt(expected)) if self.fleet.is_large else round(expected)
-
-    def earliest_start(self, now: float) -> float:
-        """The next instant at which a device that is not eligible now becomes so (inf: never)."""
-        is_open, until = self.cells_at(now)
-        starts = until[~is_open & (self._weights > 0)]
-        return float(starts.min()) if starts.size else float("inf")
-
-    def next_change(self, now: float) -> float:
-        """The next instant at which any cell's eligibility changes (inf: never)."""
-        self.cells_at(now)
-        return self._next_change
-
-    @cached_property
-    def _weights(self) -> FloatArray:
-        return self.fleet.cell_weights()
 
 
 class Track:

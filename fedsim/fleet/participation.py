@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from fedsim.units import BoolArray, FloatArray, IntArray
+from fedsim.units import FloatArray, IntArray
 
 _EMPTY = np.int64(-1)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_S32 = np.uint64(32)
+_FIRST_SIZE = 1 << 12
 
-
-def _row_type(n_assets: int) -> np.dtype[np.void]:
-    return np.dtype(
-        [
-            ("n_sessions", np.int32),
-            ("busy_until", np.float64),
-            ("participated_at", np.float64),
-            ("debt_percent", np.float32),  # battery our work took and charging had not restored at debt_at
-            ("debt_at", np.float64),
-            ("held_version", np.int32),  # model version in the device's cache, −1: none
-            ("assets_at", np.float64, (n_assets,)),  # instants at which its assets were downloaded last
-        ]
-    )
+Column = npt.NDArray[Any]
 
 
 class Participation:
-    """Per device: sessions started, end of the last one, instant of the last aggregated one, battery debt, cache.
+    """Per device: sessions started and the end of the last one; where asked for, more.
 
-    An open-addressing hash table of numpy columns (88 to 352 bytes a touched device, 16 to 64 more for each of
-    ``n_assets``); all methods are vectorised over distinct device ids.
+    ``keeps_participations``: the instant of the last aggregated session. ``keeps_debt``: what its battery is owed.
+    ``keeps_cache``: the model version it holds, and when it downloaded each of ``n_assets``.
+
+    An open-addressing hash table of numpy columns, between 4/9 and 2/3 full: 20 bytes a device in its rows, 30 to 45 in
+    the table, below 64 while it grows, which it does column by column. All methods are vectorised over distinct device
+    ids.
     """
 
-    def __init__(self, n_assets: int = 0) -> None:
-        never = (-np.inf,) * n_assets
-        self._fresh = np.array((0, -np.inf, -np.inf, 0.0, -np.inf, -1, never), dtype=_row_type(n_assets))
-        self._keys = np.full(1 << 12, _EMPTY)
-        self._rows = np.full(1 << 12, self._fresh)
+    def __init__(
+        self,
+        n_assets: int = 0,
+        *,
+        keeps_participations: bool = False,
+        keeps_debt: bool = False,
+        keeps_cache: bool = False,
+    ) -> None:
+        self.keeps_participations, self.keeps_debt, self.keeps_cache = keeps_participations, keeps_debt, keeps_cache
+        self._fresh: dict[str, Any] = {"n_sessions": np.int32(0), "free_at": -np.inf}
+        if keeps_participations:
+            self._fresh |= {"participated_at": -np.inf}
+        if keeps_debt:
+            self._fresh |= {"debt_percent": 0.0, "debt_at": -np.inf}
+        if keeps_cache:
+            self._fresh |= {"held_version": np.int32(-1), "assets_at": np.full(n_assets, -np.inf)}
+        self._n_assets = n_assets
+        self._keys: IntArray = np.full(_FIRST_SIZE, _EMPTY)
+        self._columns = {name: self._column(name, _FIRST_SIZE) for name in self._fresh}
         self.n_touched = 0
+
+    def _column(self, name: str, size: int) -> Column:
+        fresh = np.asarray(self._fresh[name])
+        return np.full((size, *fresh.shape), fresh, dtype=fresh.dtype)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the table."""
+        return self._keys.nbytes + sum(column.nbytes for column in self._columns.values())
 
     def _home(self, ids: IntArray) -> IntArray:
         hashed = ids.view(np.uint64) * _GOLDEN  # Fibonacci hashing (Knuth 1973, 6.4): the high bits are mixed
-        return (hashed >> np.uint64(65 - self._keys.size.bit_length())).view(np.int64)
+        hashed >>= _S32
+        hashed *= np.uint64(self._keys.size)
+        hashed >>= _S32
+        return hashed.view(np.int64)
 
     def _find(self, ids: IntArray) -> IntArray:
         """Slot of each id: its own, or the empty one where its search ends."""
@@ -49,14 +71,16 @@ class Participation:
         found = self._keys[slots]
         moving = np.flatnonzero((found != ids) & (found != _EMPTY))
         while moving.size:
-            slots[moving] = (slots[moving] + 1) & (self._keys.size - 1)
-            found = self._keys[slots[moving]]
+            following = slots[moving] + 1
+            following[following == self._keys.size] = 0
+            slots[moving] = following
+            found = self._keys[following]
             moving = moving[(found != ids[moving]) & (found != _EMPTY)]
         return slots
 
     def _claim(self, ids: IntArray) -> IntArray:
         """Slot of each id, made if new."""
-        if 2 * (self.n_touched + ids.size) > self._keys.size:
+        if 3 * (self.n_touched + ids.size) > 2 * self._keys.size:
             self._grow(self.n_touched + ids.size)
         slots = self._find(ids)
         new = np.flatnonzero(self._keys[slots] == _EMPTY)
@@ -68,53 +92,69 @@ class Participation:
         return slots
 
     def _grow(self, n: int) -> None:
-        old_keys, old_rows = self._keys, self._rows
-        size = 1 << int(4 * n - 1).bit_length()
-        self._keys, self._rows, self.n_touched = np.full(size, _EMPTY), np.full(size, self._fresh), 0
-        kept = np.flatnonzero(old_keys != _EMPTY)
-        self._rows[self._claim(old_keys[kept])] = old_rows[kept]
+        """Room for ``n`` devices; one column after the other, so that only one is there twice."""
+        old = np.flatnonzero(self._keys != _EMPTY).astype(np.uint32)
+        ids = self._keys[old]
+        self._keys = np.full(max(9 * n // 4, 3 * self._keys.size // 2), _EMPTY)
+        self.n_touched = 0
+        slots = self._claim(ids).astype(np.uint32)
+        del ids
+        for name, column in self._columns.items():
+            grown = self._column(name, self._keys.size)
+            grown[slots] = column[old]
+            self._columns[name] = grown
 
-    def is_free(self, ids: IntArray, now: float, *, min_separation_s: float) -> BoolArray:
-        """Not in a session, and not aggregated within the last ``min_separation_s`` seconds."""
-        rows = self._rows[self._find(ids)]
-        is_free: BoolArray = rows["busy_until"] <= now
-        if min_separation_s:
-            is_free &= rows["participated_at"] <= now - min_separation_s
-        return is_free
+    def free_at(self, ids: IntArray) -> FloatArray:
+        """The instant at which each device's last session ends or ended (−inf: it had none), ``float64[n]``."""
+        ends: FloatArray = self._columns["free_at"][self._find(ids)]
+        return ends
 
-    def begin(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], IntArray]:
-        """Book one more session for each device: how many it started before, and slots for :meth:`hold`."""
+    def n_sessions(self, ids: IntArray) -> npt.NDArray[np.int32]:
+        """How many sessions each device has begun."""
+        n: npt.NDArray[np.int32] = self._columns["n_sessions"][self._find(ids)]
+        return n
+
+    def begin(self, ids: IntArray, end_at: FloatArray) -> None:
+        """Book one more session for each device, until ``end_at``."""
         slots = self._claim(ids)
-        before: npt.NDArray[np.int32] = self._rows["n_sessions"][slots]
-        self._rows["n_sessions"][slots] = before + 1
-        return before, slots
-
-    def hold(self, slots: IntArray, end_at: FloatArray) -> None:
-        """Book that the sessions just begun last until ``end_at``; slots are stale after the next ``begin``."""
-        self._rows["busy_until"][slots] = end_at
+        self._columns["n_sessions"][slots] += 1
+        self._columns["free_at"][slots] = end_at
 
     def end(self, ids: IntArray, end_at: FloatArray) -> None:
         """Book that the devices' present sessions end at ``end_at`` after all."""
-        self._rows["busy_until"][self._find(ids)] = end_at
+        self._columns["free_at"][self._find(ids)] = end_at
 
     def aggregate(self, ids: IntArray, at: float) -> None:
         """Book that the devices' updates were aggregated at ``at`` (inf: will be, at an instant still open)."""
-        self._rows["participated_at"][self._find(ids)] = at
+        if self.keeps_participations:
+            self._columns["participated_at"][self._find(ids)] = at
+
+    def participated_at(self, ids: IntArray) -> FloatArray:
+        """When each device's update was aggregated last (−inf: never; inf: one waits to be), if that is kept."""
+        instants: FloatArray = self._columns["participated_at"][self._find(ids)]
+        return instants
 
     def debt(self, ids: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Battery debt in percent as last booked, and the instant it was booked for."""
-        rows = self._rows[self._find(ids)]
-        return rows["debt_percent"].astype(np.float64), rows["debt_at"].copy()
+        """Battery debt in percent as last booked, and the instant it was booked for, if that is kept."""
+        slots = self._find(ids)
+        return self._columns["debt_percent"][slots], self._columns["debt_at"][slots]
 
     def owe(self, ids: IntArray, percent: FloatArray, at: FloatArray) -> None:
         """Book the devices' battery debt as of ``at``."""
         slots = self._find(ids)
-        self._rows["debt_percent"][slots], self._rows["debt_at"][slots] = percent, at
+        self._columns["debt_percent"][slots], self._columns["debt_at"][slots] = percent, at
 
-    def cache(self, slots: IntArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
-        """By slot: model version held (−1: none), instants of the assets' downloads ``[n, assets]`` (−inf: never)."""
-        return self._rows["held_version"][slots], self._rows["assets_at"][slots]
+    def held(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
+        """Model version each device holds (−1: none), instants of the assets' downloads ``[n, assets]`` (−inf: never).
 
-    def fill_cache(self, slots: IntArray, version: int, assets_at: FloatArray) -> None:
+        Where caches are not kept nobody holds anything.
+        """
+        if not self.keeps_cache:
+            return np.full(len(ids), -1, dtype=np.int32), np.full((len(ids), self._n_assets), -np.inf)
+        slots = self._find(ids)
+        return self._columns["held_version"][slots], self._columns["assets_at"][slots]
+
+    def hold(self, ids: IntArray, version: int | IntArray, assets_at: FloatArray) -> None:
         """Book what the devices hold after a finished download."""
-        self._rows["held_version"][slots], self._rows["assets_at"][slots] = version, assets_at
+        slots = self._find(ids)
+        self._columns["held_version"][slots], self._columns["assets_at"][slots] = version, assets_at

@@ -10,7 +10,7 @@ import numpy as np
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.ranges import DurationS, Range, Rate, Seed
-from fedsim.units import FloatArray, IntArray
+from fedsim.units import US_PER_S, FloatArray, IntArray, to_us
 
 Service = Literal["fixed", "exponential"]
 Weighting = Literal["examples", "uniform"]
@@ -58,33 +58,25 @@ class Queue:
 
     def __init__(self, aggregator: Aggregator) -> None:
         self._aggregator = aggregator
-        self._free_at = [0.0] * aggregator.n_workers
+        self._free_at_us = [0] * aggregator.n_workers
         self._n_served = 0
-        self._delayed = np.zeros((2, 0))  # arrival and start of service of reports that had to wait
 
-    def serve(self, arrivals: FloatArray, upload_bytes: int) -> FloatArray:
-        """Instants at which reports are ingested; ``arrivals`` ascend, within and across calls."""
+    def serve(self, arrivals: FloatArray, upload_bytes: int) -> tuple[FloatArray, FloatArray]:
+        """Instants at which workers take reports and have ingested them; ``arrivals`` ascend, within and across calls."""
         numbers = np.arange(self._n_served, self._n_served + len(arrivals))
         self._n_served += len(arrivals)
         service_s = self._aggregator.service_times_s(numbers, upload_bytes)
         if not service_s.any():
-            return arrivals
-        done = np.array([self._serve_one(at, s) for at, s in zip(arrivals.tolist(), service_s.tolist(), strict=True)])
-        starts = done - service_s
-        is_late = starts > arrivals
-        self._delayed = np.concatenate([self._delayed, np.stack([arrivals[is_late], starts[is_late]])], axis=1)
-        return done
+            return arrivals, arrivals
+        served = [self._serve_one(at, s) for at, s in zip(to_us(arrivals).tolist(), to_us(service_s).tolist(), strict=True)]
+        starts, done = np.array(served, dtype=np.int64).T / US_PER_S
+        return starts, done
 
-    def _serve_one(self, arrival: float, service_s: float) -> float:
+    def _serve_one(self, arrival_us: int, service_us: int) -> tuple[int, int]:
         # The earliest free worker takes the report (Kiefer and Wolfowitz 1955).
-        done_at = max(arrival, self._free_at[0]) + service_s
-        heapq.heapreplace(self._free_at, done_at)
-        return done_at
-
-    def n_waiting(self, now: float) -> int:
-        """Reports that have arrived and wait for a worker at ``now``; instants asked for ascend."""
-        self._delayed = self._delayed[:, self._delayed[1] > now]
-        return int((self._delayed[0] <= now).sum())
+        start_us = max(arrival_us, self._free_at_us[0])
+        heapq.heapreplace(self._free_at_us, start_us + service_us)
+        return start_us, start_us + service_us
 
 
 def example_weights(n_examples: IntArray, weighting: Weighting) -> FloatArray:

@@ -1,22 +1,22 @@
-"""One FL job on the fleet: assigns sessions, books how they end, steps and evaluates the model."""
+"""One FL job on the fleet: finds devices, plans and books their sessions, steps and evaluates the model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fedsim import rng
-from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS, Sessions
-from fedsim.device.spent import Spent
+from fedsim.device.session import AGGREGATED, OPEN, Sessions
 from fedsim.device.world import World
-from fedsim.errors import InputError, SimulationError
+from fedsim.errors import SimulationError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.participation import Participation
 from fedsim.log import JobLog
 from fedsim.moved import names_of
-from fedsim.server.selector.selection import NOBODY, Selection
+from fedsim.server.evaluations import Evaluations
+from fedsim.server.selector.selection import Scene, Selection, nobody
 from fedsim.server.task import Policy, Task
 from fedsim.training.trainer import Updates
 from fedsim.units import DAY_S, FloatArray, IntArray, format_duration
@@ -47,18 +47,23 @@ class Job:
     ) -> None:
         self.world, self.task, self.log, self.seed = world, task, log, seed
         self.trainer = task.trainer()
-        self.participation = Participation(len(task.work.assets))
+        self.watch = world.availability.watch()
+        self.participation = Participation(
+            n_assets=len(task.work.assets),
+            keeps_cache=task.work.caches_model or bool(task.work.assets),
+            keeps_debt=world.limits is not None,
+            keeps_participations=policy.selector.keeps_participations,
+        )
         self.battery = world.battery(self.participation)
-        self.gates: Sequence[Gate] = policy.gates if self.battery is None else [*policy.gates, self.battery]
-        self.search = policy.selector.start(world.fleet)
+        gates: Sequence[Gate] = policy.gates if self.battery is None else [*policy.gates, self.battery]
+        self.scene = Scene(world.availability, self.watch, self.participation, gates)
+        self.search = policy.selector.start(self.scene)
+        self.evaluations = Evaluations(self.trainer, task.evaluation, task.stop, log.evals)
         self.version = 0
         self.n_assigned = 0
         self.stop_reason = ""
         self.ended_at = math.nan
-        self.metrics: dict[str, float] = {}
         self._on_step = on_step
-        self._evaluated_version = -1
-        self._next_evaluation_at = 0.0
         self._retry_at = -math.inf
         self._accepted_at, self._n_assigned_then, self._largest_batch = 0.0, 0, 0  # when an update was last accepted
         self._n_found = 0  # devices that any selection found or knew to be there, assigned or not
@@ -68,6 +73,16 @@ class Job:
         """The instant at which the run's time is up."""
         max_s = self.task.stop.max_s
         return math.inf if max_s is None else max_s
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics that were evaluated last."""
+        return self.evaluations.metrics
+
+    @property
+    def can_look_ahead(self) -> bool:
+        """Whether a session can be planned before the version that it downloads is there."""
+        return not self.task.work.caches_model
 
     def accepted(self, at: float) -> None:
         """Note that something came of the sessions: an update is in a step or in a buffer."""
@@ -92,23 +107,24 @@ class Job:
 
     # Assignment
 
-    def select(self, now: float, n: int) -> Selection:
-        """Up to ``n`` devices that may be assigned now."""
-        selection = self.search.select(self.world.availability, self.participation, now=now, n=n, gates=self.gates)
-        self._n_found += len(selection.ids)
-        if len(selection.ids) < n:
+    def find(self, at: FloatArray) -> Selection:
+        """One device for each instant, as :meth:`Search.find`; fewer than wanted at the first: when to try again."""
+        selection, now = self.search.find(at), float(at[0])
+        n_wanted = int(np.searchsorted(at, now, side="right"))
+        self._n_found += min(len(selection), n_wanted)
+        if len(selection) < n_wanted:
             self._retry_at = self._next_chance(now)
         return selection
 
-    def select_together(self, now: float, n: int, *, at_least: int) -> Selection:
-        """As :meth:`select` for devices that start together: none is looked for if ``at_least`` cannot be there."""
+    def find_together(self, now: float, n: int, *, at_least: int) -> Selection:
+        """Up to ``n`` devices that start together: none is looked for if ``at_least`` cannot be there."""
         most = self.world.availability.most_eligible(now)
         if most < at_least:
             self._n_found += most
-            selection, self._retry_at = NOBODY, self._next_chance(now)
+            selection, self._retry_at = nobody(), self._next_chance(now)
         else:
-            selection = self.select(now, n)
-            most = len(selection.ids)
+            selection = self.find(np.full(n, now))
+            most = len(selection)
         is_anyone_there = self.world.availability.eligible_fraction(now) > 0
         if most < at_least and is_anyone_there and not self.sees_every_change:
             self._retry_at = now + min(_WAITS_PER_LACK * (at_least - most) / at_least, 1.0) * _RETRY_S
@@ -116,8 +132,8 @@ class Job:
 
     def _next_chance(self, now: float) -> float:
         if self.world.availability.eligible_fraction(now) > 0:
-            return min(self.world.availability.next_change(now), now + _RETRY_S)
-        start = self.world.availability.earliest_start(now)
+            return min(self.watch.next_change(now), now + _RETRY_S)
+        start = self.watch.earliest_start(now)
         if math.isinf(start):
             raise SimulationError("no device of this fleet is ever eligible under its rule")
         if start >= self.until and not self._n_found:
@@ -141,76 +157,81 @@ class Job:
         """Instant before which another selection finds nothing new, unless a session ends."""
         return self._retry_at
 
-    def assign(self, selection: Selection, now: float) -> Sessions:
-        """Plan one session for each selected device, starting now from the newest version."""
-        ids, cells, work = selection.ids, selection.cells, self.task.work
+    def draft(self, selection: Selection) -> Sessions:
+        """Plan a session for each device found; nothing has begun yet, and nothing is changed."""
+        ids, cells, at, work = selection.ids, selection.cells, selection.at, self.task.work
         client_ids = self.task.holders.client_of(ids)
         n_examples = self.task.clients.n_examples(client_ids)
-        n_before, slots = self.participation.begin(ids)
-        held = self.participation.cache(slots)
+        held = self.participation.held(ids)
         rows = self.world.plan(
             ids,
             cells,
             work=work,
-            now=now,
-            k=n_before,
+            at=at,
+            until=selection.until,
+            k=self.participation.n_sessions(ids),
             n_examples=n_examples,
-            download_bytes=work.sizes(*held, n_examples, version=self.version, now=now),
-            battery_percent=None if self.battery is None else self.battery.percent(ids, cells, now),
+            download_bytes=work.sizes(*held, n_examples, version=self.version, at=at),
+            battery_percent=None if self.battery is None else self.battery.percent(ids, cells, at),
         )
-        rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + len(ids))
-        rows["client_id"], rows["version"] = client_ids, self.version
-        self.n_assigned += len(ids)
-        self._largest_batch = max(self._largest_batch, len(ids))
-        self.participation.hold(slots, rows["end_at"])
-        self._fill_cache(slots, rows, now)
+        rows["client_id"] = client_ids
+        if self.battery is not None:
+            rows["debt_percent"] = self.battery.debt(ids, cells, at)
         return rows
 
-    def _fill_cache(self, slots: IntArray, rows: Sessions, now: float) -> None:
+    def begin(self, rows: Sessions, versions: int | IntArray) -> None:
+        """The drafted sessions begin, each with the version that is the newest then."""
+        n, ids = len(rows), rows["device_id"]
+        rows["session_id"] = np.arange(self.n_assigned, self.n_assigned + n)
+        rows["version"] = versions
+        self.n_assigned += n
+        self._largest_batch = max(self._largest_batch, n)
+        self.participation.begin(ids, rows["end_at"])
+        if self.participation.keeps_cache:
+            self._fill_cache(rows)
+
+    def _fill_cache(self, rows: Sessions) -> None:
         """What devices will hold when their download is done; nobody asks before their session has ended."""
-        done = np.flatnonzero(rows["download_end_at"] <= rows["end_at"])
-        _, assets_at = self.participation.cache(slots[done])
-        fetched_at = rows["download_end_at"][done, None]
-        assets_at = np.where(self.task.work.needs_assets(assets_at, now), fetched_at, assets_at)
-        self.participation.fill_cache(slots[done], self.version, assets_at)
+        done = rows[rows["download_end_at"] <= rows["end_at"]]
+        _, assets_at = self.participation.held(done["device_id"])
+        is_fetched = self.task.work.needs_assets(assets_at, done["assigned_at"])
+        assets_at = np.where(is_fetched, done["download_end_at"][:, None], assets_at)
+        self.participation.hold(done["device_id"], done["version"], assets_at)
 
     # Ends of sessions
 
-    def settle(self, rows: Sessions, close_at: float) -> Sessions:
-        """Decide sessions that were not aggregated when the server closed at ``close_at``; log them.
+    def book(self, rows: Sessions) -> None:
+        """How these sessions go is certain, up to their end: book what they take of phones, network and server.
 
-        A device asks before it uploads: from ``close_at`` on it is told that it is not needed (ABORTED).
+        A battery owes at a session's end what charging had not restored by then and what the session took. It is
+        booked ahead, since nobody asks before: the device is busy.
         """
-        is_told = (rows["train_end_at"] <= rows["end_at"]) & (rows["train_end_at"] >= close_at)
-        told_at = np.where(np.isfinite(rows["train_end_at"]), rows["train_end_at"], close_at)
-        rows["end_at"] = np.where(is_told, told_at, rows["end_at"])
-        rows["outcome"] = np.where(is_told, ABORTED, np.where(rows["outcome"] == REPORTS, LATE, rows["outcome"]))
-        self.participation.end(rows["device_id"], rows["end_at"])
-        self.finish(rows)
-        return rows
+        self.log.gauges.add(rows)
+        if self.battery is not None:
+            spent = self.world.spent(rows, self.task.work)
+            debt = self.battery.left(rows["debt_percent"], rows["cell"], rows["assigned_at"], rows["end_at"])
+            self.participation.owe(rows["device_id"], debt + spent.battery_percent, rows["end_at"])
 
-    def finish(self, rows: Sessions, outcome: int | None = None) -> None:
-        """Log sessions with the outcome their plan has, or with ``outcome``."""
+    def finish(self, rows: Sessions, *, at: FloatArray | float, outcome: int | None = None) -> None:
+        """Log sessions as decided at these instants, with the outcome their plan has, or with ``outcome``."""
         if outcome is not None:
             rows["outcome"] = outcome
         if len(rows):
-            self.log.sessions.add(rows, self._book_battery(rows))
+            self.log.sessions.add(rows, np.broadcast_to(at, len(rows)))
 
-    def _book_battery(self, rows: Sessions) -> Spent | None:
-        """Devices owe their battery what the sessions took, on top of what was not restored before; what they took."""
-        if self.battery is None:
-            return None
-        spent = self.world.spent(rows, self.task.work)
-        debt = self.battery.debt(rows["device_id"], rows["cell"], rows["assigned_at"])
-        self.participation.owe(rows["device_id"], debt + spent.battery_percent, rows["end_at"])
-        return spent
+    def leave_open(self, rows: Sessions, at: float) -> None:
+        """The run ends with these sessions in flight, queued or buffered: they are cut there."""
+        rows["end_at"] = np.minimum(rows["end_at"], at)
+        for name in ("ingest_start_at", "ingested_at"):
+            rows[name] = np.where(rows[name] <= at, rows[name], np.inf)
+        self.finish(rows, at=at, outcome=OPEN)
 
     # Steps
 
     def step(self, rows: Sessions, coefficients: FloatArray, *, started_at: float, at: float, n_assigned: int) -> None:
         """Aggregate reported sessions with the given coefficients into the next version, at instant ``at``."""
         self.accepted(at)
-        self.evaluate_until(at)
+        self.evaluations.until(at, self.version)
         rows["staleness"] = self.version - rows["version"]
         rows["weight"] = coefficients
         self.participation.aggregate(rows["device_id"], at)
@@ -226,11 +247,12 @@ class Job:
         self._log_step(
             rows, started_at, at, n_assigned, is_committed=True, loss=result.train_loss, norm=result.update_norm
         )
-        self.finish(rows, AGGREGATED)
-        if self.task.evaluation.every_steps and self.version % self.task.evaluation.every_steps == 0:
-            self._evaluate(at)
+        self.finish(rows, at=at, outcome=AGGREGATED)
+        self.evaluations.stepped(at, self.version)
         if self.task.stop.max_steps is not None and self.version >= self.task.stop.max_steps:
-            self.stop_reason = self.stop_reason or "max_steps"
+            self.stop_reason = "max_steps"
+        if self.evaluations.has_reached_target:
+            self.stop_reason = "target"
         if result.losses is not None:
             self.search.observe(rows, result.losses)
         if self._on_step is not None:
@@ -239,7 +261,7 @@ class Job:
     def abandon(self, rows: Sessions, *, started_at: float, at: float, n_assigned: int, outcome: int) -> None:
         """Log a round that missed its quorum; what was reported is lost."""
         self._log_step(rows[:0], started_at, at, n_assigned, is_committed=False, loss=None, norm=None)
-        self.finish(rows, outcome)
+        self.finish(rows, at=at, outcome=outcome)
 
     def _log_step(
         self, rows: Sessions, started_at: float, at: float, n_assigned: int, *, is_committed: bool,
@@ -258,47 +280,14 @@ class Job:
             update_norm=norm,
         )
 
-    # Evaluation
-
-    def evaluate_until(self, at: float) -> None:
-        """Evaluate at every scheduled instant up to ``at`` with the version of that instant."""
-        while self._next_evaluation_at <= at:
-            self._evaluate(self._next_evaluation_at)
-            self._next_evaluation_at += self.task.evaluation.every_s or math.inf
-
-    def _evaluate(self, at: float) -> None:
-        if self._evaluated_version != self.version:
-            self.metrics = _numbers(self.trainer.evaluate(), self.version)
-            self._evaluated_version = self.version
-        for name, value in self.metrics.items():
-            self.log.evals.add(at=at, version=self.version, metric=name, value=value)
-        if self.task.stop.metric is not None and self.metrics:
-            self._check_target()
-
-    def _check_target(self) -> None:
-        metric, goal = self.task.stop.metric, self.task.stop.metric_at_least
-        if metric not in self.metrics:
-            raise InputError("stop.metric is not evaluated", value=metric, allowed=", ".join(self.metrics))
-        if goal is not None and self.metrics[metric] >= goal:
-            self.stop_reason = self.stop_reason or "target"
+    def advance(self, now: float) -> None:
+        """Everything that was decided by ``now`` is logged, and every session that began before is booked."""
+        self.log.sessions.advance()
+        self.log.gauges.advance(now)
 
     def end(self, at: float) -> None:
-        """Evaluate the last version and close the session log."""
-        self.evaluate_until(at)
-        if self._evaluated_version != self.version or not self.log.evals.rows:
-            self._evaluate(at)
-        self.stop_reason = self.stop_reason or "max_s"
+        """Evaluate the last version and close the tables."""
+        self.evaluations.end(at, self.version)
+        self.stop_reason = self.stop_reason or ("target" if self.evaluations.has_reached_target else "max_s")
         self.ended_at = at
         self.log.sessions.close()
-
-
-def _numbers(metrics: Mapping[str, float], version: int) -> dict[str, float]:
-    """Metrics as a trainer of one's own may give them, as plain floats; what no table can hold ends the run."""
-    try:
-        found = {str(name): float(value) for name, value in metrics.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise SimulationError(f"the trainer's metrics of version {version} are no numbers by name ({error})") from error
-    wrong = [name for name, value in found.items() if not math.isfinite(value)]
-    if wrong:
-        raise SimulationError(f"metric {wrong[0]} of version {version} is {found[wrong[0]]}")
-    return found

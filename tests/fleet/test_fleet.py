@@ -255,7 +255,7 @@ def peak_bytes(traces: TraceSet, n_devices: int) -> int:
     tracemalloc.start()
     try:
         fleet = Fleet(traces, n_devices=n_devices, seed=1)
-        search = UniformSelector(seed=1, min_separation_s=0.0).start(fleet)
+        search = UniformSelector(seed=1, min_between_sessions_s=0.0, min_between_participations_s=0.0).start(fleet)
         chosen = search.select(availability_of(fleet), Participation(), now=3600.0, n=100)
         assert len(chosen.ids) == 100
         return tracemalloc.get_traced_memory()[1]

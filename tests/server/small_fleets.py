@@ -34,7 +34,7 @@ class SmallFleet:
     interruption: Any
     crash_fraction: float
     session_timeout_s: float | None
-    min_separation_s: float
+    min_between_participations_s: float
     device_sigma: float  # 0: transfers take whole seconds and instants tie
 
     def windows(self) -> list[list[Span]]:
@@ -66,7 +66,7 @@ class SmallFleet:
             clients=Sizes((10, 30, 5, 70)),
             max_s=max_s,
             max_steps=max_steps,
-            min_separation_s=self.min_separation_s,
+            min_between_participations_s=self.min_between_participations_s,
             seed=self.draw_seed,
             **more,
         )
@@ -80,7 +80,7 @@ SMALL_FLEETS = st.builds(
     interruption=st.sampled_from(INTERRUPTIONS),
     crash_fraction=st.sampled_from([0.0, 0.2]),
     session_timeout_s=st.sampled_from([None, 45.0]),
-    min_separation_s=st.sampled_from([0.0, 100.0]),
+    min_between_participations_s=st.sampled_from([0.0, 100.0]),
     device_sigma=st.sampled_from([0.0, 0.0, 0.8]),
 )
 
@@ -136,4 +136,4 @@ def check_devices(run: Tables, small: SmallFleet) -> None:
         closed_at = run.step_column("closed_at")[run.step_column("is_committed")]
         aggregated = mine[run.column("outcome")[mine] == AGGREGATED]
         step = (run.column("version") + run.column("staleness"))[aggregated].astype(int)
-        assert (np.diff(np.sort(closed_at[step])) >= small.min_separation_s).all()
+        assert (np.diff(np.sort(closed_at[step])) >= small.min_between_participations_s).all()

@@ -6,29 +6,32 @@ import math
 from typing import Literal
 
 import numpy as np
-import simpy
 
 from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
-from fedsim.errors import InputError
+from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Count, IntervalS, VersionCount
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
+from fedsim.server.inbox import NO_SESSIONS, Inbox
 from fedsim.server.job import Job
-from fedsim.server.protocol.coordinator import Process, wait
-from fedsim.units import FloatArray
+from fedsim.units import US_PER_S, FloatArray, IntArray, to_us
 
 StalenessWeight = Literal["inverse_sqrt", "constant"]
 Divisor = Literal["buffer_size", "weight_sum"]
 
-_EMPTY = np.zeros(0, dtype=SESSION)
+_FIRST_LOOK = 64  # devices looked for ahead at the start of a run
+_NONE_AHEAD = np.zeros(0)
 
 
 class BufferedCoordinator:
     """Keeps ``concurrency`` devices in flight; every ``buffer_size`` accepted updates make a step.
 
-    Devices are assigned on a tick of ``assignment_interval_s``. Reports take effect at their own
+    Devices are assigned on ticks, at whole multiples of ``assignment_interval_s``. Reports take effect at their own
     instants, between ticks too; they are worked through at the next tick, which changes nothing
     because a version is downloaded only at ticks. An update whose staleness (server version when
     it is ingested − version downloaded) exceeds ``max_staleness`` is refused as STALE.
+
+    ``looks_ahead``: ticks whose assignments cannot influence each other are worked through together, in a *stride*;
+    else one by one. Both give the same tables.
     """
 
     name = "buffered"
@@ -44,6 +47,7 @@ class BufferedCoordinator:
         divisor: Divisor,
         assignment_interval_s: IntervalS,
         weighting: Weighting,
+        looks_ahead: bool = True,
     ) -> None:
         for name, value in (("concurrency", concurrency), ("buffer_size", buffer_size)):
             if value < 1:
@@ -59,11 +63,19 @@ class BufferedCoordinator:
         self.aggregator, self.weighting = aggregator, weighting
         self.concurrency, self.buffer_size, self.max_staleness = concurrency, buffer_size, max_staleness
         self.staleness_weight, self.divisor = staleness_weight, divisor
-        self.interval_s = assignment_interval_s
+        self.interval_us, self.looks_ahead = int(to_us(assignment_interval_s)), looks_ahead
+        if self.interval_us < 1:
+            raise InputError("server.assignment_interval_s is below a microsecond", value=assignment_interval_s)
 
     def start(self, job: Job) -> Buffering:
         """The coordinator at the start of a run of the job."""
         return Buffering(self, job)
+
+    def tick_from(self, at: FloatArray) -> FloatArray:
+        """The first tick at or after each instant (inf: never)."""
+        is_finite = np.isfinite(at)
+        ticks = -(-to_us(np.where(is_finite, at, 0.0)) // self.interval_us) * self.interval_us
+        return np.where(is_finite, ticks / US_PER_S, np.inf)
 
     def coefficients(self, rows: Sessions, staleness: FloatArray) -> FloatArray:
         """What each update of a full buffer counts, ``float64[n]``."""
@@ -75,78 +87,127 @@ class BufferedCoordinator:
 
 
 class Buffering:
-    """The buffer of one run, and who is under way."""
+    """The buffer of one run, and who is under way.
+
+    A stride: until a session that begins in it ends, every free slot is known ahead: those free now, and one more at
+    the tick after each end of a session under way. So devices are found for the ticks to come and their sessions
+    planned, which changes nothing; the ticks before the first at which a planned session ends are certain. What
+    happens up to the last of them is worked through, and then their sessions begin, each with the version of its
+    instant.
+    """
 
     def __init__(self, rules: BufferedCoordinator, job: Job) -> None:
-        self._rules, self._job, self._queue = rules, job, rules.aggregator.start()
+        n_devices = job.world.fleet.n_devices
+        if n_devices < rules.concurrency:
+            raise SimulationError(f"{rules.concurrency} devices cannot be in flight; the fleet has {n_devices}")
+        self._rules, self._job = rules, job
+        self._inbox = Inbox(rules.aggregator.start(), job.task.work.upload_bytes, job.log.gauges.waits)
         self._open = np.zeros(rules.concurrency, dtype=SESSION)  # one slot per device in flight
-        self._open["end_at"] = np.inf
-        self._free = np.arange(rules.concurrency)
-        self._waiting, self._ingested_at = _EMPTY, np.zeros(0)  # reported, not yet ingested
+        self._ends = np.full(rules.concurrency, np.inf)  # of the sessions in the slots; inf: the slot is free
+        self._free: IntArray = np.arange(rules.concurrency)
+        self._has_ended = True  # has a session ended since devices were looked for?
+        self._lost = NO_SESSIONS  # ended without a report after the run was over
         self._buffer: list[Sessions] = []
-        self._n_buffered, self._n_assigned_before, self._buffer_started_at = 0, 0, 0.0
+        self._n_buffered, self._buffer_started_at, self._n_assigned_then = 0, 0.0, 0
+        self._n_ahead = _FIRST_LOOK if rules.looks_ahead and job.can_look_ahead else 0
 
-    def run(self, env: simpy.Environment) -> Process:
-        """Tick until the job's stop condition is met."""
-        job, now = self._job, env.now
-        while True:
-            has_ended = self._receive(now)
-            if job.stop_reason or now >= job.until:
-                break
+    def decide(self, now: float) -> float:
+        """Work through what happened up to the tick ``now`` and assign; the tick at which anything can happen next."""
+        job = self._job
+        self._receive(now)
+        if not job.stop_reason and now < job.until:
             job.check_life(now)
-            if has_ended or now >= job.retry_at:
-                self._refill(now)
-            now = min(self._next_tick(now), job.until)
-            yield wait(env, now)
-        end_at = job.log.steps.rows[-1]["closed_at"] if job.stop_reason else now
-        self._close(end_at)
-        job.end(end_at)
+            if self._free.size and (self._has_ended or now >= job.retry_at):
+                now = self._assign(now)
+        if job.stop_reason or now >= job.until:
+            return self._end(now)
+        job.advance(now)
+        return self._next_tick(now)
 
     def _next_tick(self, now: float) -> float:
-        """The next tick at which anything can happen."""
-        first_end = float(self._open["end_at"].min())
-        event_at = min(first_end, self._ingested_at.min(initial=math.inf))
+        event_at = min(float(self._ends.min()), self._inbox.next_at)
         if self._free.size:
-            event_at = min(event_at, max(self._job.retry_at, now))
-        n_ticks = max(1, math.ceil((event_at - now) / self._rules.interval_s - 1e-9)) if math.isfinite(event_at) else 1
-        return now + n_ticks * self._rules.interval_s
+            event_at = min(event_at, self._job.retry_at)
+        after = now + 1 / US_PER_S
+        return min(float(self._rules.tick_from(np.array(max(event_at, after)))), self._job.until)
 
-    def _refill(self, now: float) -> None:
-        if not self._free.size:
-            return
-        selection = self._job.select(now, self._free.size)
-        n = len(selection.ids)
-        if n:
-            self._open[self._free[:n]] = self._job.assign(selection, now)
-            self._free = self._free[n:]
+    # Assignment
 
-    def _receive(self, now: float) -> bool:
-        """Work through everything that happened since the last tick, in order of time; has a session ended?"""
-        ended = np.flatnonzero(self._open["end_at"] <= now)
-        if ended.size:
-            rows = self._open[ended]
-            rows = rows[np.lexsort((rows["session_id"], rows["end_at"]))]
-            self._open["end_at"][ended] = np.inf
-            self._free = np.concatenate([self._free, ended])
-            is_report = rows["outcome"] == REPORTS
-            self._job.finish(rows[~is_report])
-            self._report(rows[is_report])
-        n = int(np.searchsorted(self._ingested_at, now, side="right"))
-        rows, at = self._waiting[:n], self._ingested_at[:n]
-        self._waiting, self._ingested_at = self._waiting[n:], self._ingested_at[n:]
-        self._ingest(rows, at)
-        return bool(ended.size)
+    def _assign(self, now: float) -> float:
+        """Assign at the tick ``now`` and at those to come that are certain; the last tick that is worked through."""
+        job, n_free = self._job, self._free.size
+        at = np.concatenate([np.full(n_free, now), self._wanted_ahead(now)])
+        selection = job.find(at)
+        rows = job.draft(selection)
+        n = self._n_certain(rows, n_free)
+        begin_at = selection.at[:n]
+        last = float(begin_at[-1]) if n else now
+        n_assigned, version = job.n_assigned, job.version
+        stepped_at = self._receive(last, begin_at) if last > now else []
+        if job.stop_reason:
+            n = int(np.searchsorted(begin_at, stepped_at[-1], side="left"))
+        self._has_ended = False
+        job.search.take(selection, n)
+        self._begin(rows[:n], version + np.searchsorted(stepped_at, begin_at[:n], side="right"))
+        return last
 
-    def _report(self, rows: Sessions) -> None:
-        self._job.participation.aggregate(rows["device_id"], math.inf)
-        ingested_at = self._queue.serve(rows["end_at"], self._job.task.work.upload_bytes)
-        rows, ingested_at = joined([self._waiting, rows]), np.concatenate([self._ingested_at, ingested_at])
-        order = np.argsort(ingested_at, kind="stable")
-        self._waiting, self._ingested_at = rows[order], ingested_at[order]
+    def _begin(self, rows: Sessions, versions: IntArray) -> None:
+        if len(rows):
+            self._job.begin(rows, versions)
+            self._job.book(rows)
+            slots, self._free = self._free[: len(rows)], self._free[len(rows) :]
+            self._open[slots], self._ends[slots] = rows, rows["end_at"]
 
-    def _ingest(self, rows: Sessions, at: FloatArray) -> None:
-        """Add reports to the buffer in order; step whenever it is full."""
-        job, rules = self._job, self._rules
+    def _wanted_ahead(self, now: float) -> FloatArray:
+        """The ticks after the next ends of sessions under way, ascending; whole ticks, before the run's end."""
+        if not self._n_ahead:
+            return _NONE_AHEAD
+        ends = self._ends[np.isfinite(self._ends)]
+        if len(ends) > self._n_ahead:
+            ends = np.partition(ends, self._n_ahead)[: self._n_ahead + 1]
+        ticks = np.sort(self._rules.tick_from(ends))
+        is_whole = ticks < ticks[-1] if len(ticks) > self._n_ahead else np.ones(len(ticks), dtype=bool)
+        ahead: FloatArray = ticks[is_whole & (ticks < self._job.until)]
+        return ahead
+
+    def _n_certain(self, rows: Sessions, n_now: int) -> int:
+        """How many of the drafted sessions begin before the first tick at which one of them ends, or begin now."""
+        if len(rows) <= n_now:
+            return len(rows)
+        ends_at = self._rules.tick_from(np.array(rows["end_at"].min()))
+        n = max(int(np.searchsorted(rows["assigned_at"], ends_at, side="left")), n_now)
+        self._n_ahead = min(2 * self._n_ahead, len(self._open)) if n == len(rows) else max(_FIRST_LOOK, n + n // 2)
+        return n
+
+    # What happened
+
+    def _receive(self, now: float, begin_at: FloatArray = _NONE_AHEAD) -> list[float]:
+        """Work through everything up to ``now``, in order of time; the instants of the steps.
+
+        ``begin_at`` are the instants at which sessions are going to begin up to ``now``.
+        """
+        job = self._job
+        ended = np.flatnonzero(self._ends <= now)
+        rows = self._open[ended]
+        rows = rows[np.lexsort((rows["session_id"], rows["end_at"]))]
+        self._ends[ended] = np.inf
+        self._free = np.concatenate([self._free, ended])
+        self._has_ended |= bool(ended.size)
+        is_report = rows["outcome"] == REPORTS
+        reports, lost = rows[is_report], rows[~is_report]
+        if len(reports):
+            job.participation.aggregate(reports["device_id"], math.inf)
+            self._inbox.arrive(reports)
+        stepped_at = self._ingest(self._inbox.take(now), begin_at)
+        is_over = lost["end_at"] > (stepped_at[-1] if job.stop_reason else now)
+        self._lost = lost[is_over]
+        job.finish(lost[~is_over], at=lost["end_at"][~is_over])
+        return stepped_at
+
+    def _ingest(self, rows: Sessions, begin_at: FloatArray) -> list[float]:
+        """Add reports to the buffer in order; step whenever it is full, until the run is over."""
+        job, rules, stepped_at = self._job, self._rules, list[float]()
+        n_assigned = job.n_assigned
         while len(rows) and not job.stop_reason:
             is_stale = job.version - rows["version"] > rules.max_staleness
             fresh = np.flatnonzero(~is_stale)
@@ -154,46 +215,43 @@ class Buffering:
             is_full = fresh.size >= room
             n = int(fresh[room - 1]) + 1 if is_full else len(rows)
             self._refuse(rows[:n][is_stale[:n]])
-            self._put(rows[fresh[:room]], at[fresh[:room]])
+            self._put(rows[fresh[:room]])
             if is_full:
-                self._step(float(at[n - 1]))
-            rows, at = rows[n:], at[n:]
-        self._waiting = joined([rows, self._waiting])
-        self._ingested_at = np.concatenate([at, self._ingested_at])
+                at = float(rows["ingested_at"][n - 1])
+                self._step(at, n_assigned + int(np.searchsorted(begin_at, at, side="left")))
+                stepped_at.append(at)
+            rows = rows[n:]
+        self._inbox.put_back(rows)
+        return stepped_at
 
     def _refuse(self, rows: Sessions) -> None:
         job = self._job
-        rows["staleness"] = job.version - rows["version"]
-        job.participation.aggregate(rows["device_id"], -math.inf)
-        job.finish(rows, STALE)
+        if len(rows):
+            rows["staleness"] = job.version - rows["version"]
+            job.participation.aggregate(rows["device_id"], -math.inf)
+            job.finish(rows, at=rows["ingested_at"], outcome=STALE)
 
-    def _put(self, rows: Sessions, at: FloatArray) -> None:
+    def _put(self, rows: Sessions) -> None:
         if len(rows):
             if not self._n_buffered:
-                self._buffer_started_at = float(at[0])
-            self._job.accepted(float(at[-1]))
+                self._buffer_started_at = float(rows["ingested_at"][0])
+            self._job.accepted(float(rows["ingested_at"][-1]))
             self._buffer.append(rows)
             self._n_buffered += len(rows)
 
-    def _step(self, at: float) -> None:
+    def _step(self, at: float, n_assigned: int) -> None:
+        """Make a version of the full buffer; ``n_assigned`` sessions began before."""
         job, rows = self._job, joined(self._buffer)
-        n_assigned = job.n_assigned - self._n_assigned_before
-        self._buffer, self._n_buffered, self._n_assigned_before = [], 0, job.n_assigned
+        since, self._n_assigned_then = n_assigned - self._n_assigned_then, n_assigned
+        self._buffer, self._n_buffered = [], 0
         coefficients = self._rules.coefficients(rows, job.version - rows["version"])
-        job.step(rows, coefficients, started_at=self._buffer_started_at, at=at, n_assigned=n_assigned)
+        job.step(rows, coefficients, started_at=self._buffer_started_at, at=at, n_assigned=since)
 
-    def _close(self, at: float) -> None:
-        """The job is over: what is in flight, queued or buffered comes too late."""
-        in_flight = self._open[np.isfinite(self._open["end_at"])]
-        rows = joined([*self._buffer, self._waiting, in_flight])
-        self._job.settle(rows[np.argsort(rows["session_id"])], at)
-        self._open["end_at"] = np.inf
-
-    def in_flight(self, now: float) -> int:
-        """Devices in a session at ``now``."""
-        ends = self._open["end_at"]
-        return int((np.isfinite(ends) & (ends > now)).sum())
-
-    def n_waiting(self, now: float) -> int:
-        """Reports that wait for an aggregator worker at ``now``."""
-        return self._queue.n_waiting(now)
+    def _end(self, now: float) -> float:
+        """The run is over, with the step that met its condition or as its time is up: the rest is left open."""
+        job = self._job
+        at = float(job.log.steps.rows[-1]["closed_at"]) if job.stop_reason else now
+        in_flight = self._open[np.isfinite(self._ends)]
+        job.leave_open(joined([*self._buffer, self._inbox.rest(), self._lost, in_flight]), at)
+        job.end(at)
+        return math.inf

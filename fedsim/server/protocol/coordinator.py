@@ -1,36 +1,11 @@
-"""What protocols have in common: in a run, a coordinator is a SimPy process that drives a job."""
+"""What protocols have in common: in a run, a coordinator is a state machine that drives a job."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, Protocol
+from typing import Protocol
 
-import simpy
-
+from fedsim.server.clock import Decides
 from fedsim.server.job import Job
-
-Process = Generator[simpy.Event, Any, None]
-
-
-def wait(env: simpy.Environment, until: float) -> simpy.Event:
-    """Let the clock run to an instant; it may miss it by one rounding, so coordinators keep their own ``now``."""
-    return env.timeout(max(until - env.now, 0.0))
-
-
-class Running(Protocol):
-    """A coordinator in a run: what it waits for, and who is under way."""
-
-    def run(self, env: simpy.Environment) -> Process:
-        """Drive the job until its stop condition is met."""
-        ...
-
-    def in_flight(self, now: float) -> int:
-        """Devices in a session at ``now``."""
-        ...
-
-    def n_waiting(self, now: float) -> int:
-        """Reports that wait for an aggregator worker at ``now``."""
-        ...
 
 
 class Coordinator(Protocol):
@@ -39,6 +14,6 @@ class Coordinator(Protocol):
     name: str
     max_staleness: int
 
-    def start(self, job: Job) -> Running:
-        """The coordinator at the start of a run of the job."""
+    def start(self, job: Job) -> Decides:
+        """The coordinator at the start of a run of the job; it is called at instant 0 first (see ``server.clock``)."""
         ...

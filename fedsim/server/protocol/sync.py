@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
-import simpy
 
-from fedsim.device.session import REPORTS, TIMEOUT, Sessions
+from fedsim.device.session import ABORTED, LATE, REPORTS, TIMEOUT, Sessions, joined
 from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Count, DurationS, IntervalS, PositiveShare, Range, SomeTimeS
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
+from fedsim.server.inbox import NO_SESSIONS, Inbox
 from fedsim.server.job import Job
-from fedsim.server.protocol.coordinator import Process, wait
-from fedsim.server.selector.selection import Selection
-from fedsim.units import FloatArray, IntArray, format_duration
+from fedsim.units import IntArray, format_duration, on_clock
+
+ShortRound = Literal["deadline", "last_report"]
+Stragglers = Literal["busy", "free"]
+Phase = Literal["try", "close", "step"]
 
 
 class SyncCoordinator:
@@ -24,9 +26,12 @@ class SyncCoordinator:
 
     It closes at the report that meets the goal, or at the deadline; it counts if at least
     ``quorum_fraction`` of the goal has reported, else it is abandoned. A report at exactly the
-    deadline counts. If no device can report any more, a round without deadline closes with the last
-    session. Simplification: devices are not held while a cohort is assembled; the round waits until
-    enough are eligible at one instant, or after ``selection_timeout_s`` starts with a quorum.
+    deadline counts. A ``short_round``, one that does not meet its goal, closes at the deadline, or at its last
+    report; without a deadline always at its last report, and one without any report with its last session.
+    ``stragglers``, devices whose session outlives their round, are busy until it ends, or free from the close on.
+    Simplifications: devices are not held while a cohort is assembled; the round waits until
+    enough are eligible at one instant, or after ``selection_timeout_s`` starts with a quorum. That no report will come
+    any more is known when the last one has come.
     """
 
     name = "sync"
@@ -44,6 +49,8 @@ class SyncCoordinator:
         assignment_interval_s: IntervalS,
         server_step_s: DurationS,
         weighting: Weighting,
+        short_round: ShortRound = "deadline",
+        stragglers: Stragglers = "busy",
     ) -> None:
         if report_goal < 1:
             raise InputError("server.report_goal must be at least 1", value=report_goal)
@@ -58,7 +65,13 @@ class SyncCoordinator:
                 "server.selection_timeout_s, assignment_interval_s and server_step_s must be positive",
                 value=(selection_timeout_s, assignment_interval_s, server_step_s),
             )
+        if short_round not in ("deadline", "last_report"):
+            raise InputError("server.short_round is unknown", value=short_round, allowed="deadline, last_report")
+        if stragglers not in ("busy", "free"):
+            raise InputError("server.stragglers is unknown", value=stragglers, allowed="busy, free")
         self.aggregator, self.weighting = aggregator, weighting
+        self.waits_for_deadline = short_round == "deadline" and deadline_s is not None
+        self.frees_stragglers = stragglers == "free"
         self.goal, self.deadline_s = report_goal, math.inf if deadline_s is None else deadline_s
         self.cohort = math.ceil(report_goal * over_selection - 1e-9)
         self.quorum = math.ceil(report_goal * quorum_fraction - 1e-9)
@@ -71,104 +84,178 @@ class SyncCoordinator:
 
 
 class Rounds:
-    """The rounds of one run."""
+    """The rounds of one run: assemble a cohort, close the round, step; and again.
+
+    When a cohort is assigned its round's close is known, since the trips are planned: the clock is asked for that
+    instant instead of for each report's. What the server knows by then does not depend on it.
+    """
 
     def __init__(self, rules: SyncCoordinator, job: Job) -> None:
-        self._rules, self._job, self._queue = rules, job, rules.aggregator.start()
-        self._round_ends: FloatArray = np.zeros(0)  # planned ends of the open round's sessions
-        self._straggler_ends: FloatArray = np.zeros(0)  # ends of sessions that outlive their round
+        n_devices = job.world.fleet.n_devices
+        if n_devices < rules.quorum:
+            raise SimulationError(f"a round needs {rules.quorum} devices at one instant; the fleet has {n_devices}")
+        self._rules, self._job = rules, job
+        self._inbox = Inbox(rules.aggregator.start(), job.task.work.upload_bytes, job.log.gauges.waits)
+        self._phases: dict[Phase, Callable[[float], float]] = {
+            "try": self._try, "close": self._close, "step": self._step
+        }  # fmt: skip
+        self._phase: Phase = "try"
+        self._started_at, self._close_at, self._step_at = 0.0, 0.0, 0.0  # the round is assembled since, closes, steps
+        self._round = NO_SESSIONS  # sessions of the open round, until its close
+        self._n_assigned = 0  # in the present round
+        self._stragglers = NO_SESSIONS  # sessions of closed rounds that have not ended
 
-    def run(self, env: simpy.Environment) -> Process:
-        """Play rounds until the job's stop condition is met."""
-        job, quorum, n_devices = self._job, self._rules.quorum, self._job.world.fleet.n_devices
-        if n_devices < quorum:
-            raise SimulationError(f"a round needs {quorum} devices at one instant; the fleet has {n_devices}")
-        now = env.now
-        while not job.stop_reason:
-            selection, now = yield from self._assemble(env, now)
-            if selection is None:
-                break
-            now = yield from self._round(env, job.assign(selection, now), now)
-        if not job.n_assigned:
-            raise SimulationError(
-                f"no round began before the run's end at {format_duration(job.until)}: it needs {quorum} free "
-                "eligible devices at one instant"
-            )
-        job.end(now)
+    def decide(self, now: float) -> float:
+        """Do what is due at ``now``; the instant of the next decision."""
+        return self._phases[self._phase](now)
 
-    def _assemble(
-        self, env: simpy.Environment, now: float
-    ) -> Generator[simpy.Event, Any, tuple[Selection | None, float]]:
-        """Wait until a cohort can be assigned, and until when that was; None when the run's time is up."""
-        job, rules, timeout_at = self._job, self._rules, now + self._rules.selection_timeout_s
-        while now < job.until:
-            job.check_life(now)
-            needed = rules.cohort if now < timeout_at else rules.quorum
-            selection = job.select_together(now, rules.cohort, at_least=needed)
-            if len(selection.ids) >= needed:
-                return selection, now
-            now = min(self._next_try(now, timeout_at), job.until)
-            yield wait(env, now)
-        return None, now
+    # Assembling a cohort
+
+    def _try(self, now: float) -> float:
+        """Assign a cohort if there is one."""
+        job, rules, timeout_at = self._job, self._rules, on_clock(self._started_at + self._rules.selection_timeout_s)
+        self._follow(now)
+        if now >= job.until:
+            return self._end(now)
+        job.check_life(now)
+        needed = rules.cohort if now < timeout_at else rules.quorum
+        selection = job.find_together(now, rules.cohort, at_least=needed)
+        job.search.take(selection, len(selection))
+        if len(selection) < needed:
+            job.advance(now)
+            return min(self._next_try(now, timeout_at), job.until)
+        self._round = job.draft(selection)
+        job.begin(self._round, job.version)
+        self._n_assigned, self._started_at, self._phase = len(selection), now, "close"
+        self._close_at = self._closes_at(self._round)
+        return min(self._close_at, job.until)
 
     def _next_try(self, now: float, timeout_at: float) -> float:
         """When the fleet may have changed, a straggler is free, or a quorum is enough."""
         free_at = math.inf
         if self._job.sees_every_change:
-            free_at = float(self._straggler_ends[self._straggler_ends > now].min(initial=math.inf))
-        next_at = max(min(self._job.retry_at, free_at), now + self._rules.assignment_interval_s)
+            free_at = float(self._stragglers["end_at"].min(initial=math.inf))
+        next_at = max(min(self._job.retry_at, free_at), on_clock(now + self._rules.assignment_interval_s))
         return min(next_at, timeout_at) if now < timeout_at else next_at
 
-    def _round(self, env: simpy.Environment, rows: Sessions, started_at: float) -> Generator[simpy.Event, Any, float]:
-        """Play a round; returns the instant at which the next one may open."""
-        job, rules = self._job, self._rules
-        self._round_ends = rows["end_at"].copy()
-        accepted, close_at = self._accept(rows, started_at)
-        ingested_at = self._queue.serve(rows["upload_end_at"][accepted], job.task.work.upload_bytes)
-        step_at = float(ingested_at.max(initial=close_at))
-        yield wait(env, min(close_at, job.until))
-        if close_at > job.until:
-            self._settle(rows, job.until)
-            return job.until
-        reported = rows[accepted]
+    # Closing the round
+
+    def _closes_at(self, rows: Sessions) -> float:
+        """The instant at which a round that has just begun will close."""
+        rules, deadline_at = self._rules, on_clock(self._started_at + self._rules.deadline_s)
+        accepted = self._accepted(rows)
+        if len(accepted) == rules.goal:
+            return float(rows["upload_end_at"][accepted[-1]])
+        if rules.waits_for_deadline:
+            return deadline_at
+        if len(accepted):
+            return float(rows["upload_end_at"][accepted[-1]])
+        return min(float(rows["end_at"].max(initial=self._started_at)), deadline_at)
+
+    def _accepted(self, rows: Sessions) -> IntArray:
+        """The reports that count, in order of arrival: those by the deadline, up to the goal."""
+        deadline_at = on_clock(self._started_at + self._rules.deadline_s)
+        reports = np.flatnonzero((rows["outcome"] == REPORTS) & (rows["upload_end_at"] <= deadline_at))
+        accepted: IntArray = reports[np.argsort(rows["upload_end_at"][reports], kind="stable")][: self._rules.goal]
+        return accepted
+
+    def _close(self, now: float) -> float:
+        """Close the round: what is accepted goes to the aggregator, of the rest is decided how it ends."""
+        job, rules, rows = self._job, self._rules, self._round
+        if self._close_at > job.until:
+            return self._cut(now)
+        accepted = self._accepted(rows)
         is_rest = np.ones(len(rows), dtype=bool)
         is_rest[accepted] = False
-        self._settle(rows[is_rest], close_at)
-        yield wait(env, min(step_at, job.until))
-        if step_at > job.until:
-            self._settle(reported, job.until)
-            return job.until
-        if len(accepted) >= rules.quorum:
+        rest = _told(rows[is_rest], now)
+        ends_at = np.minimum(rest["end_at"], now) if rules.frees_stragglers else rest["end_at"]
+        job.participation.end(rest["device_id"], ends_at)
+        job.book(joined([rows[accepted], rest]))
+        self._round, self._stragglers = NO_SESSIONS, joined([self._stragglers, rest])
+        self._step_at = max(now, self._follow(now, rows[accepted]))
+        self._phase = "step"
+        job.advance(now)
+        return min(self._step_at, job.until)
+
+    def _follow(self, now: float, accepted: Sessions = NO_SESSIONS) -> float:
+        """Follow sessions of closed rounds up to ``now``: some end, some report late and load the aggregator.
+
+        They queue with the ``accepted`` reports of a round that closes now; returns when the last of these is ingested.
+        """
+        has_ended = self._stragglers["end_at"] <= now
+        ended = self._stragglers[has_ended]
+        is_late = ended["outcome"] == LATE
+        arrived = joined([ended[is_late], accepted])
+        arrived = arrived[np.lexsort((arrived["session_id"], arrived["upload_end_at"]))]
+        ingested_at = self._inbox.arrive(arrived)
+        self._job.finish(ended[~is_late], at=ended["end_at"][~is_late])
+        self._stragglers = self._stragglers[~has_ended]
+        return float(ingested_at[arrived["outcome"] == REPORTS].max(initial=-math.inf))
+
+    # The step
+
+    def _step(self, now: float) -> float:
+        """Aggregate what was accepted, if it is a quorum."""
+        job, rules = self._job, self._rules
+        self._follow(now)
+        if self._step_at > job.until:
+            return self._end(now)
+        reported = self._ingested(now)
+        if len(reported) >= rules.quorum:
             weights = example_weights(reported["n_examples"], rules.weighting)
-            job.step(reported, weights / weights.sum(), started_at=started_at, at=step_at, n_assigned=len(rows))
+            job.step(
+                reported, weights / weights.sum(), started_at=self._started_at, at=now, n_assigned=self._n_assigned
+            )
         else:
-            job.abandon(reported, started_at=started_at, at=step_at, n_assigned=len(rows), outcome=TIMEOUT)
-        next_at = min(step_at + rules.server_step_s, job.until)
-        yield wait(env, next_at)
-        return next_at
+            job.abandon(
+                reported, started_at=self._started_at, at=now, n_assigned=self._n_assigned, outcome=TIMEOUT
+            )
+        if job.stop_reason:
+            return self._end(now)
+        job.advance(now)
+        self._phase, self._started_at = "try", min(on_clock(now + rules.server_step_s), job.until)
+        return self._started_at
 
-    def _accept(self, rows: Sessions, started_at: float) -> tuple[IntArray, float]:
-        """Rows of the reports that count, in order of arrival, and the instant the round closes."""
-        reports = np.flatnonzero(rows["outcome"] == REPORTS)
-        reports = reports[np.argsort(rows["upload_end_at"][reports], kind="stable")]
-        deadline_at = started_at + self._rules.deadline_s
-        arrivals = rows["upload_end_at"][reports]
-        n = min(int(np.searchsorted(arrivals, deadline_at, side="right")), self._rules.goal)
-        if n == self._rules.goal:
-            return reports[:n], float(arrivals[n - 1])
-        last_end = float(rows["end_at"].max(initial=started_at))
-        return reports[:n], deadline_at if math.isfinite(deadline_at) else last_end
+    def _ingested(self, now: float) -> Sessions:
+        """Take what was ingested by ``now``: late reports are done with, accepted ones come back in order of arrival."""
+        rows = self._inbox.take(now)
+        is_late = rows["outcome"] == LATE
+        self._job.finish(rows[is_late], at=rows["ingested_at"][is_late])
+        rows = rows[~is_late]
+        return rows[np.lexsort((rows["session_id"], rows["upload_end_at"]))]
 
-    def _settle(self, rows: Sessions, close_at: float) -> None:
-        ends = self._job.settle(rows, close_at)["end_at"]
-        before = self._straggler_ends
-        self._straggler_ends = np.concatenate([before[before > close_at], ends[ends > close_at]])
-        self._round_ends = np.zeros(0)
+    # The end of the run
 
-    def in_flight(self, now: float) -> int:
-        """Devices in a session at ``now``."""
-        return int((self._round_ends > now).sum() + (self._straggler_ends > now).sum())
+    def _cut(self, now: float) -> float:
+        """The run's time is up before the round closes."""
+        job, rows = self._job, self._round
+        job.book(rows)
+        has_ended, is_report = rows["end_at"] <= now, rows["outcome"] == REPORTS
+        self._follow(now, rows[has_ended & is_report])
+        lost = rows[has_ended & ~is_report]
+        job.finish(lost, at=lost["end_at"])
+        self._stragglers = joined([self._stragglers, rows[~has_ended]])
+        return self._end(now)
 
-    def n_waiting(self, now: float) -> int:
-        """Reports that wait for an aggregator worker at ``now``."""
-        return self._queue.n_waiting(now)
+    def _end(self, now: float) -> float:
+        """The run is over: what has not ended, or is not aggregated, is left open."""
+        job = self._job
+        if not job.n_assigned:
+            raise SimulationError(
+                f"no round began before the run's end at {format_duration(job.until)}: it needs {self._rules.quorum} "
+                "free eligible devices at one instant"
+            )
+        job.leave_open(joined([self._ingested(now), self._inbox.rest(), self._stragglers]), now)
+        job.end(now)
+        return math.inf
+
+
+def _told(rows: Sessions, close_at: float) -> Sessions:
+    """Decide how sessions end whose round closed without their report.
+
+    A device asks before it uploads: from the close on it is told that it is not needed (ABORTED).
+    """
+    is_told = (rows["train_end_at"] <= rows["end_at"]) & (rows["train_end_at"] >= close_at)
+    rows["end_at"] = np.where(is_told, rows["train_end_at"], rows["end_at"])
+    rows["outcome"] = np.where(is_told, ABORTED, np.where(rows["outcome"] == REPORTS, LATE, rows["outcome"]))
+    return rows

@@ -1,132 +1,270 @@
-"""Uniform selection: every free eligible device is as likely as any other."""
+"""Uniform selection: every free eligible device is as likely as any other, whoever was asked before."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fedsim import rng
 from fedsim.device.session import Sessions
 from fedsim.errors import InputError
-from fedsim.fleet.admission import Gate
-from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
-from fedsim.fleet.participation import Participation
 from fedsim.ranges import DurationS, Seed
-from fedsim.server.selector.selection import NOBODY, Selection
-from fedsim.units import FloatArray, IntArray
+from fedsim.server.selector.selection import Scene, Selection, nobody
+from fedsim.units import BoolArray, FloatArray, IntArray, on_clock
 
 
 class UniformSelector:
-    """Uniform over the eligible, free devices, by rejection sampling without replacement.
+    """Uniform over the eligible, free, admitted devices, independently of all selections before.
 
-    Candidates come from a walk over a keyed permutation of all ids, drawn ahead in blocks and judged
-    at the instant of the call; when the walk ends, another permutation begins. A small fleet is
-    searched wholly in each call, a large one costs O(n ÷ eligible share): the search gives up after
-    ``PATIENCE`` times the ids it expects to need, and the caller tries again later.
+    Candidates are ids drawn independently, with replacement, and judged one after the other: who is not eligible,
+    busy or met before is passed over. After ``PATIENCE`` times the candidates it expects to need a search gives up.
+    A small fleet is then looked through wholly and the rest drawn from who is left, so that whoever is there is found.
+
+    A device is free ``min_between_sessions_s`` after its last session ended, whatever its outcome, and
+    ``min_between_participations_s`` after its last update was aggregated. While an update waits to be aggregated,
+    its device is not free if the latter is asked for.
     """
 
     PATIENCE = 32
 
-    def __init__(self, *, seed: Seed, min_separation_s: DurationS) -> None:
-        if min_separation_s < 0:
-            raise InputError("server.selector.min_separation_s must not be negative", value=min_separation_s)
-        self.seed, self.min_separation_s = seed, min_separation_s
+    def __init__(
+        self, *, seed: Seed, min_between_sessions_s: DurationS, min_between_participations_s: DurationS
+    ) -> None:
+        for name, value in (
+            ("min_between_sessions_s", min_between_sessions_s),
+            ("min_between_participations_s", min_between_participations_s),
+        ):
+            if not value >= 0:
+                raise InputError(f"server.selector.{name} must not be negative", value=value)
+        self.seed = seed
+        self.min_between_sessions_s = min_between_sessions_s
+        self.min_between_participations_s = min_between_participations_s
 
-    def start(self, fleet: Fleet) -> UniformSearch:
+    @property
+    def keeps_participations(self) -> bool:
+        """Whether a search asks when devices were aggregated last."""
+        return self.min_between_participations_s > 0
+
+    def start(self, scene: Scene) -> UniformSearch:
         """The search at the start of a run."""
-        return UniformSearch(_Walk(fleet, self.seed), self.min_separation_s)
+        return UniformSearch(self, scene)
+
+
+@dataclass(frozen=True)
+class _Ticks:
+    """The distinct instants of a question: where each begins, and after how many candidates it gives up."""
+
+    first: IntArray
+    budget: IntArray
+
+    @property
+    def n_at_first(self) -> int:
+        """Devices wanted at the first instant."""
+        return int(self.first[1])
+
+    def of(self, slots: IntArray) -> IntArray:
+        """Which instant each of the devices wanted belongs to."""
+        ticks: IntArray = np.searchsorted(self.first, slots, side="right") - 1
+        return ticks
 
 
 class UniformSearch:
-    """One run's walk over the fleet."""
+    """One run's walk along the candidates."""
 
-    def __init__(self, walk: _Walk, min_separation_s: float) -> None:
-        self._walk, self._min_separation_s = walk, min_separation_s
+    def __init__(self, rules: UniformSelector, scene: Scene) -> None:
+        self._rules, self._scene = rules, scene
+        self._candidates = _Candidates(scene.fleet, rules.seed)
+        self._n_per_device = 1.0  # candidates a device took lately: how far to look at once, which changes no result
 
     def observe(self, rows: Sessions, losses: FloatArray) -> None:
         """Nothing to learn: all devices are alike."""
 
-    def select(
-        self,
-        availability: Availability,
-        participation: Participation,
-        *,
-        now: float,
-        n: int,
-        gates: Sequence[Gate] = (),
-    ) -> Selection:
-        """Up to ``n`` devices that all gates admit, in random order."""
-        is_open, _ = availability.cells_at(now)
-        share = availability.eligible_fraction(now) * math.prod(gate.share(now) for gate in gates)
-        budget = self._walk.whole() if share > 0 else 0
-        if share > 0:
-            budget = min(budget, int(UniformSelector.PATIENCE * (_needed(n, share) + 1024)))
-        parts: list[Selection] = []
-        n_found = 0
-        while n_found < n and budget > 0:
-            wanted = min(int(_needed(n - n_found, share)), budget)
-            ids, cells = self._walk.take(wanted)
-            budget -= max(len(ids), 1)
-            kept = np.flatnonzero(is_open[cells])
-            kept = kept[participation.is_free(ids[kept], now, min_separation_s=self._min_separation_s)]
-            for gate in gates:
-                kept = kept[gate.admits(ids[kept], cells[kept], now)]
-            if parts:  # a walk that began anew may meet a device a second time
-                kept = kept[~np.isin(ids[kept], np.concatenate([part.ids for part in parts]))]
-            kept = kept[: n - n_found]
-            parts.append(Selection(ids[kept], cells[kept]))
-            n_found += kept.size
-        if len(parts) == 1:
-            return parts[0]
-        return _joined(parts) if parts else NOBODY
+    def find(self, at: FloatArray) -> Selection:
+        """One device for each instant, as far as it is certain, in random order."""
+        ticks = self._ticks(at)
+        most = int(ticks.budget[0])
+        if not most:
+            return nobody()
+        n = min(math.ceil(_needed(len(at), 1.0 / self._n_per_device)), max(most, 4 * len(at)))
+        while True:
+            ids, cells = self._candidates.ahead(n)
+            places = self._accepted(ids, cells, at, ticks)
+            if len(places) >= ticks.n_at_first or n >= most:
+                break
+            n = min(2 * n, most)  # where few are free, twice as far each time
+        selection = self._selection(ids[places], cells[places], at, places + 1)
+        if len(places) >= ticks.n_at_first:
+            return selection
+        return self._completed(selection, at[: ticks.n_at_first], most)
+
+    def take(self, selection: Selection, n: int) -> None:
+        """The first ``n`` of what was found last are assigned: later searches go on behind them."""
+        is_all = n == len(selection)
+        n_walked = selection.n_walked_in_all if is_all else int(selection.n_walked[n - 1]) if n else 0
+        if n:
+            self._n_per_device = 0.5 * self._n_per_device + 0.5 * n_walked / n
+        self._candidates.pass_over(n_walked)
+
+    def _ticks(self, at: FloatArray) -> _Ticks:
+        starts = np.flatnonzero(at[1:] != at[:-1]) + 1
+        first = np.concatenate([[0], starts, [len(at)]])
+        instants, n = at[first[:-1]], np.diff(first)
+        share = self._scene.availability.eligible_fraction(instants)
+        for gate in self._scene.gates:
+            share = share * gate.share(instants)
+        needed = _needed(n, np.maximum(share, 1e-12))
+        budget = np.where(share > 0, UniformSelector.PATIENCE * (needed + 1024), 0.0)
+        fleet = self._scene.fleet
+        most = 2.0**40 if fleet.is_large else max(fleet.n_devices // 4, 16)
+        return _Ticks(first, np.minimum(budget, most).astype(np.int64))
+
+    def _accepted(self, ids: IntArray, cells: IntArray, at: FloatArray, ticks: _Ticks) -> IntArray:
+        """Places of the candidates that are taken, in order: each judged at the instant of the device it would be.
+
+        That instant follows from how many were taken before; so it is guessed and judged again until nothing changes.
+        What is settled up to a candidate stays settled, so this ends, and in two or three passes as a rule.
+        """
+        is_open, until = self._scene.watch.cells_at(float(at[0]))
+        is_possible = is_open[cells]
+        if at[-1] > at[0]:
+            is_possible |= until[cells] <= at[-1]
+        possible = np.flatnonzero(is_possible)
+        judge = _Judge(self._rules, self._scene, ids[possible], cells[possible], is_open, until)
+        slot = np.minimum(np.arange(len(possible)), len(at) - 1)
+        while True:
+            taken = judge.taken(at[slot])
+            before = np.zeros(len(possible), dtype=np.int64)
+            before[1:] = np.cumsum(taken[:-1])
+            np.minimum(before, len(at) - 1, out=before)
+            if at[-1] == at[0] or (before == slot).all():
+                break
+            slot = before
+        kept = np.flatnonzero(taken)[: len(at)]
+        doubtful = judge.in_doubt(at[slot], float(at[0]))
+        n_certain = int(slot[doubtful[0]]) if doubtful.size else len(kept)
+        return _within(possible[kept], n_certain, ticks)
+
+    def _selection(self, ids: IntArray, cells: IntArray, at: FloatArray, n_walked: IntArray) -> Selection:
+        at = at[: len(ids)]
+        _, until = self._scene.watch.cells_at(float(at[0])) if len(ids) else (None, np.zeros(0))
+        leaves_at = until[cells]
+        passed = np.flatnonzero(leaves_at <= at)  # the window in which it is taken opened after the first instant
+        if passed.size:
+            leaves_at[passed] = self._scene.availability.at_cells(cells[passed], at[passed])[1]
+        return Selection(ids, cells, at, leaves_at, n_walked, int(n_walked[-1]) if len(ids) else 0)
+
+    def _completed(self, found: Selection, at: FloatArray, n_walked: int) -> Selection:
+        """The search has come to its end: of a small fleet, the rest is drawn from all that are left."""
+        if self._scene.fleet.is_large:
+            return Selection(found.ids, found.cells, found.at, found.until, found.n_walked, n_walked)
+        now = float(at[0])
+        is_open, until = self._scene.watch.cells_at(now)
+        ids = np.flatnonzero(is_open[self._candidates.all_cells])
+        cells = self._candidates.all_cells[ids]
+        left = _Judge(self._rules, self._scene, ids, cells, is_open, until).taken(np.full(len(ids), now))
+        left &= ~np.isin(ids, found.ids)
+        ids, cells = ids[left], cells[left]
+        lot = rng.bits(self._rules.seed, "select/rest", ids, np.full(len(ids), self._candidates.n_passed))
+        drawn = np.argsort(lot, kind="stable")[: len(at) - len(found)]
+        ids, cells = np.concatenate([found.ids, ids[drawn]]), np.concatenate([found.cells, cells[drawn]])
+        walked = np.concatenate([found.n_walked, np.full(len(drawn), n_walked)])
+        return Selection(ids, cells, at[: len(ids)], until[cells], walked, n_walked)
 
 
-def _joined(parts: list[Selection]) -> Selection:
-    return Selection(np.concatenate([part.ids for part in parts]), np.concatenate([part.cells for part in parts]))
+class _Judge:
+    """Whether candidates can be taken, each at its own instant. ``is_open`` and ``until`` are of all cells."""
+
+    def __init__(
+        self, rules: UniformSelector, scene: Scene, ids: IntArray, cells: IntArray, is_open: BoolArray, until: FloatArray
+    ) -> None:
+        self._scene, self._ids, self._cells = scene, ids, cells
+        self._is_open, self._until = is_open[cells], until[cells]
+        self._ended_at = scene.participation.free_at(ids)
+        self._ready_at = self._ended_at
+        if rules.min_between_sessions_s:
+            self._ready_at = on_clock(self._ended_at + rules.min_between_sessions_s)
+        self._participated_at = None
+        if rules.keeps_participations:
+            self._participated_at = scene.participation.participated_at(ids)
+            again_at = on_clock(self._participated_at + rules.min_between_participations_s)
+            self._ready_at = np.maximum(self._ready_at, again_at)
+
+    def taken(self, at: FloatArray) -> BoolArray:
+        """Which candidates are eligible, free, admitted and met for the first time."""
+        is_taken = self._is_open.copy()
+        changed = np.flatnonzero(self._until <= at)
+        if changed.size:
+            is_taken[changed] = self._scene.availability.at_cells(self._cells[changed], at[changed])[0]
+        is_taken &= self._ready_at <= at
+        for gate in self._scene.gates:
+            some = np.flatnonzero(is_taken)
+            is_taken[some] = gate.admits(self._ids[some], self._cells[some], at[some])
+        kept = np.flatnonzero(is_taken)
+        first = np.unique(self._ids[kept], return_index=True)[1]
+        if len(first) < len(kept):
+            is_taken[kept] = False
+            is_taken[kept[first]] = True
+        return is_taken
+
+    def in_doubt(self, at: FloatArray, first_at: float) -> IntArray:
+        """Candidates met after the first instant of whom it is not known then when their update will be aggregated."""
+        if self._participated_at is None:
+            return np.zeros(0, dtype=np.int64)
+        is_open = (self._ended_at > first_at) | np.isinf(self._participated_at) & (self._participated_at > 0)
+        return np.flatnonzero(is_open & (at > first_at) & (self._ended_at <= at))
 
 
-def _needed(n: int, share: float) -> float:
-    """Candidates among which ``n`` eligible ones are found as a rule (two standard deviations)."""
-    return (n + 2.0 * math.sqrt(n)) / share + 16
+def _within(places: IntArray, n_certain: int, ticks: _Ticks) -> IntArray:
+    """Of the places taken, those whose instants did not give up before; of instants after the first, whole ones."""
+    tick = ticks.of(np.arange(len(places)))
+    last = ticks.first[tick] - 1  # the last device of the instant before
+    begun_at = np.where(last >= 0, places[last] + 1, 0)
+    too_far = np.flatnonzero(places + 1 - begun_at > ticks.budget[tick])
+    n = min(n_certain, int(too_far[0]) if too_far.size else len(places))
+    if n >= ticks.n_at_first:
+        n = int(ticks.first[np.searchsorted(ticks.first, n, side="right") - 1])
+    return places[:n]
 
 
-class _Walk:
-    """Candidates in the order of successive permutations of the fleet, with their cells."""
+def _needed(n: int | IntArray, share: float | FloatArray) -> FloatArray:
+    """Candidates among which ``n`` that can be taken are found as a rule (two standard deviations)."""
+    needed: FloatArray = (n + 2.0 * np.sqrt(n)) / share + 16
+    return needed
+
+
+class _Candidates:
+    """Ids drawn independently and uniformly from the fleet, with their cells, drawn ahead in blocks."""
 
     BLOCK = 1 << 13
 
     def __init__(self, fleet: Fleet, seed: int) -> None:
-        self.fleet, self.seed = fleet, seed
-        self._n_begun = 0
-        self._begin()
+        self._fleet, self._seed = fleet, seed
+        self.n_passed = 0
+        self._ids, self._cells = np.zeros((2, 0), dtype=np.int64)  # those from n_passed on
+        self._all_cells: IntArray | None = None
 
-    def _begin(self) -> None:
-        key = rng.bits(self.seed, "select", [self._n_begun])[0]
-        self._permutation = rng.Permutation(self.fleet.n_devices, key)
-        self._n_begun += 1
-        self._next_counter = 0
-        self._drawn, self._cells = NOBODY.ids, NOBODY.cells
+    @property
+    def all_cells(self) -> IntArray:
+        """The cell of every device of a small fleet."""
+        if self._all_cells is None:
+            self._all_cells = self._fleet.cell_of(np.arange(self._fleet.n_devices))
+        return self._all_cells
 
-    def whole(self) -> int:
-        """Candidates after which every device has been met: the rest of this permutation and the next."""
-        rest = self._permutation.n_counters - self._next_counter
-        return len(self._drawn) + rest + self._permutation.n_counters
+    def ahead(self, n: int) -> tuple[IntArray, IntArray]:
+        """The next ``n`` candidates and their cells; they stay where they are."""
+        lacking = n - len(self._ids)
+        if lacking > 0:
+            begin = self.n_passed + len(self._ids)
+            numbers = np.arange(begin, begin + max(lacking, self.BLOCK))
+            ids = rng.integers(self._seed, "select", numbers, self._fleet.n_devices)
+            self._ids = np.concatenate([self._ids, ids])
+            self._cells = np.concatenate([self._cells, self._fleet.cell_of(ids)])
+        return self._ids[:n], self._cells[:n]
 
-    def take(self, n: int) -> tuple[IntArray, IntArray]:
-        """Up to ``n`` candidates and their cells; fewer where a permutation ends."""
-        if not self._drawn.size:
-            self._draw(max(n, self.BLOCK))
-        ids, cells = self._drawn[:n], self._cells[:n]
-        self._drawn, self._cells = self._drawn[n:], self._cells[n:]
-        return ids, cells
-
-    def _draw(self, n: int) -> None:
-        if self._next_counter >= self._permutation.n_counters:
-            self._begin()
-        stop = min(self._next_counter + n, self._permutation.n_counters)
-        self._drawn = self._permutation.ids(self._next_counter, stop)
-        self._cells = self.fleet.cell_of(self._drawn)
-        self._next_counter = stop
+    def pass_over(self, n: int) -> None:
+        """Go on behind the next ``n`` candidates."""
+        self.n_passed += n
+        self._ids, self._cells = self._ids[n:], self._cells[n:]

@@ -1,8 +1,9 @@
-"""Buffered aggregation against a slow reading of the rules, and the rules' edges one by one."""
+"""Buffered aggregation: the edges of its rules, one by one (all of them together: tests/test_alone.py)."""
 
 from __future__ import annotations
 
-import heapq
+import tempfile
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.device.session import AGGREGATED, REPORTS, STALE
-from fedsim.errors import InputError
-from fedsim.server.protocol.buffered import BufferedCoordinator
+from fedsim import rng
+from fedsim.device.battery import BatteryLimits
+from fedsim.device.work import Work
+from fedsim.errors import InputError, SimulationError
+from fedsim.fleet.admission import Rollout
+from fedsim.schema import OUTCOMES
 from fedsim.server.task import Evaluation, Stop
-from fedsim.simulation import Simulation
 from tests.build import (
     ALWAYS,
     Counting,
@@ -29,122 +32,18 @@ from tests.build import (
     buffered,
     by_device,
     device,
+    network,
     played,
     replay,
     simulation,
 )
-from tests.server.small_fleets import (
-    SMALL_FLEETS,
-    End,
-    SmallFleet,
-    check_devices,
-    check_ends,
-    end_after_close,
-    run_of,
-)
-
-# ------------------------------------------------------------------------------------ a slow reading of the rules
-
-
-def check_steps(run: Tables, parts: Simulation, *, service_s: float) -> None:
-    """Walk through the planned reports in order of their ingestion, one by one."""
-    server, plans = parts.coordinator, parts.world.planned  # type: ignore[attr-defined]
-    assert isinstance(server, BufferedCoordinator)
-    plans["session_id"] = np.arange(len(plans))
-    end_of_run, examples = run.summary["simulated_s"], run.column("n_examples")
-    reports = [(float(p["end_at"]), int(p["session_id"])) for p in plans if p["outcome"] == REPORTS]
-    heapq.heapify(reports)
-    closed_at: list[float] = []
-    buffer: list[tuple[int, int]] = []
-    ends = {int(plan["session_id"]): end_after_close(plan, end_of_run) for plan in plans}
-    weights: dict[int, float] = {}
-    staleness: dict[int, int] = {}
-    free_at = 0.0
-    while reports and len(closed_at) != parts.task.stop.max_steps:
-        arrival, session = heapq.heappop(reports)
-        at = free_at = max(arrival, free_at) + service_s
-        if at > end_of_run:
-            break
-        version = sum(step <= plans["assigned_at"][session] for step in closed_at)
-        tau = len(closed_at) - version
-        assert run.column("version")[session] == version
-        if tau > server.max_staleness:
-            ends[session], staleness[session] = End(arrival, STALE), tau
-            continue
-        buffer.append((session, tau))
-        if len(buffer) == server.buffer_size:
-            closed_at.append(at)
-            for session, tau in buffer:
-                ends[session] = End(float(plans["end_at"][session]), AGGREGATED)
-                staleness[session] = tau
-            weights |= expected_weights(server, buffer, examples)
-            buffer = []
-    check_ends(run, ends)
-    np.testing.assert_array_equal(run.step_column("closed_at"), closed_at)
-    assert (run.step_column("n_aggregated") == server.buffer_size).all()
-    np.testing.assert_array_equal(run.step_column("version"), np.arange(1, len(closed_at) + 1))
-    found = {int(s["session_id"]): s["staleness"] for s in run.sessions.to_pylist() if s["staleness"] is not None}
-    assert found == staleness
-    found = {int(s["session_id"]): s["weight"] for s in run.sessions.to_pylist() if s["weight"] is not None}
-    assert found == pytest.approx(weights)
-    assert max(staleness.values(), default=0) <= server.max_staleness or STALE in run.column("outcome")
-
-
-def expected_weights(server: BufferedCoordinator, buffer: list[tuple[int, int]], examples: Any) -> dict[int, float]:
-    """w · s(τ) ÷ Σ w, or ÷ Σ w · s(τ)."""
-    raw = {session: float(examples[session]) if server.weighting == "examples" else 1.0 for session, _ in buffer}
-    discount = {
-        session: 1 / sqrt(1 + tau) if server.staleness_weight == "inverse_sqrt" else 1.0 for session, tau in buffer
-    }
-    total = sum(raw[s] * (discount[s] if server.divisor == "weight_sum" else 1.0) for s in raw)
-    return {s: raw[s] * discount[s] / total for s in raw}
-
-
-def check_concurrency(run: Tables, concurrency: int) -> None:
-    """Never more devices in flight than asked for."""
-    begin, end = run.column("assigned_at"), run.column("end_at")
-    in_flight = ((begin[None, :] <= begin[:, None]) & (begin[:, None] < end[None, :])).sum(axis=1)
-    assert in_flight.max(initial=0) <= concurrency
-
-
-@pytest.mark.slow
-@given(
-    small=SMALL_FLEETS,
-    concurrency=st.integers(1, 12),
-    buffer_size=st.integers(1, 5),
-    max_staleness=st.sampled_from([0, 1, 3, 1000]),
-    staleness_weight=st.sampled_from(["inverse_sqrt", "constant"]),
-    divisor=st.sampled_from(["buffer_size", "weight_sum"]),
-    weighting=st.sampled_from(["examples", "uniform"]),
-    assignment_interval_s=st.sampled_from([1.0, 4.0, 0.7]),
-    service_s=st.sampled_from([0.0, 7.0]),
-    max_steps=st.sampled_from([None, 3]),
-    max_s=st.sampled_from([47.0, 700.0, 4000.0]),
-)
-def test_steps_follow_the_rules(
-    small: SmallFleet,
-    service_s: float,
-    max_s: float,
-    max_steps: int | None,
-    concurrency: int,
-    buffer_size: int,
-    **server: Any,
-) -> None:
-    coordinator = buffered(concurrency, buffer_size, aggregator=aggregator(service_s), **server)
-    parts = small.simulation(coordinator, max_s=max_s, max_steps=max_steps)
-    run = run_of(parts)
-    if run is not None:
-        check_steps(run, parts, service_s=service_s)
-        check_concurrency(run, concurrency)
-        check_devices(run, small)
-
-
+from tests.server.small_fleets import SMALL_FLEETS, SmallFleet
 # ------------------------------------------------------------------------------------ the edges, one by one
 
 
 def loop(folder: Path, concurrency: int, buffer_size: int, *train_s: float, **changes: Any) -> Tables:
     """One always eligible device per training time, without transfers; run settings and server's are told apart."""
-    names = ("max_steps", "max_s", "clients", "min_separation_s", "gauge_interval_s", "stop", "evaluation", "trainer")
+    names = ("max_steps", "max_s", "clients", "min_between_participations_s", "gauge_interval_s", "stop", "evaluation", "trainer")
     run = {name: changes.pop(name) for name in names if name in changes}
     parts = simulation(
         buffered(concurrency, buffer_size, **changes),
@@ -170,15 +69,20 @@ def test_versions_count_from_the_tick(tmp_path: Path) -> None:
     assert by_phone == {0: 0.0, 1: 1.0}
 
 
-def test_a_fleet_smaller_than_the_concurrency_never_idles(tmp_path: Path) -> None:
-    """Ten devices, wanted 20, sessions of 10 s: a report a second, though no window of the fleet changes."""
-    run = loop(tmp_path, 20, 5, *[10] * 10, max_s=600.0)
+def test_a_fleet_as_large_as_the_concurrency_never_idles(tmp_path: Path) -> None:
+    """Ten devices, ten wanted, sessions of 10 s: a report a second, though no window of the fleet changes."""
+    run = loop(tmp_path, 10, 5, *[10] * 10, max_s=600.0)
     assert run.summary["outcomes"]["AGGREGATED"] == 600
+
+
+def test_more_devices_than_the_fleet_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SimulationError, match="20 devices cannot be in flight; the fleet has 10"):
+        loop(tmp_path, 20, 5, *[10] * 10, max_s=600.0)
 
 
 def test_a_free_device_is_found_within_a_minute_when_nothing_else_happens(tmp_path: Path) -> None:
     """The only device reports at 10 and may participate again 100 s later."""
-    run = loop(tmp_path, 1, 1, 10, min_separation_s=100.0, max_s=300.0)
+    run = loop(tmp_path, 1, 1, 10, min_between_participations_s=100.0, max_s=300.0)
     begun = run.column("assigned_at")
     assert begun[0] == 0
     assert 110 <= begun[1] <= 170
@@ -186,15 +90,16 @@ def test_a_free_device_is_found_within_a_minute_when_nothing_else_happens(tmp_pa
 
 def test_no_device_is_aggregated_twice_within_the_separation_even_while_its_report_waits(tmp_path: Path) -> None:
     """A buffer that fills slowly: 4 devices of 10 s, 8 to a buffer, 300 s between participations: it never fills."""
-    run = loop(tmp_path / "apart", 4, 8, *[10] * 4, min_separation_s=300.0, max_s=280.0)
-    assert run.outcomes.tolist() == ["LATE"] * 4
+    run = loop(tmp_path / "apart", 4, 8, *[10] * 4, min_between_participations_s=300.0, max_s=280.0)
+    assert run.outcomes.tolist() == ["OPEN"] * 4
+    assert run.column("end_at").tolist() == [10.0] * 4  # they reported, and wait in the buffer
     run = loop(tmp_path / "at will", 4, 8, *[10] * 4, max_s=280.0)
     assert run.summary["outcomes"]["AGGREGATED"] == 112  # without separation each one fills its share of every buffer
 
 
 def test_a_refused_device_may_try_again(tmp_path: Path) -> None:
     """Device 1 is refused at 25 (two steps since it began); it did not participate, so it starts again at once."""
-    run = loop(tmp_path, 3, 1, 10, 25, 20, max_staleness=1, min_separation_s=1000.0, max_s=26.0)
+    run = loop(tmp_path, 3, 1, 10, 25, 20, max_staleness=1, min_between_participations_s=1000.0, max_s=26.0)
     outcome = dict(zip(run.column("device_id")[:3], run.outcomes[:3], strict=True))
     assert outcome == {0: "AGGREGATED", 1: "STALE", 2: "AGGREGATED"}
     assert run.column("device_id")[3:].tolist() == [1]
@@ -238,7 +143,11 @@ def test_a_queue_before_the_aggregator_delays_steps_and_ages_updates(tmp_path: P
     run = loop(tmp_path, 3, 1, 10, 11, 12, aggregator=aggregator(5.0), max_steps=3, gauge_interval_s=12.5)
     np.testing.assert_array_equal(run.step_column("closed_at"), [15, 20, 25])
     np.testing.assert_array_equal(run.step_column("mean_staleness"), [0, 1, 2])
-    assert run.gauges.column("n_waiting").to_pylist()[1] == 2  # at 12.5: one is served, two wait
+    np.testing.assert_array_equal(np.sort(run.column("ingest_start_at")[:3]), [10, 15, 20])
+    np.testing.assert_array_equal(np.sort(run.column("ingested_at")[:3]), [15, 20, 25])
+    # those of 11 and 12 wait until 15 and 20, those of 20, 22 and 24 until the end at 25
+    np.testing.assert_allclose(run.gauges.column("waiting_mean"), [(1.5 + 0.5) / 12.5, (2.5 + 7.5 + 5 + 3 + 1) / 12.5])
+    assert run.gauges.column("waiting_max").to_pylist() == [2, 3]
 
 
 def test_reports_at_one_instant_are_taken_in_order_of_assignment(tmp_path: Path) -> None:
@@ -248,12 +157,29 @@ def test_reports_at_one_instant_are_taken_in_order_of_assignment(tmp_path: Path)
 
 
 def test_the_run_ends_with_the_step_that_ends_it(tmp_path: Path) -> None:
-    """The second step is at 20.5; devices that ask from then on are told, those that reported are late."""
+    """The second step is at 20.5, between the ticks at 20 and 25: who is in flight then is cut there."""
     run = loop(tmp_path, 3, 1, 10.1, 20.5, 20.7, max_steps=2, assignment_interval_s=5.0)
     assert run.summary["simulated_s"] == 20.5
     assert run.summary["stop_reason"] == "max_steps"
     assert run.outcomes.tolist().count("AGGREGATED") == 2
-    assert run.outcomes.tolist().count("ABORTED") == 2  # device 2 at 20.7, device 0 a second time
+    assert run.outcomes.tolist().count("OPEN") == 2  # device 2, and device 0 a second time
+    assert run.column("end_at")[run.outcomes == "OPEN"].tolist() == [20.5, 20.5]
+
+
+def test_the_tick_that_closes_the_run_takes_nothing_from_after_its_end(tmp_path: Path) -> None:
+    """The step is at 15.5; device 1 has trained by 16 and would leave at 18 in the middle of its upload."""
+    parts = simulation(
+        buffered(2, 1, assignment_interval_s=20.0),
+        fleet=replay(ALWAYS, ((0.0, 18.0),)),
+        phone=device(by_device(10.5, 16.0), link=network(up=10.0)),
+        work=Work(download_bytes=0, upload_bytes=50, epochs=1, batch_size=10),
+        max_steps=1,
+    )
+    run = played(parts, tmp_path)
+    by_phone = {int(row["device_id"]): row for row in run.sessions.to_pylist()}
+    assert run.summary["simulated_s"] == 15.5
+    assert OUTCOMES[by_phone[1]["outcome"]] == "OPEN"
+    assert (by_phone[1]["end_at"], by_phone[1]["upload_bytes"], by_phone[1]["train_end_at"]) == (15.5, 0, None)
 
 
 def test_the_run_ends_with_the_step_that_meets_the_target(tmp_path: Path) -> None:
@@ -281,7 +207,7 @@ def test_ticks_are_skipped_while_nothing_can_happen() -> None:
     """A thousand times longer sessions take no more selections."""
     calls = []
     for scale in (1.0, 1000.0):
-        counting = Counting(seed=0, min_separation_s=0.0)
+        counting = Counting(seed=0, min_between_sessions_s=0.0, min_between_participations_s=0.0)
         simulation(
             buffered(2, 1),
             fleet=always(10),
@@ -307,3 +233,70 @@ def test_ticks_are_skipped_while_nothing_can_happen() -> None:
 def test_bad_input(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
         buffered(**{"concurrency": 2, "buffer_size": 2} | changes)
+
+
+# ------------------------------------------------------------------------------------ strides
+
+
+@pytest.mark.slow
+@given(
+    small=SMALL_FLEETS,
+    concurrency=st.integers(1, 4),
+    buffer_size=st.integers(1, 5),
+    max_staleness=st.sampled_from([0, 1, 3, 1000]),
+    assignment_interval_s=st.sampled_from([1.0, 4.0, 0.7]),
+    service=st.sampled_from([(0.0, "fixed"), (7.0, "fixed"), (3.0, "exponential")]),
+    max_steps=st.sampled_from([None, 3, 20]),
+    max_s=st.sampled_from([47.0, 700.0, 4000.0]),
+    battery=st.booleans(),
+    rollout=st.booleans(),
+    caches=st.booleans(),
+)
+def test_strides_give_the_tables_of_one_tick_after_the_other_byte_for_byte(
+    small: SmallFleet, concurrency: int, buffer_size: int, service: tuple[float, str], max_s: float,
+    max_steps: int | None, battery: bool, rollout: bool, caches: bool, **server: Any,
+) -> None:  # fmt: skip
+    """Over small fleets that come and go, with batteries, separations, a roll-out, cached models and a queue."""
+    more: dict[str, Any] = {}
+    if battery:
+        more["limits"] = BatteryLimits(
+            capacity_wh=0.05, floor_percent=20.0, charge_percent_per_h=100.0, assumed_percent=90.0
+        )
+    if rollout:
+        more["gates"] = [Rollout(seed=small.draw_seed, start_share=0.3, end_share=1.0, days=max_s / 86_400)]
+    queue = aggregator(service[0], service=service[1], n_workers=2)
+    found = []
+    for looks_ahead in (True, False):
+        coordinator = buffered(concurrency, buffer_size, aggregator=queue, looks_ahead=looks_ahead, **server)
+        parts = small.simulation(coordinator, max_s=max_s, max_steps=max_steps, **more)
+        if caches:
+            parts = replace(parts, task=replace(parts.task, work=replace(parts.task.work, caches_model=True)))
+        found.append(bytes_of(parts))
+    assert found[0] == found[1]
+
+
+def bytes_of(parts: Any) -> dict[str, bytes] | str:
+    """Everything a run writes, by file; or why it does not go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            parts.run(Path(folder))
+        except SimulationError as error:
+            return str(error)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*.parquet"))}
+
+
+def test_strides_are_taken(tmp_path: Path) -> None:
+    """Forty devices of 60 s and more: a search is asked for many ticks at once, and far more rarely."""
+    asked = {}
+    for looks_ahead in (True, False):
+        counting = Counting(seed=0, min_between_sessions_s=0.0, min_between_participations_s=0.0)
+        parts = simulation(
+            buffered(40, 10, looks_ahead=looks_ahead),
+            fleet=always(5_000),
+            phone=device(Seconds(lambda ids, k: 60.0 + 60.0 * rng.uniform(3, "seconds", ids, k))),
+            max_s=2_000.0,
+            selector=counting,
+        )
+        parts.run()
+        asked[looks_ahead] = len(counting.asked)
+    assert 4 * asked[True] < asked[False]

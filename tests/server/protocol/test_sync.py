@@ -1,4 +1,4 @@
-"""Synchronous rounds against a slow reading of the rules, and the rules' edges one by one."""
+"""Synchronous rounds: the edges of their rules, one by one (all of them together: tests/test_alone.py)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fedsim.device.session import AGGREGATED, REPORTS, TIMEOUT
 from fedsim.device.work import Work
 from fedsim.errors import InputError, SimulationError
-from fedsim.server.protocol.sync import SyncCoordinator
-from fedsim.simulation import Simulation
 from tests.build import (
     ALWAYS,
     Sizes,
@@ -30,106 +25,6 @@ from tests.build import (
     simulation,
     sync,
 )
-from tests.server.small_fleets import (
-    SMALL_FLEETS,
-    End,
-    SmallFleet,
-    check_devices,
-    check_ends,
-    end_after_close,
-    run_of,
-)
-
-# ------------------------------------------------------------------------------------ a slow reading of the rules
-
-
-def ingested_at(arrivals: list[float], service_s: float) -> float:
-    """When a lone worker has taken in the last of these reports."""
-    done = 0.0
-    for at in arrivals:
-        done = max(done, at) + service_s
-    return done
-
-
-def expected_round(
-    plans: Any, server: SyncCoordinator, *, until: float, service_s: float
-) -> tuple[dict[int, End], dict[str, Any] | None]:
-    """Ends of a round's sessions, and its step row (None: the run ended before)."""
-    started_at = plans["assigned_at"][0]
-    deadline_at = started_at + server.deadline_s
-    events = sorted((float(plan["upload_end_at"]), row) for row, plan in enumerate(plans) if plan["outcome"] == REPORTS)
-    accepted: list[int] = []
-    close_at = deadline_at if np.isfinite(deadline_at) else float(plans["end_at"].max())
-    for at, row in events:
-        if at <= deadline_at and len(accepted) < server.goal:
-            accepted.append(row)
-            if len(accepted) == server.goal:
-                close_at = at
-    step_at = max(close_at, ingested_at([float(plans["upload_end_at"][row]) for row in accepted], service_s))
-    ends = {int(plan["session_id"]): end_after_close(plan, min(close_at, until)) for plan in plans}
-    if step_at > until:
-        return ends, None
-    is_committed = len(accepted) >= server.quorum
-    for row in accepted:
-        outcome = AGGREGATED if is_committed else TIMEOUT
-        ends[int(plans["session_id"][row])] = End(float(plans["upload_end_at"][row]), outcome)
-    step = {
-        "started_at": started_at,
-        "closed_at": step_at,
-        "is_committed": is_committed,
-        "n_assigned": len(plans),
-        "n_aggregated": len(accepted) * is_committed,
-    }
-    return ends, step
-
-
-def check_rounds(run: Tables, parts: Simulation, *, service_s: float) -> None:
-    """The tables are what the rules say of the plans."""
-    server, until = parts.coordinator, parts.task.stop.max_s
-    assert isinstance(server, SyncCoordinator) and until is not None
-    ends: dict[int, End] = {}
-    steps: list[dict[str, Any]] = []
-    n_assigned, version = 0, 0
-    for plans in parts.world.plans:  # type: ignore[attr-defined]
-        assert server.quorum <= len(plans) <= server.cohort
-        plans["session_id"] = np.arange(n_assigned, n_assigned + len(plans))
-        assert (run.column("version")[plans["session_id"]] == version).all()
-        n_assigned += len(plans)
-        if steps:
-            assert plans["assigned_at"][0] >= steps[-1]["closed_at"] + server.server_step_s
-        round_ends, step = expected_round(plans, server, until=until, service_s=service_s)
-        ends |= round_ends
-        if step is not None:
-            version += step["is_committed"]
-            steps.append(step | {"version": version, "step": len(steps)})
-    check_ends(run, ends)
-    found = [{name: row[name] for name in steps[0]} for row in run.steps.to_pylist()] if steps else []
-    assert found == steps
-    assert run.summary["simulated_s"] <= until
-
-
-@pytest.mark.slow
-@given(
-    small=SMALL_FLEETS,
-    goal=st.integers(1, 4),
-    over_selection=st.sampled_from([1.0, 1.5, 2.0]),
-    quorum_fraction=st.sampled_from([0.3, 1.0]),
-    deadline_s=st.sampled_from([None, 30.0, 60.0]),
-    service_s=st.sampled_from([0.0, 7.0]),
-    server_step_s=st.sampled_from([0.0, 5.0]),
-    max_s=st.sampled_from([47.0, 700.0, 4000.0]),
-)
-def test_rounds_follow_the_rules(
-    small: SmallFleet, service_s: float, max_s: float, goal: int, deadline_s: float | None, **server: Any
-) -> None:
-    coordinator = sync(goal, aggregator=aggregator(service_s), deadline_s=deadline_s, **server)
-    parts = small.simulation(coordinator, max_s=max_s, max_steps=None)
-    run = run_of(parts)
-    if run is not None:
-        check_rounds(run, parts, service_s=service_s)
-        check_devices(run, small)
-
-
 # ------------------------------------------------------------------------------------ the edges, one by one
 
 
@@ -137,7 +32,7 @@ def rounds(
     folder: Path, goal: int, *train_s: float, plugged: list[tuple[Span, ...]] | None = None, **changes: Any
 ) -> Tables:
     """Rounds of one device per training time, without transfers; simulation settings and server's are told apart."""
-    names = ("max_steps", "max_s", "work", "clients", "min_separation_s", "gauge_interval_s")
+    names = ("max_steps", "max_s", "work", "clients", "min_between_participations_s", "gauge_interval_s")
     run = {name: changes.pop(name) for name in names if name in changes}
     phone = device(by_device(*train_s), link=network(down=10.0, up=10.0))
     fleet = replay(*(plugged or [ALWAYS] * len(train_s)))
@@ -152,16 +47,43 @@ def test_a_report_exactly_at_the_deadline_counts(tmp_path: Path) -> None:
 
 def test_a_report_after_the_deadline_is_late(tmp_path: Path) -> None:
     upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
-    run = rounds(tmp_path, 2, 10, 30.5, deadline_s=60.0, quorum_fraction=0.5, max_steps=1, work=upload_of_30_s)
-    outcome = dict(zip(run.column("device_id"), run.outcomes, strict=True))
+    run = rounds(tmp_path, 2, 10, 30.5, deadline_s=60.0, quorum_fraction=0.5, max_steps=2, work=upload_of_30_s)
+    outcome = dict(zip(run.column("device_id")[:2], run.outcomes[:2], strict=True))
     assert outcome == {0: "AGGREGATED", 1: "LATE"}
-    assert run.column("end_at").max() == 60.5
-    assert run.step_column("closed_at") == [60.0]
+    assert run.column("end_at")[:2].max() == 60.5
+    assert run.step_column("closed_at")[0] == 60.0
+
+
+def test_a_late_report_keeps_a_worker_of_the_aggregator_busy(tmp_path: Path) -> None:
+    """20 s of service. Round 1 closes at 40 and steps at 60; device 1's report comes at 65 and is served until 85.
+    Round 2 begins at 60 with device 0 alone, reports at 100; without the late one in between nothing is delayed,
+    but a report at 70 waits until 85."""
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    run = rounds(
+        tmp_path, 1, 10, 35, over_selection=2.0, quorum_fraction=1.0, aggregator=aggregator(20.0), max_steps=2,
+        work=upload_of_30_s, server_step_s=0.0,
+    )  # fmt: skip
+    late = int(np.flatnonzero(run.outcomes == "LATE")[0])
+    assert (run.column("device_id")[late], run.column("end_at")[late]) == (1, 65.0)
+    assert (run.column("ingest_start_at")[late], run.column("ingested_at")[late]) == (65.0, 85.0)
+    assert run.step_column("closed_at").tolist() == [60.0, 120.0]
+
+
+def test_a_report_waits_behind_a_late_one(tmp_path: Path) -> None:
+    """As above with 60 s of service: the late report holds the worker from 100 to 160, the next one from then on."""
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    run = rounds(
+        tmp_path, 1, 10, 35, over_selection=2.0, quorum_fraction=1.0, aggregator=aggregator(60.0), max_steps=2,
+        work=upload_of_30_s, server_step_s=0.0,
+    )  # fmt: skip
+    assert run.column("ingest_start_at")[run.outcomes == "LATE"].tolist() == [100.0]
+    assert run.step_column("started_at").tolist() == [0.0, 100.0]
+    assert run.step_column("closed_at").tolist() == [100.0, 220.0]  # 140, behind the late one until 160, and 60
 
 
 def test_a_device_that_asks_at_the_closing_instant_sends_nothing(tmp_path: Path) -> None:
     upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
-    run = rounds(tmp_path, 1, 10, 40, 39.5, over_selection=3.0, max_steps=1, work=upload_of_30_s)
+    run = rounds(tmp_path, 1, 10, 40, 39.5, over_selection=3.0, max_s=75.0, server_step_s=35.0, work=upload_of_30_s)
     ends = {
         int(phone): (outcome, float(end), int(sent))
         for phone, outcome, end, sent in zip(
@@ -173,7 +95,9 @@ def test_a_device_that_asks_at_the_closing_instant_sends_nothing(tmp_path: Path)
 
 def test_reports_that_tie_for_the_last_place_count_in_order_of_assignment(tmp_path: Path) -> None:
     upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
-    run = rounds(tmp_path, 2, 10, 10, 10, over_selection=1.5, max_steps=1, work=upload_of_30_s)
+    run = rounds(
+        tmp_path, 2, 10, 10, 10, over_selection=1.5, max_s=45.0, server_step_s=9.0, work=upload_of_30_s
+    )  # fmt: skip
     assert run.outcomes.tolist() == ["AGGREGATED", "AGGREGATED", "LATE"]
 
 
@@ -192,13 +116,44 @@ def test_weights_by_examples_or_alike(tmp_path: Path) -> None:
     np.testing.assert_allclose(run.column("weight"), 1 / 6)
 
 
-def test_without_deadline_a_round_that_cannot_reach_its_goal_ends_with_its_last_session(tmp_path: Path) -> None:
-    """Devices 1 and 2 are unplugged at 50: the round waits for nobody else."""
-    plugged = [ALWAYS, ((0.0, 50.0),), ((0.0, 50.0),)]
-    run = rounds(tmp_path, 3, 10, 90, 90, plugged=plugged, quorum_fraction=0.3, max_steps=1)
-    assert run.step_column("closed_at") == [50.0]
-    assert run.step_column("n_aggregated") == [1]
-    assert sorted(run.outcomes) == ["AGGREGATED", "INTERRUPTED", "INTERRUPTED"]
+@pytest.mark.parametrize(
+    ("server", "closed_at"),
+    [
+        ({"deadline_s": None}, 20.0),
+        ({"deadline_s": 600.0}, 600.0),
+        ({"deadline_s": 600.0, "short_round": "last_report"}, 20.0),
+        ({"deadline_s": 15.0, "short_round": "last_report"}, 10.0),
+    ],
+)
+def test_a_round_that_cannot_reach_its_goal_does_not_wait_for_lost_sessions(
+    tmp_path: Path, server: dict[str, Any], closed_at: float
+) -> None:
+    """Devices 0 and 3 report at 10 and 20; the other two train on until they are unplugged at 500."""
+    plugged = [ALWAYS, ((0.0, 500.0),), ((0.0, 500.0),), ALWAYS]
+    run = rounds(tmp_path, 4, 10, 900, 900, 20, plugged=plugged, quorum_fraction=0.25, max_steps=1, **server)
+    assert run.step_column("closed_at") == [closed_at]
+    assert run.step_column("n_aggregated") == [1 if closed_at == 10.0 else 2]
+
+
+def test_a_round_without_any_report_closes_with_its_last_session(tmp_path: Path) -> None:
+    """Without a deadline nothing else could close it: both are unplugged, at 50 and at 70."""
+    plugged = [((0.0, 50.0), (80.0, 200.0)), ((0.0, 70.0), (80.0, 200.0))]
+    run = rounds(tmp_path, 2, 90, 90, plugged=plugged, max_s=100.0)
+    assert run.steps.to_pylist()[0]["closed_at"] == 70.0
+    assert run.outcomes.tolist() == ["INTERRUPTED", "INTERRUPTED", "OPEN", "OPEN"]
+
+
+@pytest.mark.parametrize(("stragglers", "begun_at"), [("busy", [0.0, 45.0]), ("free", [0.0, 40.0])])
+def test_stragglers_are_busy_until_they_end_or_free_at_the_close(
+    tmp_path: Path, stragglers: str, begun_at: list[float]
+) -> None:
+    """Both devices are wanted. Round 1 closes at 40; device 1 trains until 45 and is told then."""
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    run = rounds(
+        tmp_path, 1, 10, 45, over_selection=2.0, selection_timeout_s=600.0, max_steps=2, work=upload_of_30_s,
+        stragglers=stragglers,
+    )  # fmt: skip
+    assert run.step_column("started_at").tolist() == begun_at
 
 
 def test_a_queue_before_the_aggregator_delays_the_step_and_the_next_round(tmp_path: Path) -> None:
@@ -208,9 +163,10 @@ def test_a_queue_before_the_aggregator_delays_the_step_and_the_next_round(tmp_pa
     )
     np.testing.assert_array_equal(run.step_column("closed_at"), [34.0, 74.0])  # 34 + 6 + 30 + 4
     np.testing.assert_array_equal(run.step_column("started_at"), [0.0, 40.0])
-    assert run.summary["simulated_s"] == 80.0
-    # at 15.5 the report of 11 s is served (from 14 on) and that of 12 s waits; at 31, 46.5, 77.5 nobody does
-    assert run.gauges.column("n_waiting").to_pylist()[:4] == [0, 1, 0, 0]
+    assert run.summary["simulated_s"] == 74.0  # the server step after the last version is no part of the run
+    # one waits from 11 to 12, two until 14, one until 18: 1 + 2 × 2 + 1.5 s up to 15.5, and 2.5 s after
+    np.testing.assert_allclose(run.gauges.column("waiting_mean").to_pylist()[:3], [6.5 / 15.5, 2.5 / 15.5, 0.0])
+    assert run.gauges.column("waiting_max").to_pylist()[:3] == [2, 1, 0]
 
 
 def test_devices_are_told_when_the_round_closes_not_when_the_queue_is_empty(tmp_path: Path) -> None:
@@ -229,9 +185,10 @@ def test_devices_are_told_when_the_round_closes_not_when_the_queue_is_empty(tmp_
         gauge_interval_s=32.0,
     )
     ends = dict(zip(run.column("device_id"), zip(run.outcomes, run.column("end_at"), strict=True), strict=True))
-    assert ends == {0: ("LATE", 10.0), 1: ("LATE", 20.0), 2: ("ABORTED", 30.0)}
+    assert ends == {0: ("OPEN", 10.0), 1: ("OPEN", 20.0), 2: ("ABORTED", 30.0)}
     assert run.steps.num_rows == 0
-    assert run.gauges.column("in_flight").to_pylist() == [0, 0]  # before the first round, and at 32
+    np.testing.assert_allclose(run.gauges.column("in_flight_mean"), [60.0 / 32.0, 0.0])
+    assert run.gauges.column("in_flight_max").to_pylist() == [3, 0]
 
 
 def test_a_step_at_the_very_end_of_the_run_counts(tmp_path: Path) -> None:
@@ -266,15 +223,6 @@ def test_a_round_starts_with_a_quorum_when_its_patience_is_over(tmp_path: Path, 
     assert run.step_column("n_assigned").tolist() == [n_assigned, n_assigned]
 
 
-def test_a_round_starts_as_soon_as_a_straggler_is_free(tmp_path: Path) -> None:
-    """Both devices are wanted. Round 1 closes at 40, device 1 is told at 45 that it need not upload: round 2 opens."""
-    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
-    run = rounds(
-        tmp_path, 1, 10, 45, over_selection=2.0, selection_timeout_s=600.0, max_steps=2, work=upload_of_30_s
-    )  # fmt: skip
-    assert run.step_column("started_at").tolist() == [0.0, 45.0]
-
-
 def test_rounds_follow_each_other_at_the_very_instant(tmp_path: Path) -> None:
     """The clock adds 1.1 and 6.8 − 1.1 up to less than 6.8; the device is free at 6.8 and the round begins then."""
     assert 1.1 + (6.8 - 1.1) < 6.8
@@ -300,6 +248,8 @@ def test_more_devices_than_the_fleet_has_is_refused() -> None:
         ({"selection_timeout_s": -1.0}, "selection_timeout_s"),
         ({"assignment_interval_s": 0.0}, "assignment_interval_s"),
         ({"server_step_s": -1.0}, "server_step_s"),
+        ({"short_round": "soon"}, "deadline, last_report"),
+        ({"stragglers": "gone"}, "busy, free"),
     ],
 )
 def test_bad_input(changes: dict[str, Any], named: str) -> None:
