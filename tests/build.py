@@ -18,6 +18,7 @@ from fedsim.device.energy import Energy
 from fedsim.device.holders import Holders, RandomHolders
 from fedsim.device.network import Network
 from fedsim.device.session import Device, Sessions
+from fedsim.device.spent import Spent
 from fedsim.device.work import Work
 from fedsim.device.world import World
 from fedsim.fleet.admission import Gate
@@ -344,12 +345,25 @@ def planned(
         ids,
         ids,
         work=work,
-        now=now,
+        at=np.full(len(ids), now),
+        until=availability.at_cells(ids, now)[1],
         k=(np.zeros(len(ids)) if k is None else k).astype(np.int32),
         n_examples=n_examples,
         download_bytes=np.full(len(ids), everything) if download_bytes is None else download_bytes,
         battery_percent=None if battery is None else battery.percent(ids, ids, now),
     )
+
+
+def booked(
+    rows: Sessions,
+    work: Work,
+    made: Device,
+    availability: Availability,
+    track: Track | None,
+    limits: BatteryLimits | None = None,
+) -> Spent:
+    """What trips of :func:`planned` used."""
+    return World(Rule.parse("charging"), made, availability, track, limits=limits).spent(rows, work)
 
 
 def recorded(simulation: Simulation) -> Simulation:

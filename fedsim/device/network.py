@@ -131,7 +131,7 @@ class Transfers:
         rate = self._rate(way.law, codes, level)
         end = _end_at(begin, size, rate)
         waited_s = np.zeros(len(cells))
-        crossing = np.flatnonzero(((on_clock(end) > until) | ~is_open) & np.isfinite(start))
+        crossing = np.flatnonzero(((on_clock(end) > until) | ~is_open & (end > start)) & np.isfinite(start))
         if crossing.size:
             part = self._part(
                 way, cells[crossing], start[crossing], np.broadcast_to(size, start.shape)[crossing], level[crossing],
@@ -176,7 +176,7 @@ class Transfers:
             codes, is_open, changes_at = self._conditions(way, cells[rows], now[rows])
             rate = self._rate(way.law, codes, level[rows]) * is_open
             begin = now[rows] + trips_s[rows]
-            done = _end_at(begin, left[rows], rate)
+            done = np.where(is_open | (trips_s[rows] == 0), _end_at(begin, left[rows], rate), np.inf)
             radio_ends = np.where(rate > 0, now[rows] + radio_s[rows], np.inf)
             radio_ends = np.where(is_open & (radio_s[rows] <= trips_s[rows]), now[rows] + radio_s[rows], radio_ends)
             ends = np.minimum(np.minimum(done, radio_ends), stop[rows])
@@ -267,7 +267,8 @@ class OwnLevels:
 
 
 def _end_at(start: FloatArray, size: Size | FloatArray, rate: FloatArray) -> FloatArray:
-    duration = np.divide(size, rate, out=np.full(rate.shape, np.inf), where=rate > 0)
+    """End of transfers that begin at ``start``; no bytes take no time, on whatever network."""
+    duration = np.divide(size, rate, out=np.where(np.asarray(size) > 0, np.inf, np.zeros(rate.shape)), where=rate > 0)
     end: FloatArray = start + duration
     return end
 

@@ -17,7 +17,9 @@ from fedsim.units import FloatArray, IntArray
 class Spent:
     """What sessions used until they ended: columns of length n."""
 
+    download_s: FloatArray  # in which the radio worked
     compute_s: FloatArray
+    upload_s: FloatArray
     download_bytes: IntArray
     upload_bytes: IntArray
     download_j: FloatArray
@@ -48,7 +50,9 @@ def spent(rows: Sessions, work: Work, device: Device, legs: Legs, limits: Batter
     upload_j = device.energy.send_watts(ids, network) * up_s
     joules = download_j + compute_j + upload_j
     return Spent(
+        download_s=down_s,
         compute_s=compute_s,
+        upload_s=up_s,
         download_bytes=np.rint(down_bytes).astype(np.int64),
         upload_bytes=np.rint(up_bytes).astype(np.int64),
         download_j=download_j,

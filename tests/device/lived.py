@@ -14,13 +14,14 @@ from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
 from fedsim.device.session import Device, Sessions
-from fedsim.device.spent import Spent, spent
+from fedsim.device.spent import Spent
 from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS
 from fedsim.traces.criteria import Rule, compile_channel, compile_rule
 from fedsim.units import DAY_S, FloatArray, IntArray
+from tests.build import booked as spent
 from tests.build import planned as plan_trips
 from tests.hand import events_of, traces_of
 
@@ -55,20 +56,17 @@ class Phone:
                 return grid + step
         return math.inf
 
-    def transfer_end(self, at: Fraction, size: int, rates: dict[str, float]) -> tuple[Fraction, Fraction]:
-        """End of a transfer, and how long it waits for a network."""
-        left, waited = Fraction(size), Fraction(0)
-        while True:
-            position, kind = self.position(at), None
-            for instant, value in self.log:
-                kind = value if instant <= position else kind
-            stay = min([i for i, _ in self.log if i > position], default=self.period_s) - position
-            rate = Fraction(0) if kind == "none" else Fraction(rates[kind or "3g"])
-            if rate and left <= rate * stay:
-                return at + left / rate, waited
-            waited += 0 if rate else stay
-            left -= rate * stay
-            at += stay
+    def network(self, at: Fraction) -> str | None:
+        """The network that the log tells, None where it is unknown."""
+        kind = None
+        for instant, value in self.log:
+            kind = value if instant <= self.position(at) else kind
+        return kind
+
+    def network_until(self, at: Fraction) -> Fraction:
+        """The instant of the next entry of the log, or of its end."""
+        position = self.position(at)
+        return at + min([i for i, _ in self.log if i > position], default=self.period_s) - position
 
 
 @dataclass(frozen=True)
@@ -84,44 +82,47 @@ class Scene:
     timeout_s: Fraction | None
     crash_fraction: float
 
-    def phase_s(self, row: int, phase: int, at: Fraction) -> tuple[Fraction, Fraction]:
-        """Seconds that a phase takes if it begins at ``at``, and those of them without a network."""
-        if phase == 1:
-            return self.train_s[row], Fraction(0)
+    def parts(self, row: int, phase: int) -> list[tuple[Fraction, dict[str, float] | None]]:
+        """What a phase consists of: seconds of work, or bytes at the rates of the networks."""
         if phase == 0:
-            end, waited = self.phones[row].transfer_end(at + self.connect_s, self.work.download_bytes, DOWN)
-        else:
-            end, waited = self.phones[row].transfer_end(at, self.work.upload_bytes, UP)
-        return end - at, waited
+            return [(self.connect_s, None), (Fraction(self.work.download_bytes), DOWN)]
+        if phase == 1:
+            return [(self.train_s[row], None)]
+        return [(Fraction(self.work.upload_bytes), UP)]
 
 
 @dataclass
 class Played:
-    """Ends of the phases that were reached, and the active seconds of each."""
+    """Ends of the phases that were reached; seconds of work and bytes of each, as far as it came."""
 
     ends: list[Fraction] = field(default_factory=list)
     active_s: list[Fraction] = field(default_factory=lambda: [Fraction(0)] * 3)
-    waited_s: list[Fraction] = field(default_factory=lambda: [Fraction(0)] * 3)
+    n_bytes: list[Fraction] = field(default_factory=lambda: [Fraction(0)] * 3)
     at: Fraction = Fraction(0)
 
 
 def play(scene: Scene, row: int, cut: Instant = math.inf) -> Played:
     """Live through one trip until it is done or cut off."""
-    phone, played = scene.phones[row], Played(at=scene.now)
+    phone, played, pauses = scene.phones[row], Played(at=scene.now), scene.mode == "pause"
     for phase in range(3):
-        left, played.waited_s[phase] = scene.phase_s(row, phase, played.at)
-        while left > 0:
-            if played.at == cut:
-                return played
-            pauses = scene.mode == "pause"
-            until = min(phone.change_after(played.at) if pauses else math.inf, cut)
-            if pauses and not phone.is_open(played.at):
-                played.at = Fraction(until)
-                continue
-            step = left if math.isinf(until) else min(left, Fraction(until) - played.at)
-            played.at += step
-            played.active_s[phase] += step
-            left -= step
+        for left, rates in scene.parts(row, phase):
+            while left > 0:
+                if played.at == cut:
+                    return played
+                until = min(phone.network_until(played.at), cut)
+                until = min(until, phone.change_after(played.at)) if pauses else until
+                rate = Fraction(1)
+                if rates is not None:
+                    kind = phone.network(played.at)
+                    rate = Fraction(0) if kind == "none" else Fraction(rates[kind or "3g"])
+                if pauses and not phone.is_open(played.at):
+                    rate = Fraction(0)
+                step = Fraction(until) - played.at
+                step = min(step, left / rate) if rate else step
+                played.at += step
+                played.active_s[phase] += step if rate else 0
+                played.n_bytes[phase] += rate * step if rates is not None else 0
+                left -= rate * step
         played.ends.append(played.at)
     return played
 
@@ -235,7 +236,7 @@ def planned(scene: Scene) -> tuple[Sessions, Spent]:
         availability, track, scene.work, now=float(scene.now), ids=ids, k=ids.astype(np.int32),
         n_examples=np.ones(len(ids), dtype=np.int64),
     )  # fmt: skip
-    return rows, spent(rows, scene.work, made, availability, None)
+    return rows, spent(rows, scene.work, made, availability, track)
 
 
 # Open 0–20 and 30–60 of 100 s; Wi-Fi but for 4G from 12 s, nothing from 40 s, Wi-Fi from 45 s.
@@ -250,6 +251,6 @@ def trip(
     made = device(compute=FixedCompute(train_s=train_s), interruption=mode, **changes)
     zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=down, upload_bytes=up, epochs=1, batch_size=1)
     rows = plan_trips(made, availability, track, work, now=now, ids=zero, k=zero.astype(np.int32), n_examples=zero)
-    booked = spent(rows, work, made, availability, None)
+    booked = spent(rows, work, made, availability, track)
     row = {name: rows[name][0].item() for name in rows.dtype.names or ()}
     return row, {name: column[0].item() for name, column in vars(booked).items()}

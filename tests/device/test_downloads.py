@@ -21,7 +21,7 @@ NEVER = -math.inf
 
 def sizes(work: Work, held_version: int, assets_at: list[float], n_examples: int = 10, now: float = 1000.0) -> int:
     held = np.array([held_version], dtype=np.int32)
-    (found,) = work.sizes(held, np.array([assets_at]), np.array([n_examples]), version=4, now=now).tolist()
+    (found,) = work.sizes(held, np.array([assets_at]), np.array([n_examples]), version=4, at=np.array([now])).tolist()
     return int(found)
 
 

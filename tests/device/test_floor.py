@@ -11,7 +11,7 @@ from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
 from fedsim.device.session import FAILED, REPORTS, TIMEOUT, Device, Sessions
-from fedsim.device.spent import Spent, spent
+from fedsim.device.spent import Spent
 from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Availability, Track
@@ -19,6 +19,7 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
 from fedsim.traces.criteria import Rule, compile_channel, compile_rule
 from fedsim.units import DAY_S
+from tests.build import booked as spent
 from tests.build import planned
 from tests.hand import events_of, traces_of
 
@@ -40,8 +41,8 @@ class World:
         fleet = Fleet(traces, n_devices=3, seed=1, is_replay=True)
         level = Track(fleet, compile_channel(traces, "battery"))
         charging = Availability(fleet, compile_rule(traces, Rule.parse("charging"), unknown="ineligible"))
-        self.participation = Participation()
-        self.participation.begin(np.arange(3))
+        self.participation = Participation(keeps_debt=True)
+        self.participation.begin(np.arange(3), np.zeros(3))
         self.battery = Battery(LIMITS, level, charging, self.participation)
         self.availability = Availability(fleet, compile_rule(traces, Rule.parse("screen"), unknown="ineligible"))
         self.track = Track(fleet, compile_channel(traces, "network"))
@@ -84,7 +85,7 @@ def trip(
         world.availability, world.track, work, now=now, ids=IDS, k=IDS.astype(np.int32), n_examples=IDS,
         battery=world.battery,
     )  # fmt: skip
-    return rows, spent(rows, work, device, world.availability, LIMITS)
+    return rows, spent(rows, work, device, world.availability, world.track, LIMITS)
 
 
 def test_work_ends_at_the_floor() -> None:
@@ -149,7 +150,7 @@ def test_a_paused_phone_drains_only_while_it_works() -> None:
         battery=Battery(limits, None, None, world.participation),
     )  # fmt: skip
     assert (rows["outcome"].tolist(), rows["end_at"].tolist()) == ([FAILED], [109.0])
-    assert spent(rows, work, device, availability, limits).battery_percent.tolist() == pytest.approx([12.0])
+    assert spent(rows, work, device, availability, None, limits).battery_percent.tolist() == pytest.approx([12.0])
 
 
 @pytest.mark.parametrize("name", ["capacity_wh", "charge_percent_per_h", "floor_percent", "assumed_percent"])

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from fedsim.device.session import Sessions, joined
-from fedsim.device.spent import spent
 from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
 from fedsim.units import IntArray
-from tests.build import inference_compute, planned
+from tests.build import booked, inference_compute, planned
 from tests.device.lived import GOLDEN, device, fleet_of, network
 
 # --------------------------------------------------------------------------------- rows and their columns
@@ -79,7 +78,7 @@ def test_downloads_take_and_book_the_bytes_that_are_fetched() -> None:
         assert rows["download_bytes"].tolist() == wanted
         if fetched is not None:
             assert rows["download_end_at"].tolist() == [1.0, 3.0]
-            assert spent(rows, work, made, availability, None).download_bytes.tolist() == wanted
+            assert booked(rows, work, made, availability, track).download_bytes.tolist() == wanted
 
 
 def test_parts_are_joined_in_order() -> None:
