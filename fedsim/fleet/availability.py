@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.fleet.admission import Gate
-from fedsim.fleet.curve import SCALE, EligibleCurve, devices_of
+from fedsim.fleet.curve import EligibleCurve
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.watch import Watch
 from fedsim.traces.criteria import Levels, Windows
@@ -153,19 +153,21 @@ class Availability:
         return Watch(self)
 
     @cached_property
-    def _devices(self) -> IntArray:
-        """Devices of each cell, in millionths."""
-        return devices_of(self.fleet.cell_weights(), self.fleet.n_devices)
-
-    @cached_property
     def has_devices(self) -> BoolArray:
         """Which cells hold devices."""
-        return self._devices > 0
+        return self.fleet.cell_weights() > 0
 
     @cached_property
     def curve(self) -> EligibleCurve:
         """The number of eligible devices over time; in a large fleet every day is alike."""
-        return EligibleCurve(self.at_cells, self._devices, is_periodic=self.is_daily)
+        day_us = DAY_S * US_PER_S
+        return EligibleCurve(
+            self.at_cells,
+            self.fleet.cell_weights(),
+            n_devices=self.fleet.n_devices,
+            stretch_us=day_us if self.is_daily else min(day_us, int(self._period_us.max())),
+            is_periodic=self.is_daily,
+        )
 
     @property
     def is_daily(self) -> bool:
@@ -180,7 +182,7 @@ class Availability:
 
     def eligible_fraction(self, at: float | FloatArray) -> float | FloatArray:
         """Share of the fleet that is eligible (by :meth:`Fleet.cell_weights`); exactly 0 where nobody is."""
-        share = self.curve.level(at) / (self.fleet.n_devices * float(SCALE))
+        share = self.curve.level(at) / (self.fleet.n_devices * float(self.curve.scale))
         return share if isinstance(at, np.ndarray) else float(share[0])
 
     def admitted_fraction(self, at: FloatArray, gates: Sequence[Gate]) -> FloatArray:

@@ -8,7 +8,6 @@ import numpy as np
 
 from fedsim.device.session import Sessions
 from fedsim.fleet.availability import Availability
-from fedsim.fleet.curve import SCALE
 from fedsim.server.folds import Fold, Spells
 from fedsim.units import US_PER_S, FloatArray, IntArray, to_us
 
@@ -25,7 +24,7 @@ class Gauges:
     def __init__(self, interval_s: float, availability: Availability, *, stays_eligible: bool) -> None:
         """``stays_eligible``: a device in a session is eligible all the time, since leaving ends it."""
         self._interval_us, self._availability = int(to_us(interval_s)), availability
-        self._stays_eligible = stays_eligible
+        self._stays_eligible, self._scale = stays_eligible, availability.curve.scale
         self._in_flight, self._waiting = Fold(self._interval_us), Fold(self._interval_us)
         self._out, self._in = Fold(self._interval_us), Fold(self._interval_us)
         self._busy = Fold(self._interval_us, of=availability.curve.changes)
@@ -35,9 +34,9 @@ class Gauges:
         begin, end = to_us(rows["assigned_at"]), to_us(rows["end_at"])
         self._in_flight.add(_counted(begin, end))
         if self._stays_eligible:
-            self._busy.add(_counted(begin, end, each=SCALE))
+            self._busy.add(_counted(begin, end, each=self._scale))
         else:
-            self._busy.add(_counted(*_eligible_spells(rows, self._availability), each=SCALE))
+            self._busy.add(_counted(*_eligible_spells(rows, self._availability), each=self._scale))
         self._out.add(_traffic(begin, np.minimum(_finite_us(rows["download_end_at"]), end), down_bytes))
         sent = np.flatnonzero(up_bytes > 0)
         some = rows[sent]
@@ -73,7 +72,7 @@ class Gauges:
             "in_flight_mean": in_flight / US_PER_S / seconds,
             "in_flight_max": in_flight_max,
             "free_eligible_mean": eligible - busy / US_PER_S / seconds,
-            "free_eligible_max": free_max / SCALE,
+            "free_eligible_max": free_max / self._scale,
             "waiting_mean": waiting / US_PER_S / seconds,
             "waiting_max": waiting_max,
             "download_bytes_per_s_mean": out / seconds,
@@ -91,7 +90,7 @@ class Gauges:
         for i, (start, stop) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
             at_us, level = self._availability.curve.changes(start, stop)
             lasts_us = np.diff(np.append(at_us, stop))
-            means[i] = float(level @ (lasts_us / (stop - start))) / SCALE
+            means[i] = float(level @ (lasts_us / (stop - start))) / self._scale
         return means
 
 

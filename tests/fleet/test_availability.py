@@ -94,16 +94,16 @@ def test_paused_work_takes_its_length_of_open_time(question: tuple[World, list[t
 @pytest.mark.slow
 @given(made=worlds(), data=st.data())
 def test_all_cells_are_the_same_in_any_query_order(made: World, data: st.DataObject) -> None:
-    everywhere = np.arange(made.fleet.n_cells)
+    everywhere, watch = np.arange(made.fleet.n_cells), made.availability.watch()
     at = 0
     for _ in range(data.draw(st.integers(1, 25))):
-        change = made.availability.next_change(at / US)
+        change = watch.next_change(at / US)
         steps = [at + 1, at - data.draw(st.integers(0, made.longest_us)), at]
         if math.isfinite(change):
             on_change = round(change * US)
             steps += [on_change, on_change, on_change - 1, on_change + 1, on_change + made.longest_us]
         at = data.draw(st.sampled_from(steps))
-        is_open, until = made.availability.cells_at(at / US)
+        is_open, until = watch.cells_at(at / US)
         fresh_open, fresh_until = made.availability.at_cells(everywhere, at / US)
         assert is_open.tolist() == fresh_open.tolist() == [phone.is_open(at) for phone in made.phones]
         assert until.tolist() == fresh_until.tolist()
@@ -113,14 +113,15 @@ def test_all_cells_are_the_same_in_any_query_order(made: World, data: st.DataObj
 @given(made=worlds(), data=st.data())
 def test_questions_about_the_fleet_are_the_model(made: World, data: st.DataObject) -> None:
     fleet, availability = made.fleet, made.availability
+    watch = availability.watch()
     homes = fleet.cell_of(np.arange(fleet.n_devices)).tolist()
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, 3 * made.longest_us))
         here = [made.phones[cell].is_open(at) for cell in homes]
         assert availability.eligible_fraction(at / US) == pytest.approx(sum(here) / len(here), abs=1e-12)
         away = [made.phones[cell].change_after(at) for cell, is_here in zip(homes, here, strict=True) if not is_here]
-        assert availability.earliest_start(at / US) == min(away, default=math.inf) / US
-        assert availability.next_change(at / US) == min(phone.change_after(at) for phone in made.phones) / US
+        assert watch.earliest_start(at / US) == min(away, default=math.inf) / US
+        assert watch.next_change(at / US) == min(phone.change_after(at) for phone in made.phones) / US
 
 
 @given(made=worlds(), at=st.integers(0, 10**11))
@@ -183,13 +184,14 @@ def test_a_trace_without_windows_among_others(where: int) -> None:
 def test_a_set_without_any_window() -> None:
     made = world([[], []], [10_000, 20_000], n_devices=7)
     cells = np.arange(2)
-    is_open, until = made.availability.cells_at(3.0)
+    watch = made.availability.watch()
+    is_open, until = watch.cells_at(3.0)
     assert not is_open.any()
     assert np.isinf(until).all()
     assert np.isnan(made.availability.finish_paused(cells, 3.0, 1.0)).all()
     assert made.availability.open_s(cells, 0.0, 50.0).tolist() == [0.0, 0.0]
     assert made.availability.eligible_fraction(3.0) == 0.0
-    assert made.availability.earliest_start(3.0) == made.availability.next_change(3.0) == math.inf
+    assert watch.earliest_start(3.0) == watch.next_change(3.0) == math.inf
 
 
 def test_pause_goes_on_in_the_next_windows() -> None:

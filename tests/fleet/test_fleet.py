@@ -12,13 +12,12 @@ from fedsim.errors import InputError
 from fedsim.fleet import fleet as fleet_module
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet, Region
-from fedsim.fleet.participation import Participation
 from fedsim.fleet.phones import LognormalPhones
-from fedsim.server.selector.uniform import UniformSelector
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import Rule, compile_rule
 from fedsim.units import DAY_S, HOUR_S, US_PER_S, BoolArray, FloatArray
 from tests.hand import events_of, traces_of
+from tests.server.selector.scenes import scene, search_of
 
 N_TRACES, N_DAYS = 30, 5
 
@@ -255,9 +254,8 @@ def peak_bytes(traces: TraceSet, n_devices: int) -> int:
     tracemalloc.start()
     try:
         fleet = Fleet(traces, n_devices=n_devices, seed=1)
-        search = UniformSelector(seed=1, min_between_sessions_s=0.0, min_between_participations_s=0.0).start(fleet)
-        chosen = search.select(availability_of(fleet), Participation(), now=3600.0, n=100)
-        assert len(chosen.ids) == 100
+        chosen = search_of(scene(fleet), seed=1).find(np.full(100, 3600.0))
+        assert len(chosen) == 100
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

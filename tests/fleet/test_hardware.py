@@ -115,10 +115,10 @@ def test_the_admitted_share_is_that_of_the_devices_that_are_let_in() -> None:
     is_in = availability.at(IDS, 0.0)[0]
     for gate in gates:
         is_in = is_in & gate.admits(IDS, cells, 0.0)
-    share = availability.admitted_fraction(0.0, gates)
+    (share,) = availability.admitted_fraction(np.zeros(1), gates)
     assert share == pytest.approx((1 / 3 + 1 / 3 * 0.6) * 0.2)
     assert share == pytest.approx(is_in.mean(), abs=0.01)
-    assert availability.admitted_fraction(0.0, []) == availability.eligible_fraction(0.0)
+    assert availability.admitted_fraction(np.zeros(1), [])[0] == availability.eligible_fraction(0.0)
 
 
 def test_the_first_row_is_joined_like_any_other() -> None:

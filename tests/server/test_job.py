@@ -134,8 +134,8 @@ def test_stop_after_steps_or_time_whichever_is_first(tmp_path: Path) -> None:
     assert (run.summary["stop_reason"], run.summary["simulated_s"], run.summary["n_steps"]) == ("max_steps", 20.0, 2)
     run = steps_of_ten_seconds(tmp_path / "b", max_steps=3, max_s=25.0)
     assert (run.summary["stop_reason"], run.summary["simulated_s"], run.summary["n_steps"]) == ("max_s", 25.0, 2)
-    assert sorted(run.outcomes)[-2:] == ["AGGREGATED", "AGGREGATED"]
-    assert (run.outcomes == "ABORTED").sum() == 2
+    assert run.outcomes.tolist().count("AGGREGATED") == 4
+    assert run.outcomes.tolist().count("OPEN") == 2
 
 
 def test_stop_when_the_metric_is_reached(tmp_path: Path) -> None:
