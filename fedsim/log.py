@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from fedsim.device.spent import Spent
 from fedsim.device.work import Work
 from fedsim.device.world import World
 from fedsim.files import write_table
-from fedsim.schema import EVALS, GAUGES, OUTCOMES, SESSIONS, STEPS, Table
-from fedsim.server.gauges import Gauges
+from fedsim.moved import names_of
+from fedsim.schema import OUTCOMES, SESSIONS, Table
 from fedsim.units import US_PER_S, FloatArray, to_us
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 ROWS_PER_FLUSH = 1 << 16
 ROWS_PER_FILE = 1 << 21
-_GAUGED_ROWS = 1 << 14
 _UJ_PER_J = 1_000_000
 _OPEN_PART = ".part.tmp"  # a part gets its name when it is whole
 
@@ -131,54 +131,6 @@ class SessionLog:
             self._pending, self._n_pending = [], 0
         if self._folder is not None:
             self._close_file(self._folder)
-
-
-class GaugeLog:
-    """The gauges of a job, folded from its sessions in large batches."""
-
-    def __init__(self, gauges: Gauges, world: World, work: Work) -> None:
-        self._gauges, self._world, self._work = gauges, world, work
-        self._pending: list[Sessions] = []
-        self._n_pending = 0
-
-    def add(self, rows: Sessions) -> None:
-        """Add sessions that are certain to go as their rows say."""
-        self._pending.append(rows)
-        self._n_pending += len(rows)
-
-    def waits(self, arrived_at: FloatArray, started_at: FloatArray) -> None:
-        """Add reports that waited for a worker from when they arrived until they were taken."""
-        self._gauges.waits(arrived_at, started_at)
-
-    def advance(self, now: float) -> None:
-        """All sessions that began before ``now`` have been added, and so have the reports that came before."""
-        if self._n_pending >= _GAUGED_ROWS:
-            self._fold()
-            self._gauges.advance(now)
-
-    def _fold(self) -> None:
-        rows = joined(self._pending)
-        spent = self._world.spent(rows, self._work)
-        self._gauges.sessions(rows, spent.download_bytes, spent.upload_bytes)
-        self._pending, self._n_pending = [], 0
-
-    def write(self, folder: Path, *, end_at: float, stepped_at: FloatArray) -> None:
-        """Write the table of a run that ended at ``end_at`` and made versions at these instants."""
-        if self._pending:
-            self._fold()
-        table = RowLog(GAUGES)
-        table.rows = self._gauges.table(end_at, stepped_at)
-        table.write(folder)
-
-
-@dataclass(frozen=True)
-class JobLog:
-    """The tables of one job."""
-
-    sessions: SessionLog
-    gauges: GaugeLog
-    steps: RowLog = field(default_factory=lambda: RowLog(STEPS))
-    evals: RowLog = field(default_factory=lambda: RowLog(EVALS))
 
 
 def session_table(rows: Sessions, spent: Spent) -> pa.Table:

@@ -62,7 +62,8 @@ NAMES = {  # of files that became folders, and what left a file that stays
     "fedsim.training.cohort.CohortTrainer": "fedsim.training.server.FederatedTrainer",
     "fedsim.server.selector.UniformSelector": "fedsim.server.selector.uniform.UniformSelector",
     **{f"fedsim.server.selector.{name}": f"fedsim.server.selector.selection.{name}" for name in
-       ("Selection", "Selector", "NOBODY")},
+       ("Selection", "Selector")},
+    "fedsim.log.JobLog": "fedsim.server.books.JobLog",
 }  # fmt: skip
 
 

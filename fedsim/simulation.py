@@ -14,9 +14,10 @@ import simpy
 from fedsim.device.session import AGGREGATED
 from fedsim.device.world import World
 from fedsim.errors import InputError
-from fedsim.log import GaugeLog, JobLog, RowLog, SessionLog
+from fedsim.log import RowLog, SessionLog
 from fedsim.moved import names_of
 from fedsim.schema import ELIGIBILITY, OUTCOMES
+from fedsim.server.books import GaugeLog, JobLog
 from fedsim.server.clock import Decides, play
 from fedsim.server.gauges import Gauges
 from fedsim.server.job import Job

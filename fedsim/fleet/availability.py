@@ -150,7 +150,7 @@ class Availability:
 
     def watch(self) -> Watch:
         """A look at all cells that goes along with one run."""
-        return Watch(self)
+        return Watch(self.at_cells, self.has_devices)
 
     @cached_property
     def has_devices(self) -> BoolArray:

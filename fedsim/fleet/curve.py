@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedsim.units import US_PER_S, FloatArray, IntArray, to_us
+from fedsim.units import US_PER_S, BoolArray, FloatArray, IntArray, to_us
 
 _WHOLE = 1 << 52  # levels are whole parts of a device, so that they add up exactly and 0 is nobody
 _STRETCHES_KEPT = 8
 
-AtCells = Callable[[IntArray, FloatArray], tuple[npt.NDArray[np.bool_], FloatArray]]
+AtCells = Callable[[IntArray, Any], tuple[BoolArray, FloatArray]]
 
 
 @dataclass(frozen=True)

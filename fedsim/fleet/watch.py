@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from fedsim.fleet.curve import AtCells
 from fedsim.units import US_PER_S, BoolArray, FloatArray, to_us
-
-if TYPE_CHECKING:
-    from fedsim.fleet.availability import Availability
 
 
 class Watch:
-    """Who is eligible at the present instant of a run, cell by cell; each run has its own."""
+    """Who is eligible at the present instant of a run, cell by cell; each run has its own.
 
-    def __init__(self, availability: Availability) -> None:
-        self._availability, self._cells = availability, np.arange(availability.fleet.n_cells)
+    ``at_cells(cells, now)`` tells which cells are open and until when, ``has_devices`` which hold any.
+    """
+
+    def __init__(self, at_cells: AtCells, has_devices: BoolArray) -> None:
+        self._at_cells, self._has_devices = at_cells, has_devices
+        self._cells = np.arange(len(has_devices))
         self._now = -np.inf
         self._next_change = -np.inf
 
@@ -27,11 +27,11 @@ class Watch:
         """
         now = float(to_us(now)) / US_PER_S
         if np.isinf(self._now) or now < self._now:
-            self._is_open, self._until = self._availability.at_cells(self._cells, now)
+            self._is_open, self._until = self._at_cells(self._cells, now)
             self._next_change = float(self._until.min())
         elif now >= self._next_change:
             due = np.flatnonzero(self._until <= now)
-            self._is_open[due], self._until[due] = self._availability.at_cells(due, now)
+            self._is_open[due], self._until[due] = self._at_cells(due, now)
             self._next_change = float(self._until.min())
         self._now = now
         return self._is_open, self._until
@@ -39,7 +39,7 @@ class Watch:
     def earliest_start(self, now: float) -> float:
         """The next instant at which a device that is not eligible now becomes so (inf: never)."""
         is_open, until = self.cells_at(now)
-        starts = until[~is_open & self._availability.has_devices]
+        starts = until[~is_open & self._has_devices]
         return float(starts.min()) if starts.size else float("inf")
 
     def next_change(self, now: float) -> float:

@@ -23,7 +23,7 @@ from fedsim.units import DAY_S, HOUR_S, MINUTE_S, FloatArray, IntArray, format_c
 WIDTH_IN, HEIGHT_IN = 4.6, 2.75
 MAX_POINTS = 500
 ROUND = [1, 2, 2.5, 5, 10]  # steps between ticks, times a power of ten
-OUTCOME_COLORS = dict(zip(OUTCOMES, ("blue", "orange", "pink", "gray", "red", "sky", "brown"), strict=True))
+OUTCOME_COLORS = dict(zip(OUTCOMES, ("blue", "orange", "pink", "gray", "red", "sky", "brown", "green"), strict=True))
 # Any: the stubs list the keys of one release by name.
 STYLE: Any = {
     "font.size": 9.0,

@@ -10,12 +10,13 @@ from fedsim.units import DAY_S, HOUR_S, MINUTE_S, format_bytes
 UNKNOWN = "not measured"
 OUTCOME_MEANINGS = {
     "AGGREGATED": "counted in a model version",
-    "LATE": "uploaded after the server had closed the round or the run",
+    "LATE": "uploaded after its round had closed",
     "STALE": "uploaded, but refused: trained on too old a version",
     "ABORTED": "told before its upload that it was not needed any more",
     "INTERRUPTED": "the device left or stopped being eligible",
     "TIMEOUT": "took longer than allowed, or its round missed the quorum",
-    "FAILED": "crashed, ran out of memory or below the battery floor",
+    "FAILED": "crashed, or below the battery floor",
+    "OPEN": "in flight, queued or buffered when the run ended",
 }
 _TIME_UNITS = ((1e-3, 1, "ms"), (1, 3 * MINUTE_S, "s"), (MINUTE_S, 3 * HOUR_S, "min"), (HOUR_S, 2 * DAY_S, "h"))
 _SUFFIXES: tuple[tuple[str, Callable[[float], str]], ...] = (

@@ -13,8 +13,8 @@ from fedsim.device.world import World
 from fedsim.errors import SimulationError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.participation import Participation
-from fedsim.log import JobLog
 from fedsim.moved import names_of
+from fedsim.server.books import JobLog
 from fedsim.server.evaluations import Evaluations
 from fedsim.server.selector.selection import Scene, Selection, nobody
 from fedsim.server.task import Policy, Task

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsim.schema import ELIGIBILITY, EVALS, OUTCOMES, SESSIONS, STEPS, Table
+from fedsim.schema import ELIGIBILITY, EVALS, OUTCOMES, RUN_SCHEMA, SESSIONS, STEPS, Table
 from fedsim.units import DAY_S, HOUR_S
 
 CONFIG = """\
@@ -63,6 +63,7 @@ PROVENANCE = {
         "provenance": {"source": "FLASH state traces", "licence": "BSD-2-Clause", "files": [{"name": "a.json"}]},
     },
     "versions": {"fedsim-fleet": "0.1.0"},
+    "schema": RUN_SCHEMA,
 }
 DEFAULTS = {
     "client_id": 0,
@@ -287,7 +288,7 @@ def _random_sessions(
     download_end = assigned + rng.lognormal(1.5, 0.6, n)
     train_end = download_end + rng.lognormal(3.6, 0.9, n)
     upload_end = train_end + rng.lognormal(2.2, 0.7, n)
-    shares = [0.74, 0.14, 0.0, 0.05, 0.05, 0.01, 0.01] if protocol == "sync" else [0.88, 0, 0.02, 0, 0.08, 0.01, 0.01]
+    shares = [0.74, 0.14, 0, 0.05, 0.05, 0.01, 0.01, 0] if protocol == "sync" else [0.88, 0, 0.02, 0, 0.08, 0.01, 0.01, 0]
     outcome = rng.choice(len(OUTCOMES), n, p=shares)
     left = assigned + rng.uniform(0, 1, n) * (train_end - assigned)
     end = np.minimum(np.where(outcome >= OUTCOMES.index("ABORTED"), left, upload_end), horizon)
@@ -296,7 +297,10 @@ def _random_sessions(
     has_staleness = np.isin(outcome, (0, OUTCOMES.index("STALE")))
     device = rng.integers(0, 120_000, n)
     size = 1_200_000
-    reached = {"download_end_at": download_end, "train_end_at": train_end, "upload_end_at": upload_end}
+    reached = {
+        "download_end_at": download_end, "train_end_at": train_end, "upload_end_at": upload_end,
+        "ingest_start_at": upload_end, "ingested_at": upload_end,
+    }  # fmt: skip
     return {
         "session_id": np.arange(n),
         "device_id": device,

@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Run:
     )
     tables = played(parts, tmp_path)
     (tmp_path / "summary.json").write_text(json.dumps(dict(tables.summary)))
-    (tmp_path / "provenance.json").write_text("{}")
+    (tmp_path / "provenance.json").write_text(json.dumps({"schema": RUN_SCHEMA}))
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     return Run.load(tmp_path)
 

@@ -23,7 +23,7 @@ from tests.report.fake_run import hand_made, table, without_sessions
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = hand_made(tmp_path / "run", n_files=2)
-    gauge = {"at": 0.0, "eligible_fraction": 0.1, "in_flight": 3, "n_waiting": 0, "version": 1}
+    gauge = {column.name: 3 for column in GAUGES.columns}
     pq.write_table(table(GAUGES, [gauge]), made / "gauges.parquet")
     return made
 
@@ -45,7 +45,7 @@ def test_small_tables_are_frames(run: Run) -> None:
     assert run.steps["is_committed"].dtype == bool
     assert run.evals["at"].is_monotonic_increasing
     assert set(run.evals["metric"]) == set(run.summary["metrics"])
-    assert run.gauges["in_flight"].tolist() == [3]
+    assert run.gauges["in_flight_max"].tolist() == [3]
     assert run.eligibility["at"].is_monotonic_increasing
     assert run.steps is run.steps  # a column that a notebook adds stays
 
