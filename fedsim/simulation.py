@@ -103,9 +103,7 @@ class Simulation:
 
     def _log(self, folder: Path | None) -> JobLog:
         world, work = self.world, self.task.work
-        gauges = Gauges(
-            self.gauge_interval_s, world.availability, stays_eligible=world.device.interruption == "abort"
-        )
+        gauges = Gauges(self.gauge_interval_s, world.availability, stays_eligible=world.device.interruption == "abort")
         sessions = SessionLog(None if folder is None else folder / "sessions", world, work)
         return JobLog(sessions, GaugeLog(gauges, world, work))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,21 @@ def to_us(seconds: npt.ArrayLike) -> IntArray:
     return np.rint(np.asarray(seconds, dtype=np.float64) * US_PER_S).astype(np.int64)
 
 
-def on_clock(seconds: npt.ArrayLike) -> Any:
+@overload
+def on_clock(seconds: float) -> float: ...
+
+
+@overload
+def on_clock(seconds: FloatArray) -> FloatArray: ...
+
+
+def on_clock(seconds: float | FloatArray) -> float | FloatArray:
     """Instants on the clock's grid: the nearest whole microsecond, still in seconds (inf and NaN stay).
 
     Rounded once, when they are made, instants are compared exactly.
     """
-    return np.rint(np.asarray(seconds, dtype=np.float64) * US_PER_S) / US_PER_S
+    instants = np.rint(np.asarray(seconds, dtype=np.float64) * US_PER_S) / US_PER_S
+    return instants if isinstance(seconds, np.ndarray) else float(instants)
 
 
 def format_duration(seconds: float) -> str:

@@ -222,6 +222,11 @@ def buffered(concurrency: int, buffer_size: int, **changes: Any) -> BufferedCoor
 class Counting(UniformSelector):
     """Notes when it is asked."""
 
+    @classmethod
+    def plain(cls) -> Counting:
+        """Without separations."""
+        return cls(seed=0, min_between_sessions_s=0.0, min_between_participations_s=0.0)
+
     def start(self, scene: Scene) -> Any:
         self.asked: list[float] = []
         search = super().start(scene)
@@ -275,11 +280,15 @@ def simulation(
             stop=stop or Stop(max_steps=max_steps, max_s=max_s),
             evaluation=evaluation or Evaluation(every_steps=None, every_s=None),
         ),
-        policy=Policy(selector or UniformSelector(
-            seed=seed,
-            min_between_sessions_s=min_between_sessions_s,
-            min_between_participations_s=min_between_participations_s,
-        ), gates),
+        policy=Policy(
+            selector
+            or UniformSelector(
+                seed=seed,
+                min_between_sessions_s=min_between_sessions_s,
+                min_between_participations_s=min_between_participations_s,
+            ),
+            gates,
+        ),
         coordinator=coordinator,
         gauge_interval_s=gauge_interval_s,
         seed=seed,

@@ -96,7 +96,7 @@ def test_a_device_told_not_to_upload_nothing_has_not_uploaded() -> None:
 
 def test_columns_are_those_of_the_schema(tmp_path: Path) -> None:
     sessions = session_log(tmp_path)
-    sessions.add(numbered(3))
+    sessions.add(numbered(3), np.full(3, 40.0))
     sessions.close()
     table = pq.read_table(tmp_path / "part-00000.parquet")
     assert table.schema.equals(SESSIONS.arrow())
@@ -112,7 +112,8 @@ def test_parts_roll_over_and_keep_every_row(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(log, "ROWS_PER_FILE", 10)
     sessions = session_log(tmp_path)
     for i in range(11):
-        sessions.add(numbered(3, first=3 * i))
+        sessions.add(numbered(3, first=3 * i), np.full(3, float(i)))
+        sessions.advance()
     sessions.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"part-0000{i}.parquet" for i in range(3)]
     sizes = [pq.read_metadata(tmp_path / f"part-0000{i}.parquet").num_rows for i in range(3)]
@@ -124,7 +125,8 @@ def test_parts_roll_over_and_keep_every_row(tmp_path: Path, monkeypatch: pytest.
 def test_an_open_part_does_not_have_its_name_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "ROWS_PER_FLUSH", 1)
     sessions = session_log(tmp_path)
-    sessions.add(numbered(3))
+    sessions.add(numbered(3), np.full(3, 40.0))
+    sessions.advance()
     assert not list(tmp_path.glob("*.parquet"))
     sessions.close()
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
@@ -136,7 +138,7 @@ def test_a_part_that_is_full_at_the_end_is_not_followed_by_an_empty_one(
     monkeypatch.setattr(log, "ROWS_PER_FLUSH", 5)
     monkeypatch.setattr(log, "ROWS_PER_FILE", 5)
     sessions = session_log(tmp_path)
-    sessions.add(numbered(5))
+    sessions.add(numbered(5), np.full(5, 40.0))
     sessions.close()
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
 
@@ -144,8 +146,8 @@ def test_a_part_that_is_full_at_the_end_is_not_followed_by_an_empty_one(
 def test_sessions_are_counted_with_and_without_a_folder(tmp_path: Path) -> None:
     for folder in (None, tmp_path):
         sessions = session_log(folder)
-        sessions.add(numbered(3))
-        sessions.add(session(STALE, end_at=40.0))
+        sessions.add(numbered(3), np.full(3, 40.0))
+        sessions.add(session(STALE, end_at=40.0), np.full(1, 41.0))
         sessions.close()
         counts = dict(zip(OUTCOMES, sessions.outcome_counts.tolist(), strict=True))
         assert {name: n for name, n in counts.items() if n} == {"LATE": 3, "STALE": 1}

@@ -69,11 +69,11 @@ def test_round_with_over_selection(tmp_path: Path) -> None:
     plugged[6] = ((0.0, 50.0),)
     run = played(
         simulation(
-            sync(3, over_selection=2.6),
+            sync(3, over_selection=2.6, server_step_s=100.0),
             fleet=replay(*plugged),
             phone=phone(by_device(*train_s)),
             work=WORK,
-            max_steps=1,
+            max_s=72.0,
         ),
         tmp_path,
     )
@@ -155,21 +155,21 @@ def test_buffer_of_two(tmp_path: Path) -> None:
     #  66  device 1 reports (1), staleness 1: 1 in the buffer
     #  75  device 2 reports (0), staleness 2: refused
     #  80  device 0 reports (2): step to version 3
-    #  99  device 1 reports (2): still in the buffer when the run ends, hence late; it starts again
-    #  99.5  the end. Device 0 trained until 95 and is uploading: late, at 100. 1 and 2 will be told at 127 and 145.
+    #  99  device 1 reports (2): still in the buffer when the run ends, hence open; it starts again
+    #  99.5  the end. Device 0 has uploaded for 4.5 s, 2 trains, 1 connects: all are cut there.
     assert session_text(run) == block("""
-        device  version  assigned  download  train  upload  end     outcome  weight  up B
-             0        0         0        11     15      20   20  AGGREGATED     0.5    50
-             1        0         0        11     28      33   33  AGGREGATED     0.5    50
-             2        0         0        11     70      75   75       STALE       -    50
-             0        0        20        31     35      40   40  AGGREGATED   0.354    50
-             1        1        33        44     61      66   66  AGGREGATED   0.354    50
-             0        1        40        51     55      60   60  AGGREGATED     0.5    50
-             0        2        60        71     75      80   80  AGGREGATED     0.5    50
-             1        2        66        77     94      99   99        LATE       -    50
-             2        2        75        86    145       -  145     ABORTED       -     0
-             0        3        80        91     95     100  100        LATE       -    50
-             1        3        99       110    127       -  127     ABORTED       -     0
+        device  version  assigned  download  train  upload   end     outcome  weight  up B
+             0        0         0        11     15      20    20  AGGREGATED     0.5    50
+             1        0         0        11     28      33    33  AGGREGATED     0.5    50
+             2        0         0        11     70      75    75       STALE       -    50
+             0        0        20        31     35      40    40  AGGREGATED   0.354    50
+             1        1        33        44     61      66    66  AGGREGATED   0.354    50
+             0        1        40        51     55      60    60  AGGREGATED     0.5    50
+             0        2        60        71     75      80    80  AGGREGATED     0.5    50
+             1        2        66        77     94      99    99        OPEN       -    50
+             2        2        75        86      -       -  99.5        OPEN       -     0
+             0        3        80        91     95       -  99.5        OPEN       -    45
+             1        3        99         -      -       -  99.5        OPEN       -     0
         """)
     assert step_text(run) == block("""
         version  started  closed  committed  assigned  aggregated  staleness

@@ -43,15 +43,16 @@ def test_codes_keep_their_meaning() -> None:
     """Codes stand in files: appending is allowed, another order is not."""
     assert CHANNELS[:6] == ("available", "network", "charging", "screen", "locked", "battery")
     assert NETWORKS[:6] == ("none", "wifi", "2g", "3g", "4g", "5g")
+    assert OUTCOMES[7:] == ("OPEN",)  # new ones are appended
     assert OUTCOMES[:7] == ("AGGREGATED", "LATE", "STALE", "ABORTED", "INTERRUPTED", "TIMEOUT", "FAILED")
 
 
 def test_instants_of_a_session_are_seconds_in_float64() -> None:
     instants = [column for column in SESSIONS.columns if column.name.endswith("_at")]
-    assert len(instants) == 5
+    assert len(instants) == 7
     assert all(column.type == pa.float64() for column in instants)
     assert [column.name for column in instants if column.nullable] == [
-        "download_end_at", "train_end_at", "upload_end_at",
+        "download_end_at", "train_end_at", "upload_end_at", "ingest_start_at", "ingested_at",
     ]  # fmt: skip
 
 

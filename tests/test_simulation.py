@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from tests.build import (
     NO_BYTES,
     RecordingTrainer,
     Seconds,
+    Span,
     Tables,
     aggregator,
     always,
@@ -62,28 +65,80 @@ BUSY = {
 }
 
 
+def levels(starts: Any, stops: Any, rates: Any, edges: Any) -> tuple[list[float], list[float]]:
+    """Mean and maximum, between each two edges, of what spells add up to; instant by instant."""
+    bounds = np.unique(np.concatenate([starts, stops, edges]))
+    means, maxima = [], []
+    for low, high in pairwise(edges):
+        instants = bounds[(bounds >= low) & (bounds < high)]
+        level = np.array([rates[(starts <= at) & (at < stops)].sum() for at in instants])
+        lasts = np.diff(np.append(instants, high))
+        means.append(float(level @ lasts / (high - low)))
+        maxima.append(float(level.max()))
+    return means, maxima
+
+
 @pytest.mark.parametrize("protocol", BUSY)
 def test_gauges_are_what_the_tables_say(protocol: str, tmp_path: Path) -> None:
-    run = busy(BUSY[protocol](), tmp_path)
-    at = run.gauges.column("at").to_numpy()[1:]
+    run = busy(BUSY[protocol](), tmp_path, gauge_interval_s=700.0)
+    gauges, edges = run.gauges, np.append(700.0 * np.arange(11), 7200.0)
+    np.testing.assert_array_equal(gauges.column("at"), edges[:-1])
+    np.testing.assert_array_equal(gauges.column("until"), edges[1:])
     begin, end = run.column("assigned_at"), run.column("end_at")
-    in_flight = ((begin <= at[:, None]) & (at[:, None] < end)).sum(axis=1)
-    np.testing.assert_array_equal(run.gauges.column("in_flight").to_numpy()[1:], in_flight)
+    arrived, taken = run.column("upload_end_at"), np.nan_to_num(run.column("ingest_start_at"), nan=7200.0)
+    has_arrived = ~np.isnan(arrived)
+    sent, one = np.flatnonzero(run.column("upload_bytes") > 0), np.ones(len(begin))
+    got, asks_at = np.fmin(run.column("download_end_at"), end), run.column("train_end_at")[sent]
+    left = np.fmin(arrived, end)[sent]
+    spells = {
+        "in_flight": (begin, end, one),
+        "waiting": (arrived[has_arrived], taken[has_arrived], one[has_arrived]),
+        "download_bytes_per_s": (begin, got, run.column("download_bytes") / (got - begin)),
+        "upload_bytes_per_s": (asks_at, left, run.column("upload_bytes")[sent] / (left - asks_at)),
+    }
+    for name, (starts, stops, rates) in spells.items():
+        means, maxima = levels(starts, stops, rates, edges)
+        # whole bytes and thousandths; transfers that the end of the run cuts off count at the rate of the whole
+        kept = slice(-1) if name.endswith("per_s") else slice(None)
+        np.testing.assert_allclose(gauges.column(f"{name}_mean").to_numpy()[kept], means[kept], rtol=1e-6, atol=5e-3)
+        np.testing.assert_allclose(gauges.column(f"{name}_max").to_numpy()[kept], maxima[kept], rtol=1e-6, atol=1e-3)
+    assert gauges.column("waiting_max").to_numpy().max() > 0
     is_committed = run.step_column("is_committed")
-    version = (run.step_column("closed_at")[is_committed] <= at[:, None]).sum(axis=1)
-    found = run.gauges.column("version").to_numpy()[1:]
-    if protocol == "sync":
-        np.testing.assert_array_equal(found, version)
-    else:  # reports are worked through on the next tick
-        before = (run.step_column("closed_at") <= at[:, None] - 1.0).sum(axis=1)
-        assert ((before <= found) & (found <= version)).all()
-    assert run.gauges.column("n_waiting").to_numpy().max() > 0
+    version = (run.step_column("closed_at")[is_committed] <= edges[:-1, None]).sum(axis=1)
+    np.testing.assert_array_equal(gauges.column("version"), version)
     assert run.summary["n_devices_touched"] == np.unique(run.column("device_id")).size
 
 
-def test_gauges_begin_at_zero_and_go_on_to_the_end(tmp_path: Path) -> None:
-    run = busy(BUSY["sync"](), tmp_path, gauge_interval_s=700.0)
-    np.testing.assert_allclose(run.gauges.column("at").to_numpy(), 700.0 * np.arange(11))
+@pytest.mark.parametrize("interruption", ["abort", "pause"])
+def test_free_eligible_devices_are_those_that_are_eligible_and_in_no_session(interruption: Any, tmp_path: Path) -> None:
+    """Five phones charge until 10, 40, 60, 100 and 30 (and again from 80 on) seconds; three are wanted at a time."""
+    plugged: list[list[Span]] = [
+        [(0.0, 10.0)],
+        [(0.0, 40.0)],
+        [(0.0, 60.0)],
+        [(0.0, 100.0)],
+        [(0.0, 30.0), (80.0, 90.0)],
+    ]
+    made = simulation(
+        buffered(3, 2),
+        fleet=replay(*plugged),
+        phone=device(by_device(7, 33, 21, 50, 12), interruption=interruption),
+        max_s=100.0,
+        gauge_interval_s=25.0,
+    )
+    run = played(made, tmp_path)
+    ids, begin, end = run.column("device_id"), run.column("assigned_at"), run.column("end_at")
+    free = np.array(
+        [
+            sum(
+                any(a <= at < b for a, b in spans) and not ((ids == phone) & (begin <= at) & (at < end)).any()
+                for phone, spans in enumerate(plugged)
+            )
+            for at in np.arange(0.0, 100.0, 0.5)
+        ]
+    ).reshape(4, 50)
+    np.testing.assert_allclose(run.gauges.column("free_eligible_mean"), free.mean(axis=1), atol=1e-12)
+    assert run.gauges.column("free_eligible_max").to_pylist() == free.max(axis=1).tolist()
 
 
 @pytest.mark.parametrize("protocol", BUSY)
@@ -136,13 +191,11 @@ def test_progress_is_told_at_every_step() -> None:
         sync(2), fleet=always(5), phone=device(by_device(*[10] * 5)), max_steps=3, trainer=RecordingTrainer()
     )
     parts.run(on_progress=told.append)
-    assert [(p.now, p.version, p.n_sessions) for p in told] == [
-        (0.0, 0, 0),  # with the first sample of the gauges
-        (10.0, 1, 2),
-        (20.0, 2, 4),
-        (30.0, 3, 6),
-    ]
-    assert told[-1].metrics == {"version": 0.0}  # the last one measured so far
+    seen = [(p.now, p.version, p.n_sessions) for p in told]
+    assert seen == sorted(seen)
+    assert {(10.0, 1, 2), (20.0, 2, 4), (30.0, 3, 6)} <= set(seen)
+    assert seen[-1] == (30.0, 3, 6)
+    assert told[-1].metrics == {"version": 3.0}
     assert told[-1].stop.max_steps == 3
 
 

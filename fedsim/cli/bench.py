@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from fedsim.fleet.participation import Participation
 from fedsim.provenance import package_versions
 from fedsim.rng import bits
 from fedsim.schema import CHANNELS
+from fedsim.server.selector.selection import Scene
 from fedsim.server.selector.uniform import UniformSelector
 from fedsim.traces.canonical import Events, TraceSet
 from fedsim.traces.criteria import compile_rule
@@ -36,7 +38,7 @@ from fedsim.traces.rule import Rule
 from fedsim.traces.spans import unknown_facts
 from fedsim.traces.statistics.stats import criteria_table
 from fedsim.training.trainer import Trainer, Updates
-from fedsim.units import DAY_MS
+from fedsim.units import DAY_MS, DAY_S
 
 _QUIET = ("training=none", "report=false", "stop.max_steps=null", "gauge_interval_s=3600")
 _MB = 1_000_000
@@ -73,22 +75,34 @@ def bare_timeouts_per_s(n: int = 300_000) -> float:
 
 
 def selection() -> list[Row]:
-    """1,000 eligible devices of a million and of a billion."""
-    rows = []
-    for n_devices in (1_000_000, 1_000_000_000):
-        simulation = build_simulation(composed([*_QUIET, f"fleet.n_devices={n_devices}"]))
-        search = UniformSelector(seed=0, min_separation_s=0.0).start(simulation.world.fleet)
-        hours = iter(range(10_000))
+    """1,000 eligible devices of a million and of a billion, all free, and of a million of whom 90 % are busy."""
+    return [
+        _selection(1_000_000, busy_share=0.0),
+        _selection(1_000_000_000, busy_share=0.0),
+        _selection(1_000_000, busy_share=0.9),
+    ]
 
-        def select(simulation=simulation, search=search, hours=hours) -> None:  # type: ignore[no-untyped-def]
-            now = 3600.0 * next(hours)
-            search.select(simulation.world.availability, Participation(), now=now, n=1000)
 
-        ms = 1000 * _median_s(select, repeats=48)
-        share = np.mean([simulation.world.availability.eligible_fraction(3600.0 * h) for h in range(24)])
-        note = f"mean eligible share {share:.3f}"
-        rows.append(Row(f"select 1,000 of {n_devices:.0e} devices", ms, "ms", "≤ 10 ms", note))
-    return rows
+def _selection(n_devices: int, *, busy_share: float) -> Row:
+    world = build_simulation(composed([*_QUIET, f"fleet.n_devices={n_devices}"])).world
+    participation = Participation()
+    if busy_share:
+        is_busy = np.random.default_rng(0).random(n_devices) < busy_share
+        busy = np.flatnonzero(is_busy)
+        participation.begin(busy, np.full(len(busy), np.inf))
+    scene = Scene(world.availability, world.availability.watch(), participation)
+    selector = UniformSelector(seed=0, min_between_sessions_s=0.0, min_between_participations_s=0.0)
+    search, hours = selector.start(scene), iter(range(10_000))
+
+    def select() -> None:
+        selection = search.find(np.full(1000, 3600.0 * next(hours)))
+        search.take(selection, len(selection))
+
+    select()  # the first one works out a day of eligibility
+    ms = 1000 * _median_s(select, repeats=48)
+    share = float(world.availability.eligible_fraction(np.arange(0.0, DAY_S, 3600.0)).mean())
+    name = f"select 1,000 of {n_devices:.0e} devices" + (f", {busy_share:.0%} busy" if busy_share else "")
+    return Row(name, ms, "ms", "≤ 2 ms", f"mean eligible share {share:.3f}")
 
 
 def memory() -> list[Row]:
@@ -114,29 +128,78 @@ def _sessions_per_s(overrides: Sequence[str]) -> float:
         return float(summary["n_sessions"]) / (time.perf_counter() - start)
 
 
-def _against_timeouts(name: str, overrides: Sequence[str], bar: float) -> list[Row]:
+def _against_timeouts(name: str, overrides: Sequence[str], bar: float | None) -> list[Row]:
     pairs = [(_sessions_per_s(overrides), bare_timeouts_per_s()) for _ in range(3)]
     ratio = float(np.median([ours / bare for ours, bare in pairs]))
     ours, bare = (float(np.median(column)) for column in zip(*pairs, strict=True))
     note = f"{ours:,.0f} sessions/s against {bare:,.0f} bare timeouts/s, tables written"
-    return [Row(name, ratio, "× bare timeouts", f"≥ {bar}", note)]
+    return [Row(name, ratio, "× bare timeouts", "" if bar is None else f"≥ {bar:g}", note)]
 
 
 def sync() -> list[Row]:
     """Synchronous rounds of 10,000 devices, tables written, against bare SimPy timeouts."""
     overrides = ["server.report_goal=10000", "server.over_selection=1.0", "server.server_step_s=1", "stop.max_steps=20"]
-    return _against_timeouts("sync sessions, cohort 10,000", overrides, 1.0)
+    return _against_timeouts("sync sessions, cohort 10,000", overrides, 3.0)
+
+
+_BUFFERED = ("server=buffered", "device.compute.relative_cost=20", "server.max_staleness=1000")
+_CONCURRENCIES = {100: (10, 4800, 0.15), 1_000: (100, 1200, 0.5), 10_000: (1000, 400, 1.0)}  # buffer, seconds, bar
 
 
 def buffered() -> list[Row]:
-    """Buffered aggregation at concurrency 1,000 and 10,000, tables written, against bare SimPy timeouts."""
-    common = ["server=buffered", "device.compute.relative_cost=20", "server.max_staleness=1000"]
-    small = [*common, "server.concurrency=1000", "server.buffer_size=100", "stop.max_s=1200"]
-    large = [*common, "server.concurrency=10000", "server.buffer_size=1000", "stop.max_s=400"]
-    return [
-        *_against_timeouts("buffered sessions, concurrency 1,000", small, 0.25),
-        *_against_timeouts("buffered sessions, concurrency 10,000", large, 0.5),
+    """Buffered aggregation in strides, tables written, against bare SimPy timeouts; the same tick by tick beside it."""
+    rows = []
+    for concurrency, (buffer_size, max_s, bar) in _CONCURRENCIES.items():
+        overrides = [*_BUFFERED, f"server.concurrency={concurrency}", f"server.buffer_size={buffer_size}"]
+        overrides.append(f"stop.max_s={max_s}")
+        name = f"buffered sessions, concurrency {concurrency:,}"
+        rows += _against_timeouts(name, overrides, bar)
+        rows += _against_timeouts(f"{name}, tick by tick", [*overrides, "server.looks_ahead=false"], None)
+    return rows
+
+
+def growth() -> list[Row]:
+    """What a run costs beside one with half the sessions, a tenth of the devices, a tenth of the devices touched."""
+    common = [*_BUFFERED, "server.concurrency=1000", "server.buffer_size=100"]
+    base = [*common, "fleet.n_devices=1_000_000", "stop.max_s=4800"]
+    twice = [*common, "fleet.n_devices=1_000_000", "stop.max_s=9600"]
+    many = [*common, "fleet.n_devices=10_000_000", "stop.max_s=4800"]
+    rows = [
+        _ratio("buffered, sessions × 2: time", twice, base, "≤ 2.2"),
+        _ratio("buffered, devices × 10: time", many, base, "≤ 1.1"),
     ]
+    small, large = _bytes_per_device(100_000), _bytes_per_device(1_000_000)
+    note = f"{large:.0f} B a device at a million, the peak while the table grows included"
+    return [*rows, Row("devices touched × 10: bytes each", large / small, "×", "≤ 1.1", note)]
+
+
+def _ratio(name: str, ours: Sequence[str], than: Sequence[str], bar: str) -> Row:
+    pairs = [(_run_s(ours), _run_s(than)) for _ in range(3)]
+    ratio = float(np.median([one / other for one, other in pairs]))
+    return Row(name, ratio, "×", bar, f"{pairs[0][0]:.2f} s against {pairs[0][1]:.2f} s in the first pair")
+
+
+def _run_s(overrides: Sequence[str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = build_simulation(composed([*_QUIET, *overrides]))
+        start = time.perf_counter()
+        simulation.run(Path(folder))
+        return time.perf_counter() - start
+
+
+def _bytes_per_device(n: int) -> float:
+    parts = np.array_split(np.arange(n), 100)
+    tracemalloc.start()
+    try:
+        participation, most = Participation(), 0.0
+        for part in parts:
+            tracemalloc.reset_peak()
+            participation.begin(part, np.zeros(len(part)))
+            if participation.n_touched > n // 2:
+                most = max(most, tracemalloc.get_traced_memory()[1] / participation.n_touched)
+    finally:
+        tracemalloc.stop()
+    return most
 
 
 _TASKS = {
@@ -227,6 +290,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "sync": sync,
     "buffered": buffered,
+    "growth": growth,
     "traces": traces,
     "cohort": cohort,
     "start": start,

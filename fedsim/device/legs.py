@@ -16,9 +16,10 @@ Direction = Literal["down", "up"]
 
 @dataclass(frozen=True)
 class Legs:
-    """How long the legs of a trip take. ``windows``: where interruptions pause the work, outside of them it stands still.
+    """How long the legs of a trip take.
 
-    ``track`` is the network of the traces (None: not known).
+    ``track`` is the network of the traces (None: not known). ``windows``: where interruptions pause the work, it stands
+    still outside of them.
     """
 
     link: Transfers
@@ -80,5 +81,7 @@ class Legs:
         waited_s = np.where(is_connecting, stop - at - self.work_s(cells, at, np.minimum(stop, connected_at)), 0.0)
         waited_s = np.where(is_connecting, waited_s, whole.waited_s + connected_at - at - connect_s)
         return Part(
-            np.where(is_connecting, stop, whole.at), np.where(is_connecting, 0.0, whole.n_bytes), np.maximum(waited_s, 0.0)
+            np.where(is_connecting, stop, whole.at),
+            np.where(is_connecting, 0.0, whole.n_bytes),
+            np.maximum(waited_s, 0.0),
         )

@@ -113,14 +113,16 @@ class Transfers:
 
     def downloaded(
         self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray,
-        *, windows: Availability | None = None, until: float | FloatArray = np.inf, radio_s: float | FloatArray = np.inf,
+        *, windows: Availability | None = None, until: float | FloatArray = np.inf,
+        radio_s: float | FloatArray = np.inf,
     ) -> Part:  # fmt: skip
         """How far downloads have come ``until`` an instant, or when their radio has worked for ``radio_s``."""
         return self._part(_Way(track, windows, self.down_rate), cells, start, size, level, until, radio_s)
 
     def uploaded(
         self, track: Track | None, cells: IntArray, start: FloatArray, size: Size, level: FloatArray,
-        *, windows: Availability | None = None, until: float | FloatArray = np.inf, radio_s: float | FloatArray = np.inf,
+        *, windows: Availability | None = None, until: float | FloatArray = np.inf,
+        radio_s: float | FloatArray = np.inf,
     ) -> Part:  # fmt: skip
         """As :meth:`downloaded`, on the way up."""
         return self._part(_Way(track, windows, self.up_rate), cells, start, size, level, until, radio_s)

@@ -36,7 +36,13 @@ def spent(rows: Sessions, work: Work, device: Device, legs: Legs, limits: Batter
     """
     end, ids, cells = rows["end_at"], rows["device_id"], rows["cell"]
     down_s, down_bytes = _transferred(
-        "down", rows, legs, rows["assigned_at"], rows["download_end_at"], rows["download_wait_s"], rows["download_bytes"]
+        "down",
+        rows,
+        legs,
+        rows["assigned_at"],
+        rows["download_end_at"],
+        rows["download_wait_s"],
+        rows["download_bytes"],
     )
     size = np.where(rows["outcome"] == ABORTED, 0, work.upload_bytes)
     up_s, up_bytes = _transferred(

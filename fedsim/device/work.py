@@ -75,7 +75,8 @@ class Work:
     def needs_assets(self, assets_at: FloatArray, at: FloatArray) -> BoolArray:
         """Which assets each device lacks or has too old at its instant, ``bool[n, assets]``."""
         ages = [np.inf if assets.refresh_s is None else assets.refresh_s for assets in self.assets]
-        return ~(assets_at > at[:, None] - np.array(ages))
+        lacks: BoolArray = ~(assets_at > at[:, None] - np.array(ages))
+        return lacks
 
     def n_steps(self, n_examples: IntArray) -> IntArray:
         """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉."""

@@ -93,7 +93,7 @@ class World:
         download_bytes: IntArray,
         battery_percent: FloatArray | None = None,
     ) -> Sessions:
-        """Rows for devices that are assigned, each at its instant of ``at``; server columns are left for the job to fill.
+        """Rows for devices that are assigned, each at its instant of ``at``; the job fills the server's columns.
 
         ``until`` is when each device's eligibility ends (inf: never), ``k`` numbers its sessions, ``download_bytes`` is
         what it fetches, ``battery_percent`` its level (None: not modelled).

@@ -99,4 +99,3 @@ def _summed(at_us: IntArray, steps: IntArray) -> _Stretch:
     change = np.zeros(len(instants), dtype=np.int64)
     np.add.at(change, place, steps)
     return _Stretch(instants, np.cumsum(change))
-

@@ -24,9 +24,9 @@ class Participation:
     ``keeps_participations``: the instant of the last aggregated session. ``keeps_debt``: what its battery is owed.
     ``keeps_cache``: the model version it holds, and when it downloaded each of ``n_assets``.
 
-    An open-addressing hash table of numpy columns, between 8/15 and 2/3 full: 20 bytes a device in its rows, 30 to 38 in
-    the table, below 64 while it grows, which it does column by column. All methods are vectorised over distinct device
-    ids.
+    An open-addressing hash table of numpy columns, between 8/15 and 2/3 full: 20 bytes a device in its rows, 30 to 38
+    in the table, below 64 while it grows, which it does column by column. All methods are vectorised over distinct
+    device ids.
     """
 
     def __init__(

@@ -62,13 +62,15 @@ class Queue:
         self._n_served = 0
 
     def serve(self, arrivals: FloatArray, upload_bytes: int) -> tuple[FloatArray, FloatArray]:
-        """Instants at which workers take reports and have ingested them; ``arrivals`` ascend, within and across calls."""
+        """Instants at which workers take reports and have ingested them; ``arrivals`` ascend, in and across calls."""
         numbers = np.arange(self._n_served, self._n_served + len(arrivals))
         self._n_served += len(arrivals)
         service_s = self._aggregator.service_times_s(numbers, upload_bytes)
         if not service_s.any():
             return arrivals, arrivals
-        served = [self._serve_one(at, s) for at, s in zip(to_us(arrivals).tolist(), to_us(service_s).tolist(), strict=True)]
+        served = [
+            self._serve_one(at, s) for at, s in zip(to_us(arrivals).tolist(), to_us(service_s).tolist(), strict=True)
+        ]
         starts, done = np.array(served, dtype=np.int64).T / US_PER_S
         return starts, done
 

@@ -20,6 +20,7 @@ from collections.abc import Generator
 from typing import Any, Protocol
 
 import simpy
+from simpy.events import EventPriority
 
 from fedsim.units import US_PER_S, to_us
 
@@ -40,7 +41,7 @@ class Instant(simpy.Event):
     def __init__(self, env: simpy.Environment, at_us: int, rank: int) -> None:
         super().__init__(env)
         self._ok, self._value = True, None
-        env.schedule(self, priority=rank, delay=at_us - env.now)
+        env.schedule(self, priority=EventPriority(rank), delay=at_us - env.now)
 
 
 def play(env: simpy.Environment, running: Decides, *, rank: int) -> Process:

@@ -288,7 +288,9 @@ def _random_sessions(
     download_end = assigned + rng.lognormal(1.5, 0.6, n)
     train_end = download_end + rng.lognormal(3.6, 0.9, n)
     upload_end = train_end + rng.lognormal(2.2, 0.7, n)
-    shares = [0.74, 0.14, 0, 0.05, 0.05, 0.01, 0.01, 0] if protocol == "sync" else [0.88, 0, 0.02, 0, 0.08, 0.01, 0.01, 0]
+    shares = (
+        [0.74, 0.14, 0, 0.05, 0.05, 0.01, 0.01, 0] if protocol == "sync" else [0.88, 0, 0.02, 0, 0.08, 0.01, 0.01, 0]
+    )
     outcome = rng.choice(len(OUTCOMES), n, p=shares)
     left = assigned + rng.uniform(0, 1, n) * (train_end - assigned)
     end = np.minimum(np.where(outcome >= OUTCOMES.index("ABORTED"), left, upload_end), horizon)

@@ -8,6 +8,7 @@ import pytest
 from fedsim.device.work import Work
 from fedsim.results.numbers import headline, metric_curve, outcome_rows
 from fedsim.results.run import Run
+from fedsim.schema import RUN_SCHEMA
 from fedsim.server.task import Evaluation
 from fedsim.units import HOUR_S
 from tests.build import RecordingTrainer, always, by_device, device, network, played, simulation, sync

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from fedsim.errors import InputError
 from fedsim.server.aggregator import Aggregator, example_weights
-from fedsim.units import FloatArray
-from fedsim.units import on_clock
+from fedsim.units import FloatArray, on_clock
 from tests.build import aggregator
 
 GAPS = st.lists(st.integers(0, 8), min_size=1, max_size=40)  # whole seconds, so that reports tie

@@ -210,7 +210,10 @@ def test_nobody_is_looked_for_while_too_few_can_be_there(tmp_path: Path) -> None
     """One of ten phones charges until 10,000 s, then a second: of 100,000 devices 10,000 and then 20,000."""
     phones = [phone((0.0, DAY_S)), phone((10_000.0, DAY_S)), *[phone() for _ in range(8)]]
     fleet = Fleet(traces_of(phones, period_s=DAY_S), n_devices=100_000, seed=1)
-    counting, second = Counting(seed=0, min_between_sessions_s=0.0, min_between_participations_s=0.0), device(Seconds(lambda ids, k: np.ones(len(ids))))
+    counting, second = (
+        Counting.plain(),
+        device(Seconds(lambda ids, k: np.ones(len(ids)))),
+    )
     run = played(simulation(sync(15_000), fleet=fleet, phone=second, max_steps=1, selector=counting), tmp_path)
     assert len(run.sessions) == 15_000
     (assigned_at,) = set(run.column("assigned_at").tolist())

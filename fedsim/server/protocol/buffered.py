@@ -142,7 +142,7 @@ class Buffering:
         n = self._n_certain(rows, n_free)
         begin_at = selection.at[:n]
         last = float(begin_at[-1]) if n else now
-        n_assigned, version = job.n_assigned, job.version
+        version = job.version
         stepped_at = self._receive(last, begin_at) if last > now else []
         if job.stop_reason:
             n = int(np.searchsorted(begin_at, stepped_at[-1], side="left"))

@@ -104,6 +104,7 @@ class Rounds:
         self._round = NO_SESSIONS  # sessions of the open round, until its close
         self._n_assigned = 0  # in the present round
         self._stragglers = NO_SESSIONS  # sessions of closed rounds that have not ended
+        self._reported: list[Sessions] = []  # accepted reports that are ingested
 
     def decide(self, now: float) -> float:
         """Do what is due at ``now``; the instant of the next decision."""
@@ -190,6 +191,10 @@ class Rounds:
         ingested_at = self._inbox.arrive(arrived)
         self._job.finish(ended[~is_late], at=ended["end_at"][~is_late])
         self._stragglers = self._stragglers[~has_ended]
+        ingested = self._inbox.take(now)
+        is_late = ingested["outcome"] == LATE
+        self._job.finish(ingested[is_late], at=ingested["ingested_at"][is_late])
+        self._reported.append(ingested[~is_late])
         return float(ingested_at[arrived["outcome"] == REPORTS].max(initial=-math.inf))
 
     # The step
@@ -200,29 +205,20 @@ class Rounds:
         self._follow(now)
         if self._step_at > job.until:
             return self._end(now)
-        reported = self._ingested(now)
+        reported, self._reported = joined(self._reported), []
+        reported = reported[np.lexsort((reported["session_id"], reported["upload_end_at"]))]  # in order of arrival
         if len(reported) >= rules.quorum:
             weights = example_weights(reported["n_examples"], rules.weighting)
             job.step(
                 reported, weights / weights.sum(), started_at=self._started_at, at=now, n_assigned=self._n_assigned
             )
         else:
-            job.abandon(
-                reported, started_at=self._started_at, at=now, n_assigned=self._n_assigned, outcome=TIMEOUT
-            )
+            job.abandon(reported, started_at=self._started_at, at=now, n_assigned=self._n_assigned, outcome=TIMEOUT)
         if job.stop_reason:
             return self._end(now)
         job.advance(now)
         self._phase, self._started_at = "try", min(on_clock(now + rules.server_step_s), job.until)
         return self._started_at
-
-    def _ingested(self, now: float) -> Sessions:
-        """Take what was ingested by ``now``: late reports are done with, accepted ones come back in order of arrival."""
-        rows = self._inbox.take(now)
-        is_late = rows["outcome"] == LATE
-        self._job.finish(rows[is_late], at=rows["ingested_at"][is_late])
-        rows = rows[~is_late]
-        return rows[np.lexsort((rows["session_id"], rows["upload_end_at"]))]
 
     # The end of the run
 
@@ -245,7 +241,7 @@ class Rounds:
                 f"no round began before the run's end at {format_duration(job.until)}: it needs {self._rules.quorum} "
                 "free eligible devices at one instant"
             )
-        job.leave_open(joined([self._ingested(now), self._inbox.rest(), self._stragglers]), now)
+        job.leave_open(joined([*self._reported, self._inbox.rest(), self._stragglers]), now)
         job.end(now)
         return math.inf
 

@@ -52,8 +52,14 @@ class Selection:
 
     def some(self, places: IntArray) -> Selection:
         """The devices at these places; the others that were found with them are passed over when these are taken."""
-        columns = (self.ids, self.cells, self.at, self.until, self.n_walked)
-        return Selection(*(column[places] for column in columns), n_walked_in_all=self.n_walked_in_all)
+        return Selection(
+            ids=self.ids[places],
+            cells=self.cells[places],
+            at=self.at[places],
+            until=self.until[places],
+            n_walked=self.n_walked[places],
+            n_walked_in_all=self.n_walked_in_all,
+        )
 
 
 def nobody(n_walked: int = 0) -> Selection:

@@ -178,7 +178,13 @@ class _Judge:
     """Whether candidates can be taken, each at its own instant. ``is_open`` and ``until`` are of all cells."""
 
     def __init__(
-        self, rules: UniformSelector, scene: Scene, ids: IntArray, cells: IntArray, is_open: BoolArray, until: FloatArray
+        self,
+        rules: UniformSelector,
+        scene: Scene,
+        ids: IntArray,
+        cells: IntArray,
+        is_open: BoolArray,
+        until: FloatArray,
     ) -> None:
         self._scene, self._ids, self._cells = scene, ids, cells
         self._is_open, self._until = is_open[cells], until[cells]

@@ -38,12 +38,22 @@ from tests.build import (
     simulation,
 )
 from tests.server.small_fleets import SMALL_FLEETS, SmallFleet
+
 # ------------------------------------------------------------------------------------ the edges, one by one
 
 
 def loop(folder: Path, concurrency: int, buffer_size: int, *train_s: float, **changes: Any) -> Tables:
     """One always eligible device per training time, without transfers; run settings and server's are told apart."""
-    names = ("max_steps", "max_s", "clients", "min_between_participations_s", "gauge_interval_s", "stop", "evaluation", "trainer")
+    names = (
+        "max_steps",
+        "max_s",
+        "clients",
+        "min_between_participations_s",
+        "gauge_interval_s",
+        "stop",
+        "evaluation",
+        "trainer",
+    )
     run = {name: changes.pop(name) for name in names if name in changes}
     parts = simulation(
         buffered(concurrency, buffer_size, **changes),
@@ -207,7 +217,7 @@ def test_ticks_are_skipped_while_nothing_can_happen() -> None:
     """A thousand times longer sessions take no more selections."""
     calls = []
     for scale in (1.0, 1000.0):
-        counting = Counting(seed=0, min_between_sessions_s=0.0, min_between_participations_s=0.0)
+        counting = Counting.plain()
         simulation(
             buffered(2, 1),
             fleet=always(10),
@@ -289,7 +299,7 @@ def test_strides_are_taken(tmp_path: Path) -> None:
     """Forty devices of 60 s and more: a search is asked for many ticks at once, and far more rarely."""
     asked = {}
     for looks_ahead in (True, False):
-        counting = Counting(seed=0, min_between_sessions_s=0.0, min_between_participations_s=0.0)
+        counting = Counting.plain()
         parts = simulation(
             buffered(40, 10, looks_ahead=looks_ahead),
             fleet=always(5_000),

@@ -25,6 +25,7 @@ from tests.build import (
     simulation,
     sync,
 )
+
 # ------------------------------------------------------------------------------------ the edges, one by one
 
 
