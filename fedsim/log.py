@@ -48,8 +48,9 @@ class RowLog:
 class SessionLog:
     """The session table: rows in the order in which they were decided, completed with what they spent.
 
-    Rows are added in any order; :meth:`advance` says that no row will come that was decided before the last one of
-    them. They are written in blocks of a fixed number of rows, so the files do not depend on how often that is said.
+    :meth:`advance` says that no row will come that was decided before the last one of them; up to there they are added
+    in any order, those decided at one instant in theirs. They are written in blocks of a fixed number of rows, so the
+    files do not depend on how often that is said.
     """
 
     def __init__(self, folder: Path | None, world: World, work: Work) -> None:
@@ -78,7 +79,9 @@ class SessionLog:
     def _in_order(self) -> tuple[Sessions, FloatArray]:
         rows = joined([rows for rows, _ in self._pending])
         decided_at = np.concatenate([at for _, at in self._pending])
-        order = np.lexsort((rows["session_id"], decided_at))
+        if (decided_at[1:] >= decided_at[:-1]).all():
+            return rows, decided_at
+        order = np.argsort(decided_at, kind="stable")
         return rows[order], decided_at[order]
 
     def _write_blocks(self, rows: Sessions) -> None:

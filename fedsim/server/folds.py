@@ -52,12 +52,12 @@ NO_SPELLS = Spells(*np.zeros((4, 0), dtype=np.int64))
 class Fold:
     """Sums of amounts and maxima of simultaneous rates, per interval of ``interval_us``.
 
-    With ``of`` a level that changes by itself, the maximum is of that level less the rates.
+    With ``of``, a level that changes by itself and of which ``unit`` is one rate, also the maxima of what is left of it.
     """
 
-    def __init__(self, interval_us: int, *, of: Changes | None = None) -> None:
-        self._interval_us, self._of = interval_us, of
-        self._sums, self._maxima = np.zeros((2, 0), dtype=np.int64)
+    def __init__(self, interval_us: int, *, of: Changes | None = None, unit: int = 1) -> None:
+        self._interval_us, self._of, self._unit = interval_us, of, unit
+        self._sums, self._maxima, self._left = (_Growing() for _ in range(3))
         self._open = NO_SPELLS  # not wholly in the past
         self._new: list[Spells] = []
         self._at_us, self._change = np.zeros((2, 0), dtype=np.int64)  # changes of the level that are to come
@@ -73,28 +73,22 @@ class Fold:
         self._at_us = np.concatenate([self._at_us, new.start_us, new.stop_us])
         self._change = np.concatenate([self._change, new.rate, -new.rate])
         is_due = self._at_us < until_us
-        self._raise_maxima(self._at_us[is_due], self._change[is_due], until_us)
+        if until_us > self._since_us:
+            self._raise_maxima(self._at_us[is_due], self._change[is_due], until_us)
         self._at_us, self._change = self._at_us[~is_due], self._change[~is_due]
         self._open = joined([self._open, new])
         is_past = self._open.stop_us <= until_us
         self._spread(self._open.some(np.flatnonzero(is_past)))
         self._open = self._open.some(np.flatnonzero(~is_past))
 
-    def finish(self, end_us: int) -> tuple[IntArray, IntArray]:
-        """Sums and maxima of every interval up to the end; what lies behind it is cut off."""
+    def finish(self, end_us: int) -> tuple[IntArray, IntArray, IntArray]:
+        """Sums, maxima and maxima of what is left, of every interval up to the end; what lies behind it is cut off."""
         self.advance(end_us)
         self._spread(self._open.cut(end_us))
         n = max(1, -(-end_us // self._interval_us))
-        sums, maxima = self._reaching(n)
-        if len(sums) > n:  # amounts of the very instant of the end
-            sums[n - 1] += sums[n:].sum()
-        return sums[:n], maxima[:n]
-
-    def _reaching(self, n: int) -> tuple[IntArray, IntArray]:
-        if len(self._sums) < n:
-            more = np.zeros(max(n, 2 * len(self._sums)) - len(self._sums), dtype=np.int64)
-            self._sums, self._maxima = np.concatenate([self._sums, more]), np.concatenate([self._maxima, more])
-        return self._sums, self._maxima
+        sums = self._sums.up_to(max(n, self._sums.n))
+        sums[n - 1] += sums[n:].sum()  # amounts of the very instant of the end
+        return sums[:n], self._maxima.up_to(n)[:n], self._left.up_to(n)[:n]
 
     def _spread(self, spells: Spells) -> None:
         """Add the amounts to the intervals in proportion; parts are whole, and add up to the amount."""
@@ -103,7 +97,7 @@ class Fold:
         width = self._interval_us
         first = spells.start_us // width
         last = np.maximum((spells.stop_us - 1) // width, first)
-        sums, _ = self._reaching(int(last.max()) + 1)
+        sums = self._sums.up_to(int(last.max()) + 1)
         within = first == last
         np.add.at(sums, first[within], spells.amount[within])
         across = np.flatnonzero(~within)
@@ -119,23 +113,44 @@ class Fold:
 
     def _raise_maxima(self, at_us: IntArray, change: IntArray, until_us: int) -> None:
         """Raise maxima to the levels that hold from each instant to the next, the one carried here among them."""
-        if until_us <= self._since_us:
-            return
-        instants, place = np.unique(np.append(at_us, self._since_us), return_inverse=True)
-        steps = np.zeros(len(instants), dtype=np.int64)
-        np.add.at(steps, place[:-1], change)
-        level = self._level + np.cumsum(steps)
-        self._level = int(level[-1])
+        order = np.argsort(at_us)
+        at_us = np.concatenate([[self._since_us], at_us[order]])
+        level = self._level + np.concatenate([[0], np.cumsum(change[order])])
+        is_last = np.append(at_us[1:] != at_us[:-1], True)  # of the changes of one instant
+        instants, level = at_us[is_last], level[is_last]
+        _raise(self._maxima, self._interval_us, instants, level, until_us)
         if self._of is not None:
-            instants, level = _less(*self._of(self._since_us, until_us), instants, level)
-        first = instants // self._interval_us
-        last = (np.append(instants[1:], until_us) - 1) // self._interval_us
-        _, maxima = self._reaching(int(last[-1]) + 1)
-        n = last - first + 1
-        row = np.repeat(np.arange(len(instants)), n)
-        part = np.arange(len(row)) - np.repeat(np.cumsum(n) - n, n) + first[row]
-        np.maximum.at(maxima, part, level[row])
-        self._since_us = until_us
+            left = _less(*self._of(self._since_us, until_us), instants, level * self._unit)
+            _raise(self._left, self._interval_us, *left, until_us)
+        self._level, self._since_us = int(level[-1]), until_us
+
+
+class _Growing:
+    """Numbers by interval, as many as were asked for."""
+
+    def __init__(self) -> None:
+        self._values = np.zeros(0, dtype=np.int64)
+        self.n = 0
+
+    def up_to(self, n: int) -> IntArray:
+        """The first ``n``, to be written to."""
+        if len(self._values) < n:
+            more = np.zeros(max(n, 2 * len(self._values)) - len(self._values), dtype=np.int64)
+            self._values = np.concatenate([self._values, more])
+        self.n = max(self.n, n)
+        return self._values[:n]
+
+
+def _raise(maxima: _Growing, width_us: int, instants: IntArray, level: IntArray, until_us: int) -> None:
+    """Raise the maxima of all intervals in which a level holds, from its instant to the next one."""
+    first = instants // width_us
+    last = (np.append(instants[1:], until_us) - 1) // width_us
+    values = maxima.up_to(int(last[-1]) + 1)
+    np.maximum.at(values, first, level)
+    across = np.flatnonzero(last > first)
+    n = (last - first)[across]
+    row = np.repeat(across, n)
+    np.maximum.at(values, first[row] + 1 + np.arange(len(row)) - np.repeat(np.cumsum(n) - n, n), level[row])
 
 
 def _less(at_us: IntArray, level: IntArray, less_at_us: IntArray, less: IntArray) -> tuple[IntArray, IntArray]:

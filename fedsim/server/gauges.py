@@ -25,18 +25,16 @@ class Gauges:
         """``stays_eligible``: a device in a session is eligible all the time, since leaving ends it."""
         self._interval_us, self._availability = int(to_us(interval_s)), availability
         self._stays_eligible, self._scale = stays_eligible, availability.curve.scale
-        self._in_flight, self._waiting = Fold(self._interval_us), Fold(self._interval_us)
-        self._out, self._in = Fold(self._interval_us), Fold(self._interval_us)
-        self._busy = Fold(self._interval_us, of=availability.curve.changes)
+        self._waiting, self._out, self._in = (Fold(self._interval_us) for _ in range(3))
+        eligible = Fold(self._interval_us, of=availability.curve.changes, unit=self._scale)  # and who of them is busy
+        self._busy, self._in_flight = eligible, eligible if stays_eligible else Fold(self._interval_us)
 
     def sessions(self, rows: Sessions, down_bytes: IntArray, up_bytes: IntArray) -> None:
         """Add sessions that are certain to go as their rows say."""
         begin, end = to_us(rows["assigned_at"]), to_us(rows["end_at"])
         self._in_flight.add(_counted(begin, end))
-        if self._stays_eligible:
-            self._busy.add(_counted(begin, end, each=self._scale))
-        else:
-            self._busy.add(_counted(*_eligible_spells(rows, self._availability), each=self._scale))
+        if not self._stays_eligible:
+            self._busy.add(_counted(*_eligible_spells(rows, self._availability)))
         self._out.add(_traffic(begin, np.minimum(_finite_us(rows["download_end_at"]), end), down_bytes))
         sent = np.flatnonzero(up_bytes > 0)
         some = rows[sent]
@@ -51,7 +49,7 @@ class Gauges:
 
     def advance(self, now: float) -> None:
         """Everything that began before ``now`` has been added."""
-        for fold in (self._in_flight, self._waiting, self._out, self._in, self._busy):
+        for fold in {self._busy, self._in_flight, self._waiting, self._out, self._in}:
             fold.advance(int(to_us(now)))
 
     def table(self, end_at: float, stepped_at: FloatArray) -> list[dict[str, Any]]:
@@ -59,11 +57,13 @@ class Gauges:
         end_us = int(to_us(end_at))
         edges = np.minimum(np.arange(max(1, -(-end_us // self._interval_us)) + 1) * self._interval_us, end_us)
         at, seconds = edges[:-1] / US_PER_S, np.diff(edges) / US_PER_S
-        in_flight, in_flight_max = self._in_flight.finish(end_us)
-        waiting, waiting_max = self._waiting.finish(end_us)
-        out, out_max = self._out.finish(end_us)
-        into, into_max = self._in.finish(end_us)
-        busy, free_max = self._busy.finish(end_us)
+        busy, in_flight_max, free_max = self._busy.finish(end_us)
+        in_flight = busy
+        if not self._stays_eligible:
+            in_flight, in_flight_max, _ = self._in_flight.finish(end_us)
+        waiting, waiting_max, _ = self._waiting.finish(end_us)
+        out, out_max, _ = self._out.finish(end_us)
+        into, into_max, _ = self._in.finish(end_us)
         eligible = self._eligible(edges)
         columns = {
             "at": at,
@@ -99,9 +99,9 @@ def _finite_us(at: FloatArray) -> IntArray:
     return to_us(np.minimum(at, 1e12))
 
 
-def _counted(start_us: IntArray, stop_us: IntArray, *, each: int = 1) -> Spells:
+def _counted(start_us: IntArray, stop_us: IntArray) -> Spells:
     """Spells that count as one, the amount being the microseconds."""
-    return Spells(start_us, stop_us, stop_us - start_us, np.full(len(start_us), each))
+    return Spells(start_us, stop_us, stop_us - start_us, np.ones(len(start_us), dtype=np.int64))
 
 
 def _traffic(start_us: IntArray, stop_us: IntArray, n_bytes: IntArray) -> Spells:

@@ -168,10 +168,11 @@ class Rounds:
         accepted = self._accepted(rows)
         is_rest = np.ones(len(rows), dtype=bool)
         is_rest[accepted] = False
-        rest = _told(rows[is_rest], now)
+        _tell(rows, np.flatnonzero(is_rest), now)
+        job.book(rows)
+        rest = rows[is_rest]
         ends_at = np.minimum(rest["end_at"], now) if rules.frees_stragglers else rest["end_at"]
         job.participation.end(rest["device_id"], ends_at)
-        job.book(joined([rows[accepted], rest]))
         self._round, self._stragglers = NO_SESSIONS, joined([self._stragglers, rest])
         self._step_at = max(now, self._follow(now, rows[accepted]))
         self._phase = "step"
@@ -181,21 +182,25 @@ class Rounds:
     def _follow(self, now: float, accepted: Sessions = NO_SESSIONS) -> float:
         """Follow sessions of closed rounds up to ``now``: some end, some report late and load the aggregator.
 
-        They queue with the ``accepted`` reports of a round that closes now; returns when the last of these is ingested.
+        They queue with the ``accepted`` reports of a round that closes now, which are in order of arrival; returns when
+        the last of these is ingested.
         """
         has_ended = self._stragglers["end_at"] <= now
-        ended = self._stragglers[has_ended]
+        ended, self._stragglers = self._stragglers[has_ended], self._stragglers[~has_ended]
         is_late = ended["outcome"] == LATE
-        arrived = joined([ended[is_late], accepted])
-        arrived = arrived[np.lexsort((arrived["session_id"], arrived["upload_end_at"]))]
-        ingested_at = self._inbox.arrive(arrived)
         self._job.finish(ended[~is_late], at=ended["end_at"][~is_late])
-        self._stragglers = self._stragglers[~has_ended]
+        arrived = joined([ended[is_late], accepted])
+        if is_late.any():
+            arrived = arrived[np.lexsort((arrived["session_id"], arrived["upload_end_at"]))]
+        ingested_at = self._inbox.arrive(arrived)
+        last_at = float(ingested_at[arrived["outcome"] == REPORTS].max(initial=-math.inf))
         ingested = self._inbox.take(now)
         is_late = ingested["outcome"] == LATE
-        self._job.finish(ingested[is_late], at=ingested["ingested_at"][is_late])
-        self._reported.append(ingested[~is_late])
-        return float(ingested_at[arrived["outcome"] == REPORTS].max(initial=-math.inf))
+        if is_late.any():
+            self._job.finish(ingested[is_late], at=ingested["ingested_at"][is_late])
+            ingested = ingested[~is_late]
+        self._reported.append(ingested)
+        return last_at
 
     # The step
 
@@ -206,7 +211,9 @@ class Rounds:
         if self._step_at > job.until:
             return self._end(now)
         reported, self._reported = joined(self._reported), []
-        reported = reported[np.lexsort((reported["session_id"], reported["upload_end_at"]))]  # in order of arrival
+        arrived_at = reported["upload_end_at"]
+        if (arrived_at[1:] < arrived_at[:-1]).any():  # several workers: back in order of arrival
+            reported = reported[np.lexsort((reported["session_id"], arrived_at))]
         if len(reported) >= rules.quorum:
             weights = example_weights(reported["n_examples"], rules.weighting)
             job.step(
@@ -227,7 +234,8 @@ class Rounds:
         job, rows = self._job, self._round
         job.book(rows)
         has_ended, is_report = rows["end_at"] <= now, rows["outcome"] == REPORTS
-        self._follow(now, rows[has_ended & is_report])
+        arrived = rows[has_ended & is_report]
+        self._follow(now, arrived[np.argsort(arrived["upload_end_at"], kind="stable")])
         lost = rows[has_ended & ~is_report]
         job.finish(lost, at=lost["end_at"])
         self._stragglers = joined([self._stragglers, rows[~has_ended]])
@@ -246,12 +254,12 @@ class Rounds:
         return math.inf
 
 
-def _told(rows: Sessions, close_at: float) -> Sessions:
-    """Decide how sessions end whose round closed without their report.
+def _tell(rows: Sessions, rest: IntArray, close_at: float) -> None:
+    """Decide how the sessions at ``rest`` end, whose round closed without their report.
 
     A device asks before it uploads: from the close on it is told that it is not needed (ABORTED).
     """
-    is_told = (rows["train_end_at"] <= rows["end_at"]) & (rows["train_end_at"] >= close_at)
-    rows["end_at"] = np.where(is_told, rows["train_end_at"], rows["end_at"])
-    rows["outcome"] = np.where(is_told, ABORTED, np.where(rows["outcome"] == REPORTS, LATE, rows["outcome"]))
-    return rows
+    trained_at, end_at, outcome = (rows[name][rest] for name in ("train_end_at", "end_at", "outcome"))
+    is_told = (trained_at <= end_at) & (trained_at >= close_at)
+    rows["end_at"][rest] = np.where(is_told, trained_at, end_at)
+    rows["outcome"][rest] = np.where(is_told, ABORTED, np.where(outcome == REPORTS, LATE, outcome))
