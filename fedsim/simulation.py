@@ -93,7 +93,8 @@ class Simulation:
 
         job = Job(self.world, self.task, self.policy, self._log(folder), seed=self.seed, on_step=tell)
         week, env = self._eligible_week(), simpy.Environment()
-        env.run(until=env.process(play(env, _Told(self.coordinator.start(job), job, tell), rank=0)))
+        running = _Told(self.coordinator.start(job), job, tell, self.gauge_interval_s)
+        env.run(until=env.process(play(env, running, rank=0)))
         if folder is not None:
             for table in (job.log.steps, job.log.evals, week):
                 table.write(folder)
@@ -147,18 +148,19 @@ class Simulation:
         }
 
 
-@dataclass(frozen=True)
 class _Told:
-    """A coordinator that tells how far the run has come after each decision, where no step comes for long, too."""
+    """A coordinator that tells how far the run has come, every ``interval_s`` where no step comes for long."""
 
-    running: Decides
-    job: Job
-    tell: Callable[[Job, float], None]
+    def __init__(self, running: Decides, job: Job, tell: Callable[[Job, float], None], interval_s: float) -> None:
+        self._running, self._job, self._tell, self._interval_s = running, job, tell, interval_s
+        self._next_at = interval_s
 
     def decide(self, now: float) -> float:
         """The coordinator's decision."""
-        next_at = self.running.decide(now)
-        self.tell(self.job, now)
+        next_at = self._running.decide(now)
+        if now >= self._next_at:
+            self._tell(self._job, now)
+            self._next_at = now + self._interval_s
         return next_at
 
 

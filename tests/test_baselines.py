@@ -63,7 +63,7 @@ TRAINED = {"steps": ("train_loss", "update_norm"), "evals": ("value",)}
 def digest(column: pa.ChunkedArray, *, is_share: bool) -> str:
     """Of the values and of which of them are null, whatever the chunks and the file's coding.
 
-    A share of the fleet is a long sum, whose last bits are the processor's.
+    A share of the fleet and the mean of a gauge are long sums, whose last bits are the processor's.
     """
     values = column.combine_chunks()
     if is_share:
@@ -83,7 +83,7 @@ def told(folder: Path) -> dict[str, Any]:
     for name, table in sorted(tables.items()):
         trained = TRAINED.get(name, ())
         schedule = [column for column in table.column_names if column not in trained]
-        found[name] = {c: digest(table[c], is_share=c.endswith("_fraction")) for c in schedule}
+        found[name] = {c: digest(table[c], is_share="eligible" in c or c.endswith("_mean")) for c in schedule}
         found |= {f"{name}.{c}": table[c].drop_null().to_pylist() for c in trained}
     return found
 

@@ -52,7 +52,7 @@ NO_SPELLS = Spells(*np.zeros((4, 0), dtype=np.int64))
 class Fold:
     """Sums of amounts and maxima of simultaneous rates, per interval of ``interval_us``.
 
-    With ``of``, a level that changes by itself and of which ``unit`` is one rate, also the maxima of what is left of it.
+    With ``of``, a level that changes by itself and of which ``unit`` is one rate, also the maxima of what it leaves.
     """
 
     def __init__(self, interval_us: int, *, of: Changes | None = None, unit: int = 1) -> None:

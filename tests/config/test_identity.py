@@ -60,9 +60,10 @@ def test_a_run_has_its_identity_and_a_folder_of_another_schema_is_one_line(tmp_p
     file = tmp_path / "r" / "provenance.json"
     told = read_json(file, "provenance")
     assert set(told["identity"]) == {"run", "arm"}
-    del told["schema"]
-    write_json(file, told)
-    Run.load(tmp_path / "r")  # as the folders that were written before
-    write_json(file, told | {"schema": 2, "versions": {"fedsim-fleet": "9.1"}})
-    with pytest.raises(InputError, match=r"fedsim 9\.1 wrote it and reads it: 2 in .* \(allowed: 1\)"):
+    Run.load(tmp_path / "r")
+    write_json(file, told | {"schema": 3, "versions": {"fedsim-fleet": "9.1"}})
+    with pytest.raises(InputError, match=r"fedsim 9\.1 wrote it and reads it: 3 in .* \(allowed: 2\)"):
+        Run.load(tmp_path / "r")
+    write_json(file, {key: value for key, value in told.items() if key != "schema"})  # before schemas had numbers
+    with pytest.raises(InputError, match=r"has another schema.*: 1 in "):
         Run.load(tmp_path / "r")
