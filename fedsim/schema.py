@@ -236,22 +236,22 @@ EVALS = Table(
 )
 GAUGES = Table(
     "gauges",
-    "what went on at once: exact means and maxima over intervals of a fixed simulated length",
+    "one row per interval of simulated time, the last one cut at the run's end: exact means and maxima over it",
     (
         Column("at", _F64, "start of the interval, s"),
-        Column("until", _F64, "its end, s: the next interval's start, or the end of the run"),
+        Column("until", _F64, "end of the interval, s"),
         Column("eligible_fraction_mean", _F64, "expected share of the fleet that is eligible"),
         Column("in_flight_mean", _F64, "devices in a session"),
-        Column("in_flight_max", _I64, "devices in a session"),
-        Column("free_eligible_mean", _F64, "eligible devices that are not in a session"),
-        Column("free_eligible_max", _F64, "eligible devices that are not in a session"),
+        Column("in_flight_max", _I64, "most devices in a session at once"),
         Column("waiting_mean", _F64, "reports waiting for an aggregator worker"),
-        Column("waiting_max", _I64, "reports waiting for an aggregator worker"),
-        Column("download_bytes_per_s_mean", _F64, "traffic from the server, spread evenly over each download"),
-        Column("download_bytes_per_s_max", _F64, "traffic from the server"),
-        Column("upload_bytes_per_s_mean", _F64, "traffic to the server, spread evenly over each upload"),
-        Column("upload_bytes_per_s_max", _F64, "traffic to the server"),
-        Column("version", _I64, "server version at the start"),
+        Column("waiting_max", _I64, "most reports waiting at once"),
+        Column("download_bytes_per_s_mean", _F64, "bytes received by devices ÷ length of the interval"),
+        Column("download_bytes_per_s_max", _F64, "highest rate, each download spread evenly over its time"),
+        Column("upload_bytes_per_s_mean", _F64, "bytes sent by devices ÷ length of the interval"),
+        Column("upload_bytes_per_s_max", _F64, "highest rate, each upload spread evenly over its time"),
+        Column("free_eligible_mean", _F64, "expected number of eligible devices − eligible devices in a session"),
+        Column("free_eligible_max", _F64, "highest such difference"),
+        Column("version", _I64, "server version at the start of the interval"),
     ),
 )
 ELIGIBILITY = Table(

@@ -19,7 +19,6 @@ from fedsim.moved import names_of
 from fedsim.schema import ELIGIBILITY, OUTCOMES
 from fedsim.server.books import GaugeLog, JobLog
 from fedsim.server.clock import Decides, play
-from fedsim.server.gauges import Gauges
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Policy, Stop, Task
@@ -104,9 +103,8 @@ class Simulation:
 
     def _log(self, folder: Path | None) -> JobLog:
         world, work = self.world, self.task.work
-        gauges = Gauges(self.gauge_interval_s, world.availability, stays_eligible=world.device.interruption == "abort")
         sessions = SessionLog(None if folder is None else folder / "sessions", world, work)
-        return JobLog(sessions, GaugeLog(gauges, world, work))
+        return JobLog(sessions, GaugeLog(self.gauge_interval_s, world, work))
 
     def _eligible_week(self) -> RowLog:
         week, availability = RowLog(ELIGIBILITY), self.world.availability

@@ -134,7 +134,7 @@ def test_sync_round_is_an_order_statistic(law: str, over_selection: float) -> No
         fleet=always(10_000_000),
         phone=device(LAWS[law].compute(scale_s=60.0)),
         max_steps=n_rounds,
-        gauge_interval_s=1e9,
+        gauge_interval_s=8e6,
     )
     summary = parts.run().summary
     assert summary["n_sessions"] == n_rounds * cohort

@@ -148,6 +148,17 @@ class Availability:
         n_wraps = (end_us - end_position - start_us + position) // self._period_us[trace]
         return (n_wraps * self._open_total_us[trace] + after - before) / US_PER_S
 
+    def spells(self, cells: IntArray, start: FloatArray, end: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Starts and ends of all eligible spells within [start, end) of each cell, in no order."""
+        starts, stops = [np.zeros(0)], [np.zeros(0)]
+        while len(cells):
+            is_open, until = self.at_cells(cells, start)
+            starts.append(start[is_open])
+            stops.append(np.minimum(until, end)[is_open])
+            on = np.flatnonzero(until < end)
+            cells, start, end = cells[on], until[on], end[on]
+        return np.concatenate(starts), np.concatenate(stops)
+
     def watch(self) -> Watch:
         """A look at all cells that goes along with one run."""
         return Watch(self.at_cells, self.has_devices)

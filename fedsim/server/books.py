@@ -5,22 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from fedsim.device.session import Sessions, joined
 from fedsim.device.work import Work
 from fedsim.device.world import World
+from fedsim.files import write_table
 from fedsim.log import RowLog, SessionLog
 from fedsim.schema import EVALS, GAUGES, STEPS
 from fedsim.server.gauges import Gauges
 from fedsim.units import FloatArray
 
-_ROWS_AT_ONCE = 1 << 14  # sessions are folded into gauges in portions of at least so many
+_ROWS_AT_ONCE = 1 << 14  # sessions are told to the gauges in portions of at least so many
 
 
 class GaugeLog:
-    """The gauges of a job, folded from its sessions in large batches."""
+    """The gauges of a job, folded from its sessions in large portions."""
 
-    def __init__(self, gauges: Gauges, world: World, work: Work) -> None:
-        self._gauges, self._world, self._work = gauges, world, work
+    def __init__(self, interval_s: float, world: World, work: Work) -> None:
+        self._world, self._work = world, work
+        self._outlives_windows = world.device.interruption != "abort"
+        curve = world.availability.curve
+        self._gauges = Gauges(
+            interval_s,
+            changes=curve.changes,
+            scale=curve.scale,
+            n_devices=world.fleet.n_devices,
+            outlives_windows=self._outlives_windows,
+        )
         self._pending: list[Sessions] = []
         self._n_pending = 0
 
@@ -36,22 +48,24 @@ class GaugeLog:
     def advance(self, now: float) -> None:
         """All sessions that began before ``now`` have been added, and so have the reports that came before."""
         if self._n_pending >= _ROWS_AT_ONCE:
-            self._fold()
+            self._tell()
             self._gauges.advance(now)
 
-    def _fold(self) -> None:
+    def _tell(self) -> None:
         rows = joined(self._pending)
-        spent = self._world.spent(rows, self._work)
-        self._gauges.sessions(rows, spent.download_bytes, spent.upload_bytes)
         self._pending, self._n_pending = [], 0
+        spent = self._world.spent(rows, self._work)
+        present = None
+        if self._outlives_windows:
+            present = self._world.availability.spells(rows["cell"], rows["assigned_at"], rows["end_at"])
+        self._gauges.sessions(rows, spent.download_bytes, spent.upload_bytes, present=present)
 
     def write(self, folder: Path, *, end_at: float, stepped_at: FloatArray) -> None:
         """Write the table of a run that ended at ``end_at`` and made versions at these instants."""
         if self._pending:
-            self._fold()
-        table = RowLog(GAUGES)
-        table.rows = self._gauges.table(end_at, stepped_at)
-        table.write(folder)
+            self._tell()
+        columns = self._gauges.table(end_at, stepped_at)
+        write_table(folder / f"{GAUGES.name}.parquet", pa.table(columns, schema=GAUGES.arrow()), GAUGES)
 
 
 @dataclass(frozen=True)
