@@ -14,6 +14,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _S32 = np.uint64(32)
 _FIRST_SIZE = 1 << 12
 _AT_ONCE = 1 << 14
+_AHEAD = np.arange(1, 9)
 
 Column = npt.NDArray[Any]
 
@@ -71,12 +72,16 @@ class Participation:
         slots = self._home(ids)
         found = self._keys[slots]
         moving = np.flatnonzero((found != ids) & (found != _EMPTY))
-        while moving.size:
-            following = slots[moving] + 1
-            following[following == self._keys.size] = 0
-            slots[moving] = following
-            found = self._keys[following]
-            moving = moving[(found != ids[moving]) & (found != _EMPTY)]
+        while moving.size:  # a few are far from home: they look at several slots at once
+            ahead = slots[moving, None] + _AHEAD
+            ahead[ahead >= self._keys.size] -= self._keys.size
+            found = self._keys[ahead]
+            is_there = (found == ids[moving, None]) | (found == _EMPTY)
+            place = is_there.argmax(axis=1)
+            some = np.arange(moving.size)
+            place[~is_there[some, place]] = _AHEAD.size - 1
+            slots[moving] = ahead[some, place]
+            moving = moving[~is_there[some, place]]
         return slots
 
     def _claim(self, ids: IntArray) -> IntArray:

@@ -221,6 +221,7 @@ class Job:
 
     def leave_open(self, rows: Sessions, at: float) -> None:
         """The run ends with these sessions in flight, queued or buffered: they are cut there."""
+        rows = rows[np.argsort(rows["session_id"])]
         rows["end_at"] = np.minimum(rows["end_at"], at)
         for name in ("ingest_start_at", "ingested_at"):
             rows[name] = np.where(rows[name] <= at, rows[name], np.inf)

@@ -188,20 +188,21 @@ class Buffering:
         """
         job = self._job
         ended = np.flatnonzero(self._ends <= now)
-        rows = self._open[ended]
-        rows = rows[np.lexsort((rows["session_id"], rows["end_at"]))]
-        self._ends[ended] = np.inf
-        self._free = np.concatenate([self._free, ended])
-        self._has_ended |= bool(ended.size)
-        is_report = rows["outcome"] == REPORTS
-        reports, lost = rows[is_report], rows[~is_report]
-        if len(reports):
+        lost = NO_SESSIONS
+        if ended.size:
+            rows = self._open[ended[np.lexsort((self._open["session_id"][ended], self._ends[ended]))]]
+            self._ends[ended] = np.inf
+            self._free = np.concatenate([self._free, ended])
+            self._has_ended = True
+            is_report = rows["outcome"] == REPORTS
+            reports, lost = (rows, NO_SESSIONS) if is_report.all() else (rows[is_report], rows[~is_report])
             job.participation.aggregate(reports["device_id"], math.inf)
             self._inbox.arrive(reports)
         stepped_at = self._ingest(self._inbox.take(now), begin_at)
-        is_over = lost["end_at"] > (stepped_at[-1] if job.stop_reason else now)
-        self._lost = lost[is_over]
-        job.finish(lost[~is_over], at=lost["end_at"][~is_over])
+        if job.stop_reason:
+            is_over = lost["end_at"] > stepped_at[-1]
+            self._lost, lost = lost[is_over], lost[~is_over]
+        job.finish(lost, at=lost["end_at"])
         return stepped_at
 
     def _ingest(self, rows: Sessions, begin_at: FloatArray) -> list[float]:

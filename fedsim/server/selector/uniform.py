@@ -16,6 +16,9 @@ from fedsim.server.selector.selection import Scene, Selection, nobody
 from fedsim.units import BoolArray, FloatArray, IntArray, on_clock
 
 
+_MORE = 1024  # candidates that a search expects to need besides
+
+
 class UniformSelector:
     """Uniform over the eligible, free, admitted devices, independently of all selections before.
 
@@ -77,6 +80,9 @@ class UniformSearch:
     def __init__(self, rules: UniformSelector, scene: Scene) -> None:
         self._rules, self._scene = rules, scene
         self._candidates = _Candidates(scene.fleet, rules.seed)
+        n_devices = scene.fleet.n_devices
+        self._most = 2**40 if scene.fleet.is_large else max(n_devices // 4, 16)  # candidates that a search looks at
+        self._least_budget = min(UniformSelector.PATIENCE * (16 + _MORE), self._most)  # whatever is asked for
         self._n_per_device = 1.0  # candidates a device took lately: how far to look at once, which changes no result
 
     def observe(self, rows: Sessions, losses: FloatArray) -> None:
@@ -84,14 +90,24 @@ class UniformSearch:
 
     def find(self, at: FloatArray) -> Selection:
         """One device for each instant, as far as it is certain, in random order."""
+        n = math.ceil(_needed(len(at), 1.0 / self._n_per_device))
+        if n <= self._least_budget:
+            ids, cells = self._candidates.ahead(n)
+            places = self._accepted(ids, cells, at)
+            if len(places) == len(at):
+                return self._selection(ids[places], cells[places], at, places + 1)
+        return self._found(at, n)
+
+    def _found(self, at: FloatArray, n: int) -> Selection:
+        """As :meth:`find` where the search may have to give up; at first ``n`` candidates are looked at."""
         ticks = self._ticks(at)
         most = int(ticks.budget[0])
         if not most:
             return nobody()
-        n = min(math.ceil(_needed(len(at), 1.0 / self._n_per_device)), max(most, 4 * len(at)))
+        n = min(n, max(most, 4 * len(at)))
         while True:
             ids, cells = self._candidates.ahead(n)
-            places = self._accepted(ids, cells, at, ticks)
+            places = _within(self._accepted(ids, cells, at), ticks)
             if len(places) >= ticks.n_at_first or n >= most:
                 break
             n = min(2 * n, most)  # where few are free, twice as far each time
@@ -116,12 +132,10 @@ class UniformSearch:
         for gate in self._scene.gates:
             share = share * gate.share(instants)
         needed = _needed(n, np.maximum(share, 1e-12))
-        budget = np.where(share > 0, UniformSelector.PATIENCE * (needed + 1024), 0.0)
-        fleet = self._scene.fleet
-        most = 2.0**40 if fleet.is_large else max(fleet.n_devices // 4, 16)
-        return _Ticks(first, np.minimum(budget, most).astype(np.int64))
+        budget = np.where(share > 0, UniformSelector.PATIENCE * (needed + _MORE), 0.0)
+        return _Ticks(first, np.minimum(budget, self._most).astype(np.int64))
 
-    def _accepted(self, ids: IntArray, cells: IntArray, at: FloatArray, ticks: _Ticks) -> IntArray:
+    def _accepted(self, ids: IntArray, cells: IntArray, at: FloatArray) -> IntArray:
         """Places of the candidates that are taken, in order: each judged at the instant of the device it would be.
 
         That instant follows from how many were taken before; so it is guessed and judged again until nothing changes.
@@ -144,8 +158,10 @@ class UniformSearch:
             slot = before
         kept = np.flatnonzero(taken)[: len(at)]
         doubtful = judge.in_doubt(at[slot], float(at[0]))
-        n_certain = int(slot[doubtful[0]]) if doubtful.size else len(kept)
-        return _within(possible[kept], n_certain, ticks)
+        if doubtful.size:
+            n = int(slot[doubtful[0]])
+            kept = kept[: int(np.searchsorted(at, at[n], side="left")) if n < len(at) else n]
+        return possible[kept]
 
     def _selection(self, ids: IntArray, cells: IntArray, at: FloatArray, n_walked: IntArray) -> Selection:
         at = at[: len(ids)]
@@ -209,10 +225,10 @@ class _Judge:
             some = np.flatnonzero(is_taken)
             is_taken[some] = gate.admits(self._ids[some], self._cells[some], at[some])
         kept = np.flatnonzero(is_taken)
-        first = np.unique(self._ids[kept], return_index=True)[1]
-        if len(first) < len(kept):
+        in_order = np.sort(self._ids[kept])
+        if (in_order[1:] == in_order[:-1]).any():
             is_taken[kept] = False
-            is_taken[kept[first]] = True
+            is_taken[kept[np.unique(self._ids[kept], return_index=True)[1]]] = True
         return is_taken
 
     def in_doubt(self, at: FloatArray, first_at: float) -> IntArray:
@@ -223,13 +239,13 @@ class _Judge:
         return np.flatnonzero(is_open & (at > first_at) & (self._ended_at <= at))
 
 
-def _within(places: IntArray, n_certain: int, ticks: _Ticks) -> IntArray:
+def _within(places: IntArray, ticks: _Ticks) -> IntArray:
     """Of the places taken, those whose instants did not give up before; of instants after the first, whole ones."""
     tick = ticks.of(np.arange(len(places)))
     last = ticks.first[tick] - 1  # the last device of the instant before
     begun_at = np.where(last >= 0, places[last] + 1, 0)
     too_far = np.flatnonzero(places + 1 - begun_at > ticks.budget[tick])
-    n = min(n_certain, int(too_far[0]) if too_far.size else len(places))
+    n = int(too_far[0]) if too_far.size else len(places)
     if n >= ticks.n_at_first:
         n = int(ticks.first[np.searchsorted(ticks.first, n, side="right") - 1])
     return places[:n]
