@@ -9,12 +9,9 @@ import numpy.typing as npt
 
 from fedsim.units import FloatArray, IntArray
 
-_EMPTY = np.int64(-1)
+_NOBODY = 0  # the row of whoever was not touched
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_S32 = np.uint64(32)
-_FIRST_SIZE = 1 << 12
-_AT_ONCE = 1 << 14
-_AHEAD = np.arange(1, 9)
+_FIRST_BITS, _FIRST_ROWS, _AT_ONCE = 12, 1 << 10, 1 << 14
 
 Column = npt.NDArray[Any]
 
@@ -25,9 +22,9 @@ class Participation:
     ``keeps_participations``: the instant of the last aggregated session. ``keeps_debt``: what its battery is owed.
     ``keeps_cache``: the model version it holds, and when it downloaded each of ``n_assets``.
 
-    An open-addressing hash table of numpy columns, between 8/15 and 2/3 full: 20 bytes a device in its rows, 30 to 38
-    in the table, below 64 while it grows, which it does column by column. All methods are vectorised over distinct
-    device ids.
+    Rows lie in numpy columns in the order in which devices were touched, 20 bytes each and up to a quarter in reserve;
+    an open-addressing table of row numbers, a fifth to two fifths full, finds them. That is 30 to 45 bytes a device, and
+    below 64 while it grows, which it does column by column. All methods are vectorised over distinct device ids.
     """
 
     def __init__(
@@ -47,9 +44,10 @@ class Participation:
         if keeps_cache:
             self._fresh |= {"held_version": np.int32(-1), "assets_at": np.full(n_assets, -np.inf)}
         self._n_assets = n_assets
-        self._keys: IntArray = np.full(_FIRST_SIZE, _EMPTY)
-        self._columns = {name: self._column(name, _FIRST_SIZE) for name in self._fresh}
-        self.n_touched = 0
+        self._index = np.full(1 << _FIRST_BITS, _NOBODY, dtype=np.int32)  # row numbers by hash
+        self._ids: IntArray = np.full(_FIRST_ROWS, -1)
+        self._columns = {name: self._column(name, _FIRST_ROWS) for name in self._fresh}
+        self.n_touched = 0  # their rows follow the one of nobody
 
     def _column(self, name: str, size: int) -> Column:
         fresh = np.asarray(self._fresh[name])
@@ -58,101 +56,110 @@ class Participation:
     @property
     def n_bytes(self) -> int:
         """Memory of the table."""
-        return self._keys.nbytes + sum(column.nbytes for column in self._columns.values())
+        return self._index.nbytes + self._ids.nbytes + sum(column.nbytes for column in self._columns.values())
 
     def _home(self, ids: IntArray) -> IntArray:
         hashed = ids.view(np.uint64) * _GOLDEN  # Fibonacci hashing (Knuth 1973, 6.4): the high bits are mixed
-        hashed >>= _S32
-        hashed *= np.uint64(self._keys.size)
-        hashed >>= _S32
+        hashed >>= np.uint64(65 - self._index.size.bit_length())
         return hashed.view(np.int64)
 
-    def _find(self, ids: IntArray) -> IntArray:
-        """Slot of each id: its own, or the empty one where its search ends."""
+    def _find(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], IntArray]:
+        """Row of each id (that of nobody, if it was not touched), and the slot where its search ended."""
         slots = self._home(ids)
-        found = self._keys[slots]
-        moving = np.flatnonzero((found != ids) & (found != _EMPTY))
-        while moving.size:  # a few are far from home: they look at several slots at once
-            ahead = slots[moving, None] + _AHEAD
-            ahead[ahead >= self._keys.size] -= self._keys.size
-            found = self._keys[ahead]
-            is_there = (found == ids[moving, None]) | (found == _EMPTY)
-            place = is_there.argmax(axis=1)
-            some = np.arange(moving.size)
-            place[~is_there[some, place]] = _AHEAD.size - 1
-            slots[moving] = ahead[some, place]
-            moving = moving[~is_there[some, place]]
-        return slots
+        rows = self._index[slots]
+        moving = np.flatnonzero((rows != _NOBODY) & (self._ids[rows] != ids))
+        while moving.size:
+            following = (slots[moving] + 1) & (self._index.size - 1)
+            slots[moving] = following
+            found = self._index[following]
+            rows[moving] = found
+            moving = moving[(found != _NOBODY) & (self._ids[found] != ids[moving])]
+        return rows, slots
 
-    def _claim(self, ids: IntArray) -> IntArray:
-        """Slot of each id, made if new."""
-        if 3 * (self.n_touched + ids.size) > 2 * self._keys.size:
-            self._grow(self.n_touched + ids.size)
-        slots = self._find(ids)
-        new = np.flatnonzero(self._keys[slots] == _EMPTY)
-        self.n_touched += new.size
-        while new.size:
-            self._keys[slots[new]] = ids[new]  # two new ids may meet in one slot: the loser looks again
-            new = new[self._keys[slots[new]] != ids[new]]
-            slots[new] = self._find(ids[new])
-        return slots
+    def _rows(self, ids: IntArray) -> npt.NDArray[np.int32]:
+        return self._find(ids)[0]
+
+    def _claim(self, ids: IntArray) -> npt.NDArray[np.int32]:
+        """Row of each id, made if new."""
+        n = self.n_touched + len(ids)
+        if n >= len(self._ids):
+            self._grow(n + 1)
+        if 5 * n > 2 * len(self._index):
+            self._index_anew(n)
+        rows, slots = self._find(ids)
+        new = np.flatnonzero(rows == _NOBODY)
+        if new.size:
+            rows[new] = np.arange(self.n_touched + 1, self.n_touched + 1 + new.size)
+            self._ids[rows[new]] = ids[new]
+            self.n_touched += new.size
+            self._enter(ids[new], rows[new], slots[new])
+        return rows
+
+    def _enter(self, ids: IntArray, rows: npt.NDArray[np.int32], slots: IntArray) -> None:
+        """Enter rows in the index, at free slots where the searches for their ids ended."""
+        while len(ids):
+            self._index[slots] = rows  # two may meet in one slot: the loser looks again
+            lost = np.flatnonzero(self._index[slots] != rows)
+            ids, rows = ids[lost], rows[lost]
+            slots = self._find(ids)[1]
+
+    def _index_anew(self, n: int) -> None:
+        size = len(self._index)
+        while 5 * n > 2 * size:
+            size *= 2
+        self._index = self._index[:0]  # the old one goes before the new one comes
+        self._index = np.full(size, _NOBODY, dtype=np.int32)
+        for start in range(1, self.n_touched + 1, _AT_ONCE):
+            ids = self._ids[start : min(start + _AT_ONCE, self.n_touched + 1)]
+            rows = np.arange(start, start + len(ids), dtype=np.int32)
+            self._enter(ids, rows, self._find(ids)[1])
 
     def _grow(self, n: int) -> None:
-        """Room for ``n`` devices; one column after the other and few devices at once, so that little is there twice."""
-        old = np.flatnonzero(self._keys != _EMPTY).astype(np.uint32)
-        ids, size = self._keys[old], self._keys.size
-        self._keys = ids[:0]  # the old ones go before the new ones come
-        self._keys = np.full(max(15 * n // 8, 5 * size // 4), _EMPTY)
-        self.n_touched = 0
-        slots = np.empty(len(old), dtype=np.uint32)
-        for start in range(0, len(old), _AT_ONCE):
-            slots[start : start + _AT_ONCE] = self._claim(ids[start : start + _AT_ONCE])
-        del ids
+        """Rows for ``n`` devices; one column after the other, so that only one is there twice."""
+        more = max(n, 5 * len(self._ids) // 4) - len(self._ids)
+        self._ids = np.concatenate([self._ids, np.full(more, -1)])
         for name, column in self._columns.items():
-            grown = self._column(name, self._keys.size)
-            for start in range(0, len(old), _AT_ONCE):
-                grown[slots[start : start + _AT_ONCE]] = column[old[start : start + _AT_ONCE]]
-            self._columns[name] = grown
+            self._columns[name] = np.concatenate([column, self._column(name, more)])
 
     def free_at(self, ids: IntArray) -> FloatArray:
         """The instant at which each device's last session ends or ended (−inf: it had none), ``float64[n]``."""
-        ends: FloatArray = self._columns["free_at"][self._find(ids)]
+        ends: FloatArray = self._columns["free_at"][self._rows(ids)]
         return ends
 
     def n_sessions(self, ids: IntArray) -> npt.NDArray[np.int32]:
         """How many sessions each device has begun."""
-        n: npt.NDArray[np.int32] = self._columns["n_sessions"][self._find(ids)]
+        n: npt.NDArray[np.int32] = self._columns["n_sessions"][self._rows(ids)]
         return n
 
     def begin(self, ids: IntArray, end_at: FloatArray) -> None:
         """Book one more session for each device, until ``end_at``."""
-        slots = self._claim(ids)
-        self._columns["n_sessions"][slots] += 1
-        self._columns["free_at"][slots] = end_at
+        rows = self._claim(ids)
+        self._columns["n_sessions"][rows] += 1
+        self._columns["free_at"][rows] = end_at
 
     def end(self, ids: IntArray, end_at: FloatArray) -> None:
         """Book that the devices' present sessions end at ``end_at`` after all."""
-        self._columns["free_at"][self._find(ids)] = end_at
+        self._columns["free_at"][self._rows(ids)] = end_at
 
     def aggregate(self, ids: IntArray, at: float) -> None:
         """Book that the devices' updates were aggregated at ``at`` (inf: will be, at an instant still open)."""
         if self.keeps_participations:
-            self._columns["participated_at"][self._find(ids)] = at
+            self._columns["participated_at"][self._rows(ids)] = at
 
     def participated_at(self, ids: IntArray) -> FloatArray:
         """When each device's update was aggregated last (−inf: never; inf: one waits to be), if that is kept."""
-        instants: FloatArray = self._columns["participated_at"][self._find(ids)]
+        instants: FloatArray = self._columns["participated_at"][self._rows(ids)]
         return instants
 
     def debt(self, ids: IntArray) -> tuple[FloatArray, FloatArray]:
         """Battery debt in percent as last booked, and the instant it was booked for, if that is kept."""
-        slots = self._find(ids)
-        return self._columns["debt_percent"][slots], self._columns["debt_at"][slots]
+        rows = self._rows(ids)
+        return self._columns["debt_percent"][rows], self._columns["debt_at"][rows]
 
     def owe(self, ids: IntArray, percent: FloatArray, at: FloatArray) -> None:
         """Book the devices' battery debt as of ``at``."""
-        slots = self._find(ids)
-        self._columns["debt_percent"][slots], self._columns["debt_at"][slots] = percent, at
+        rows = self._rows(ids)
+        self._columns["debt_percent"][rows], self._columns["debt_at"][rows] = percent, at
 
     def held(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
         """Model version each device holds (−1: none), instants of the assets' downloads ``[n, assets]`` (−inf: never).
@@ -161,10 +168,10 @@ class Participation:
         """
         if not self.keeps_cache:
             return np.full(len(ids), -1, dtype=np.int32), np.full((len(ids), self._n_assets), -np.inf)
-        slots = self._find(ids)
-        return self._columns["held_version"][slots], self._columns["assets_at"][slots]
+        rows = self._rows(ids)
+        return self._columns["held_version"][rows], self._columns["assets_at"][rows]
 
     def hold(self, ids: IntArray, version: int | IntArray, assets_at: FloatArray) -> None:
         """Book what the devices hold after a finished download."""
-        slots = self._find(ids)
-        self._columns["held_version"][slots], self._columns["assets_at"][slots] = version, assets_at
+        rows = self._rows(ids)
+        self._columns["held_version"][rows], self._columns["assets_at"][rows] = version, assets_at
