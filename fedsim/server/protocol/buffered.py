@@ -114,11 +114,11 @@ class Buffering:
     def decide(self, now: float) -> float:
         """Work through what happened up to the tick ``now`` and assign; the tick at which anything can happen next."""
         job = self._job
-        self._receive(now)
+        if not self._n_ahead or now >= job.until or job.participation.keeps_participations:
+            self._receive(now)  # a stride does that with what comes after, unless who is selected depends on it
         if not job.stop_reason and now < job.until:
             job.check_life(now)
-            if self._free.size and (self._has_ended or now >= job.retry_at):
-                now = self._assign(now)
+            now = self._go_on(now)
         if job.stop_reason or now >= job.until:
             return self._end(now)
         job.advance(now)
@@ -133,17 +133,24 @@ class Buffering:
 
     # Assignment
 
-    def _assign(self, now: float) -> float:
-        """Assign at the tick ``now`` and at those to come that are certain; the last tick that is worked through."""
-        job, n_free = self._job, self._free.size
-        at = np.concatenate([np.full(n_free, now), self._wanted_ahead(now)])
+    def _go_on(self, now: float) -> float:
+        """Assign at the tick ``now``, if anything has changed, and ahead; the last tick that is worked through."""
+        at = self._wanted(now)
+        if len(at) and at[0] == now and (self._has_ended or now >= self._job.retry_at or self._ends.min() <= now):
+            return self._assign(now, at)
+        self._receive(now)
+        return now
+
+    def _assign(self, now: float, at: FloatArray) -> float:
+        """Assign at the tick ``now`` and at those of ``at`` that are certain; the last tick that is worked through."""
+        job = self._job
         selection = job.find(at)
         rows = job.draft(selection)
-        n = self._n_certain(rows, n_free)
+        n = self._n_certain(rows, int(np.searchsorted(at, now, side="right")))
         begin_at = selection.at[:n]
         last = float(begin_at[-1]) if n else now
         version = job.version
-        stepped_at = self._receive(last, begin_at) if last > now else []
+        stepped_at = self._receive(last, begin_at)
         if job.stop_reason:
             n = int(np.searchsorted(begin_at, stepped_at[-1], side="left"))
         self._has_ended = False
@@ -158,17 +165,21 @@ class Buffering:
             slots, self._free = self._free[: len(rows)], self._free[len(rows) :]
             self._open[slots], self._ends[slots] = rows, rows["end_at"]
 
-    def _wanted_ahead(self, now: float) -> FloatArray:
-        """The ticks after the next ends of sessions under way, ascending; whole ticks, before the run's end."""
+    def _wanted(self, now: float) -> FloatArray:
+        """The instants at which devices are wanted, ascending: now for every free slot, and ahead.
+
+        That is at the ticks after the next ends of sessions under way: whole ticks, before the run's end.
+        """
+        at_once = np.full(self._free.size, now)
         if not self._n_ahead:
-            return _NONE_AHEAD
-        ends = self._ends[np.isfinite(self._ends)]
+            return at_once
+        ends = self._ends
         if len(ends) > self._n_ahead:
             ends = np.partition(ends, self._n_ahead)[: self._n_ahead + 1]
-        ticks = np.sort(self._rules.tick_from(ends))
-        is_whole = ticks < ticks[-1] if len(ticks) > self._n_ahead else np.ones(len(ticks), dtype=bool)
-        ahead: FloatArray = ticks[is_whole & (ticks < self._job.until)]
-        return ahead
+        ticks = np.sort(self._rules.tick_from(ends[np.isfinite(ends)]))
+        if len(ticks) > self._n_ahead:  # the last one may not be whole, but now is
+            ticks = ticks[ticks < ticks[-1]] if ticks[-1] > now else self._rules.tick_from(self._ends[self._ends <= now])
+        return np.concatenate([at_once, ticks[ticks < self._job.until]])
 
     def _n_certain(self, rows: Sessions, n_now: int) -> int:
         """How many of the drafted sessions begin before the first tick at which one of them ends, or begin now."""
