@@ -61,7 +61,7 @@ def build_phones(values: dict[str, Any], rule: Rule | None = None) -> tuple[Flee
     return fleet, build(hardware, "fleet.hardware", role=roles.PHONES, fleet=fleet, seed=values["seed"]), requires
 
 
-_NOT_FOR_FLEET = ("rule", "unknown", "hardware", "rollout", "gates")
+_NOT_FOR_FLEET = ("rule", "unknown", "window_end", "hardware", "rollout", "gates")
 
 
 def build_gates(values: dict[str, Any], requires: str | None, phones: Phones, **given: Any) -> list[Gate]:

@@ -16,7 +16,7 @@ from fedsim.config.lines import check_lines, dotted, shown
 from fedsim.config.roles import Role, check_foreign, targets
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.session import Device
-from fedsim.device.world import Unknown
+from fedsim.device.world import Unknown, WindowEnd
 from fedsim.errors import InputError
 from fedsim.fleet.admission import Rollout
 from fedsim.fleet.fleet import Fleet, Region
@@ -68,6 +68,7 @@ class FleetKeys(TypedDict):
 
     rule: str
     unknown: Unknown
+    window_end: WindowEnd
 
 
 class HardwareKeys(TypedDict):

@@ -72,7 +72,8 @@ def _world(values: dict[str, Any], fleet: Fleet, rule: Rule, phones: Phones, mod
     battery = part(values["device"], "battery")
     device = build_device(values["device"], phones, model, values["seed"])
     limits = None if battery["capacity_wh"] is None else build(battery, "device.battery", target=BatteryLimits)
-    return World.of(fleet, rule, device, unknown=values["fleet"]["unknown"], limits=limits)
+    asked = values["fleet"]
+    return World.of(fleet, rule, device, unknown=asked["unknown"], limits=limits, window_end=asked["window_end"])
 
 
 def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> None:
@@ -80,7 +81,7 @@ def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> Non
     ids = np.arange(min(fleet.n_devices, 1000))
     n_examples = clients.n_examples(np.arange(min(clients.n_clients, 1000))).max() * np.ones_like(ids)
     k = np.zeros(len(ids), dtype=np.int32)
-    longest_s = device.compute.train_s(ids, k, work.epochs * n_examples, work.n_steps(n_examples)).max()
+    longest_s = device.compute.train_s(ids, k, work.n_visits(n_examples), work.n_steps(n_examples)).max()
     if not longest_s <= MAX_S:
         raise InputError(
             "device.compute: a session trains for seconds", value=f"{longest_s:g}", allowed=f"to {MAX_S:g}"

@@ -89,6 +89,7 @@ def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalWork
         upload_bytes=round(n * values["upload_bytes_per_parameter"]),
         epochs=local.epochs,
         batch_size=local.batch_size,
+        local_steps=local.local_steps,
     )
 
 

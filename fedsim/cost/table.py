@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fedsim.cost.phones import PhoneClasses
+from fedsim.data import passes
 from fedsim.device.energy import Energy
 from fedsim.device.network import Transfer, Transfers
 from fedsim.device.session import Throttling
@@ -76,16 +77,21 @@ class TaskWork:
     upload_bytes: int
     assets_bytes: int
     storage_bytes: int
+    local_steps: int | None = None
 
     @property
     def n_visits(self) -> int:
-        """Examples seen, an example once per epoch."""
-        return self.n_examples * self.epochs
+        """Examples seen, one as often as it is visited."""
+        return int(passes.n_visits(self.n_examples, **self._plan))
 
     @property
     def n_steps(self) -> int:
-        """Optimiser steps: epochs × ⌈examples ÷ batch size⌉."""
-        return self.epochs * -(-self.n_examples // self.batch_size)
+        """Optimiser steps."""
+        return int(passes.n_steps(self.n_examples, **self._plan))
+
+    @property
+    def _plan(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "local_steps": self.local_steps}
 
 
 class MedianCompute(Protocol):

@@ -105,6 +105,7 @@ class CostTask:
             n_examples=n,
             epochs=self.local.epochs,
             batch_size=self.local.batch_size,
+            local_steps=self.local.local_steps,
             training_flops=step.training_flops,
             memory_bytes=sum(self.memory.values()),
             download_bytes=round(

@@ -253,6 +253,60 @@ class Network(Transfers):
         return rate
 
 
+class SymmetricNetwork(Transfers):
+    """One rate per device, the same both ways and on every network (as FedScale has it).
+
+    It is what the phone's row of the hardware table tells, elsewhere ``median_bytes_per_s`` × a lognormal factor of the
+    device; ``session_sigma`` varies it from session to session.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: Seed,
+        median_bytes_per_s: Rate,
+        device_sigma: Sigma,
+        session_sigma: Sigma,
+        connect_s: DurationS,
+        assumed_type: str,
+        rtt_s: Mapping[str, SomeTimeS] | None = None,
+        n_round_trips: Annotated[int, Range(0, 1000)] = 0,
+        waits_on: Sequence[str] = (),
+        phones: Phones | None = None,
+    ) -> None:
+        super().__init__(
+            connect_s=connect_s, assumed_type=assumed_type, rtt_s=rtt_s, n_round_trips=n_round_trips, waits_on=waits_on
+        )
+        for name, value in (("device_sigma", device_sigma), ("session_sigma", session_sigma)):
+            if not value >= 0:
+                raise InputError(f"network.{name} must not be negative", value=value)
+        if not median_bytes_per_s > 0:
+            raise InputError("network.median_bytes_per_s must be positive", value=median_bytes_per_s)
+        self.seed, self.median_bytes_per_s = seed, median_bytes_per_s
+        self.device_sigma, self.session_sigma = device_sigma, session_sigma
+        self._own = OwnLevels(phones, lambda speeds: speeds)
+
+    def typical_level(self, ids: IntArray) -> FloatArray:
+        """Bytes per second of each device where its own are known, the median elsewhere."""
+        return self._own.of(ids, np.full(len(ids), self.median_bytes_per_s))
+
+    def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
+        """Bytes per second of each session."""
+        median, sigma = self.median_bytes_per_s, self.device_sigma
+        level = self._own.of(ids, rng.lognormal(self.seed, "network/device", ids, median=median, sigma=sigma))
+        if self.session_sigma:
+            level = level * rng.lognormal(self.seed, "network/session", ids, k, median=1.0, sigma=self.session_sigma)
+        return level
+
+    def down_rate(self, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
+        """The session's rate, on no network 0."""
+        return np.where(codes > 0, level, 0.0)
+
+    def up_rate(self, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
+        """As :meth:`down_rate`: the rate is the same both ways."""
+        return self.down_rate(codes, level)
+
+
 class OwnLevels:
     """Levels of the phones whose speed the hardware table tells; ``level_of`` makes levels of speeds (NaN: unknown)."""
 

@@ -132,7 +132,7 @@ class Device:
         n_examples = rows["n_examples"]
         return self.throttled(
             self.compute.train_s(
-                rows["device_id"], rows["participation"], work.epochs * n_examples, work.n_steps(n_examples)
+                rows["device_id"], rows["participation"], work.n_visits(n_examples), work.n_steps(n_examples)
             )
         )
 

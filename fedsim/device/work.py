@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fedsim.data import passes
 from fedsim.errors import InputError
 from fedsim.units import BoolArray, FloatArray, IntArray
 
@@ -42,6 +43,7 @@ class Work:
     shipped_bytes_per_example: float = 0.0
     assets: tuple[Assets, ...] = ()
     caches_model: bool = False
+    local_steps: int | None = None  # of each session, whatever its examples; None: by epochs
 
     def __post_init__(self) -> None:
         for name in ("download_bytes", "upload_bytes", "plan_bytes", "shipped_bytes_per_example"):
@@ -79,5 +81,15 @@ class Work:
         return lacks
 
     def n_steps(self, n_examples: IntArray) -> IntArray:
-        """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉."""
-        return self.epochs * -(-n_examples // self.batch_size)
+        """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉, or ``local_steps``."""
+        steps: IntArray = passes.n_steps(
+            n_examples, epochs=self.epochs, batch_size=self.batch_size, local_steps=self.local_steps
+        )
+        return steps
+
+    def n_visits(self, n_examples: IntArray) -> IntArray:
+        """Examples that these steps see, one as often as it is visited."""
+        visits: IntArray = passes.n_visits(
+            n_examples, epochs=self.epochs, batch_size=self.batch_size, local_steps=self.local_steps
+        )
+        return visits

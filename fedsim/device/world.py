@@ -28,6 +28,7 @@ from fedsim.traces.rule import Rule
 from fedsim.units import BoolArray, FloatArray, IntArray, on_clock
 
 Unknown = Literal["ineligible", "eligible"]
+WindowEnd = Literal["open", "closed"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,23 @@ class World:
     charging: Availability | None = None
 
     @classmethod
-    def of(cls, fleet: Fleet, rule: Rule, device: Device, *, unknown: Unknown, limits: BatteryLimits | None) -> Self:
-        """The world of a fleet whose devices are asked under ``rule``."""
+    def of(
+        cls,
+        fleet: Fleet,
+        rule: Rule,
+        device: Device,
+        *,
+        unknown: Unknown,
+        limits: BatteryLimits | None,
+        window_end: WindowEnd = "open",
+    ) -> Self:
+        """The world of a fleet whose devices are asked under ``rule``.
+
+        ``window_end``: whether a device is still eligible at the instant at which a window ends (closed).
+        """
         windows = compile_rule(fleet.traces, reachable(rule, fleet.traces), unknown=unknown)
+        if window_end == "closed":
+            windows = windows.closed()
         return cls(
             rule=rule,
             device=device,

@@ -20,7 +20,7 @@ from fedsim.traces.expression import TRUE, Comparison
 from fedsim.traces.rule import Rule
 from fedsim.units import BoolArray, FloatArray, IntArray
 
-Match = Literal["share", "trace_model"]
+Match = Literal["share", "trace_model", "row"]
 
 
 class Hardware:
@@ -29,7 +29,8 @@ class Hardware:
     ``table`` is a table, its file, or ``trace_set``: the table that came with the fleet's trace set.
     With ``match`` ``share`` a device's row is drawn by the rows' weights, independently of its
     trace. With ``trace_model`` a device whose base trace names a model of the table takes that row,
-    so that compute is joined with behaviour; the others are drawn by weight.
+    so that compute is joined with behaviour; the others are drawn by weight. With ``row`` device i has the phone of row
+    i, and after the last row the first comes again (as in FedScale): weights do not count.
     """
 
     def __init__(self, fleet: Fleet, table: Path | str | pa.Table, *, match: Match = "share") -> None:
@@ -38,10 +39,13 @@ class Hardware:
         if table is None:
             raise InputError("fleet.hardware.table: the trace set has no hardware table", value="trace_set")
         rows = table if isinstance(table, pa.Table) else read_table(table, HARDWARE)
-        if match not in ("share", "trace_model"):
-            raise InputError("fleet.hardware.match is unknown", value=match, allowed="share, trace_model")
+        if match not in ("share", "trace_model", "row"):
+            raise InputError("fleet.hardware.match is unknown", value=match, allowed="share, trace_model, row")
+        self._is_by_row = match == "row"
         where = "hardware table" if isinstance(table, pa.Table) else table
         self.weight = _checked(rows, "weight", where)
+        if self._is_by_row:
+            self.weight = np.ones(len(self.weight))
         if not self.weight.sum() > 0:
             raise InputError("no row has a weight", where=where)
         self._inference_ms = _checked(rows, "inference_ms_per_sample", where)
@@ -70,6 +74,9 @@ class Hardware:
 
     def row_of(self, ids: IntArray) -> IntArray:
         """The table row of each device, ``int64[n]``."""
+        if self._is_by_row:
+            rows: IntArray = ids % len(self.weight)
+            return rows
         drawn = np.searchsorted(self._edges, rng.uniform(self._fleet.seed, "hardware", ids), side="right")
         if (self._row_of_trace < 0).all():
             return drawn

@@ -23,8 +23,8 @@ class Participation:
     ``keeps_cache``: the model version it holds, and when it downloaded each of ``n_assets``.
 
     Rows lie in numpy columns in the order in which devices were touched, 20 bytes each and up to a quarter in reserve;
-    an open-addressing table of row numbers, a fifth to two fifths full, finds them. That is 30 to 45 bytes a device, and
-    below 64 while it grows, which it does column by column. All methods are vectorised over distinct device ids.
+    an open-addressing table of row numbers, a fifth to two fifths full, finds them. That is 30 to 45 bytes a device,
+    and below 64 while it grows, which it does column by column. All methods are vectorised over distinct device ids.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ millisecond of a device are applied in file order and then looked at once; senti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,18 @@ class Windows:
     period_ms: IntArray  # int64[n]
     trace_start_ms: IntArray  # int64[n], since the set's first midnight
     is_local: BoolArray  # bool[n], False: hour of day unknown
+
+    def closed(self) -> Windows:
+        """The windows with their last instant in them: each ends a millisecond later, the grid of traces.
+
+        So a recorder means it whose comparisons include both bounds (FedScale's). Where the next window, or the next
+        period, begins at that instant, it stays as it is.
+        """
+        latest = self.period_ms[self.trace_of_window]
+        is_followed = self.trace_of_window[1:] == self.trace_of_window[:-1]
+        latest[:-1][is_followed] = self.start_ms[1:][is_followed] - 1  # windows stay apart
+        end_ms = np.minimum(self.end_ms + 1, latest)
+        return replace(self, end_ms=end_ms)
 
     @property
     def n(self) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from fedsim import rng
+from fedsim.data import passes
 from fedsim.errors import InputError
 from fedsim.moved import names_of
-from fedsim.ranges import BatchSize, Epochs
+from fedsim.ranges import BatchSize, Epochs, Steps
 from fedsim.rng import UintArray
 from fedsim.units import IntArray
 
@@ -26,12 +27,14 @@ _FIXED = ("n_steps", "batches")
 class LocalWork:
     """``epochs`` passes over the client's examples in batches of ``batch_size``, the last one smaller.
 
+    With ``local_steps`` each client takes so many steps instead, pass after pass, however many examples it has.
     What a step does with its batch is the algorithm's (:mod:`fedsim.training.algorithm.sgd`). A subclass that plans
     other steps is an :class:`InputError`: devices take their time by these two numbers alone.
     """
 
     epochs: Epochs
     batch_size: BatchSize
+    local_steps: Steps | None = None
 
     def __init_subclass__(cls) -> None:
         changed = [name for name in _FIXED if name in vars(cls)]
@@ -41,6 +44,8 @@ class LocalWork:
 
     def __post_init__(self) -> None:
         self._check_positive("epochs", "batch_size")
+        if self.local_steps is not None:
+            self._check_positive("local_steps")
 
     def _check_positive(self, *names: str) -> None:
         for name in names:
@@ -50,7 +55,18 @@ class LocalWork:
     @final
     def n_steps(self, n_examples: IntArray) -> IntArray:
         """Steps of clients with so many examples, ``int64[n]``."""
-        return self.epochs * -(-n_examples // self.batch_size)
+        steps: IntArray = passes.n_steps(n_examples, **self._plan)
+        return steps
+
+    @final
+    def n_visits(self, n_examples: IntArray) -> IntArray:
+        """Examples that clients with so many see, one as often as it is visited, ``int64[n]``."""
+        visits: IntArray = passes.n_visits(n_examples, **self._plan)
+        return visits
+
+    @property
+    def _plan(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "local_steps": self.local_steps}
 
     @final
     def batches(self, n_examples: IntArray, seeds: UintArray) -> IntArray:
@@ -59,9 +75,19 @@ class LocalWork:
         Positions count from the client's first example. Every epoch visits every example once, in an
         order that depends on the client's seed and the epoch only. ``n_steps`` is that of the largest
         client; steps ``e × n_steps / epochs`` and following are epoch ``e`` of every client, and a
-        smaller client idles at its end. Within a step the examples come first.
+        smaller client idles at its end. Within a step the examples come first. With ``local_steps`` there are so many,
+        the client's own ones of pass after pass.
         """
-        return np.concatenate([self._epoch(epoch, n_examples, seeds) for epoch in range(self.epochs)], axis=1)
+        if self.local_steps is None:
+            return self._passes(self.epochs, n_examples, seeds)
+        a_pass = np.maximum(-(-n_examples // self.batch_size), 1)
+        batches = self._passes(-(-self.local_steps // int(a_pass.min())), n_examples, seeds)
+        is_idle = batches[:, :, 0] == NO_EXAMPLE
+        own = np.argsort(is_idle, axis=1, kind="stable")[:, : self.local_steps, None]
+        return np.take_along_axis(batches, own, axis=1)
+
+    def _passes(self, n: int, n_examples: IntArray, seeds: UintArray) -> IntArray:
+        return np.concatenate([self._epoch(epoch, n_examples, seeds) for epoch in range(n)], axis=1)
 
     def _epoch(self, epoch: int, n_examples: IntArray, seeds: UintArray) -> IntArray:
         """One epoch's ``int64[n, steps, batch]``: positions in the order of their hash."""

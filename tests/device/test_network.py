@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim.cost.phones import PhoneClasses
-from fedsim.device.network import Network
+from fedsim.device.network import Network, SymmetricNetwork
 from fedsim.errors import InputError
 from fedsim.fleet.availability import Track
 from fedsim.fleet.fleet import Fleet
@@ -294,3 +294,22 @@ def test_a_phone_s_own_speed_is_one_on_wifi_whatever_the_rates_of_other_networks
         track = track_of([(0, kind)])
         assert made.download(track, zero, np.zeros(1), 300, level)[0] == pytest.approx([down_s])
         assert made.upload(track, zero, np.zeros(1), 300, level)[0] == pytest.approx([up_s])
+
+
+def test_a_symmetric_network_has_one_rate_both_ways_on_every_network() -> None:
+    """300 bytes at 30 a second take 10 s down and up, on 3g as on wifi; on none they wait."""
+    made = SymmetricNetwork(
+        seed=1, median_bytes_per_s=30.0, device_sigma=0.0, session_sigma=0.0, connect_s=0.0, assumed_type="wifi"
+    )
+    track, two = track_of([(0, "3g"), (20, "none"), (50, "wifi")]), np.zeros(2, dtype=np.int64)
+    level = made.level(two, two.astype(np.int32))
+    start = np.array([0.0, 15.0])
+    assert made.download(track, two, start, 300, level)[0].tolist() == [10.0, 55.0]
+    assert made.upload(track, two, start, 300, level)[0].tolist() == [10.0, 55.0]
+
+
+@pytest.mark.parametrize("changes", [{"median_bytes_per_s": 0.0}, {"device_sigma": -1.0}, {"session_sigma": math.nan}])
+def test_a_bad_symmetric_network_is_refused(changes: dict[str, float]) -> None:
+    values = {"median_bytes_per_s": 30.0, "device_sigma": 0.0, "session_sigma": 0.0} | changes
+    with pytest.raises(InputError, match=next(iter(changes))):
+        SymmetricNetwork(seed=1, connect_s=0.0, assumed_type="wifi", **values)

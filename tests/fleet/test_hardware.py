@@ -142,3 +142,12 @@ def test_of_a_model_that_the_table_has_twice_the_first_row_counts() -> None:
     assert set(hardware.inference_ms(IDS[trace == 0])) == {200.0}
     assert set(hardware.inference_ms(IDS[trace != 0])) == {20.0}
     assert hardware.share_of_rows() == pytest.approx([1 / 3, 0.0, 2 / 3, 0.0])
+
+
+def test_by_row_device_i_has_the_phone_of_row_i_and_begins_again_after_the_last() -> None:
+    """Weights do not count then."""
+    fleet = Fleet(traces_of([events_of([(0, "charging", 1)])], period_s=DAY_S), n_devices=100, seed=5)
+    hardware = Hardware(fleet, table(), match="row")
+    n_rows = table().num_rows
+    assert hardware.row_of(np.array([0, 1, n_rows, 2 * n_rows + 1])).tolist() == [0, 1, 0, 1]
+    np.testing.assert_allclose(hardware.share_of_rows(), 1 / n_rows)

@@ -402,3 +402,15 @@ def test_levels_equal_brute_force(devices: Any, channel: str) -> None:
             found = levels.value[mine][np.searchsorted(levels.at_ms[mine], now, side="right") - 1]
             expected = np.nan if value is None else numbers.get(value, value)
             np.testing.assert_equal(found, np.float32(expected))
+
+
+def test_closed_windows_end_a_millisecond_later_unless_something_begins_there() -> None:
+    """Two traces: 0–10 s, 10.001–20 s and 30–60 s of 60 s; 5–7 s of 60 s."""
+    first = [(0, "charging", 1), (10, "charging", 0), (10.001, "charging", 1), (20, "charging", 0), (30, "charging", 1)]
+    second = [(0, "charging", 0), (5, "charging", 1), (7, "charging", 0)]
+    traces = traces_of([events_of(first), events_of(second)], period_s=60.0, is_local=False)
+    closed = compile_rule(traces, Rule.parse("charging"), unknown="ineligible").closed()
+    assert closed.start_ms.tolist() == [0, 10_001, 30_000, 5_000]
+    assert closed.end_ms.tolist() == [10_000, 20_001, 60_000, 7_001]
+    no_windows = compile_rule(traces, Rule.parse("screen"), unknown="ineligible").closed()
+    assert no_windows.end_ms.tolist() == []

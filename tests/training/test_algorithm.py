@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from fedsim import rng
+from fedsim.config.compose import composed
+from fedsim.config.simulation import build_simulation
 from fedsim.data.clients import ArrayClients
 from fedsim.errors import InputError
 from fedsim.training.algorithm.sgd import LocalSgd, Tensors
@@ -16,6 +19,7 @@ from fedsim.training.backend.loop import LoopBackend
 from fedsim.training.backend.steps import step_of
 from fedsim.training.local import LocalWork
 from fedsim.training.server import FederatedTrainer
+from fedsim.training.trainer import Updates
 from tests.training.tasks import (
     UNEQUAL,
     FedProx,
@@ -229,3 +233,20 @@ class ChangesStart(LocalSgd):
 def test_a_step_that_changes_what_was_downloaded_is_refused(backend: str) -> None:
     with pytest.raises(InputError, match=r"^ChangesStart\.step changes start in place \(allowed: new tensors\)$"):
         trained(ChangesStart(**SGD), BACKENDS[backend])
+
+
+def test_a_fixed_number_of_steps_is_trained_alike_one_by_one_and_together() -> None:
+    """Clients of different sizes that take five steps each, over and again through what they have."""
+    values = {}
+    for kind in ("loop", "cohort"):
+        parts = build_simulation(
+            composed(
+                [f"training={kind}", "training.local.local_steps=5", "training.local.batch_size=7", "report=false"]
+            )
+        )
+        trainer = parts.task.trainer()
+        ids = np.arange(24)
+        n = len(ids)
+        result = trainer.step(Updates(ids, np.zeros(n, dtype=np.int64), np.full(n, 1 / n), rng.bits(0, "x", ids)))
+        values[kind] = (result.train_loss, result.update_norm)
+    assert values["loop"] == pytest.approx(values["cohort"], rel=1e-5)

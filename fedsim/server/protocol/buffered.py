@@ -177,8 +177,8 @@ class Buffering:
         if len(ends) > self._n_ahead:
             ends = np.partition(ends, self._n_ahead)[: self._n_ahead + 1]
         ticks = np.sort(self._rules.tick_from(ends[np.isfinite(ends)]))
-        if len(ticks) > self._n_ahead:  # the last one may not be whole, but now is
-            ticks = ticks[ticks < ticks[-1]] if ticks[-1] > now else self._rules.tick_from(self._ends[self._ends <= now])
+        if len(ticks) > self._n_ahead:  # the last tick may not be whole
+            ticks = ticks[ticks < ticks[-1]] if ticks[-1] > now else np.full((self._ends <= now).sum(), now)
         return np.concatenate([at_once, ticks[ticks < self._job.until]])
 
     def _n_certain(self, rows: Sessions, n_now: int) -> int:

@@ -15,7 +15,6 @@ from fedsim.ranges import DurationS, Seed
 from fedsim.server.selector.selection import Scene, Selection, nobody
 from fedsim.units import BoolArray, FloatArray, IntArray, on_clock
 
-
 _MORE = 1024  # candidates that a search expects to need besides
 
 

@@ -79,7 +79,7 @@ class CohortBackend:
         copies = COPIES if self._local.is_plain else COPIES + OWN_STEP_COPIES
         self._model_bytes = FLOAT_BYTES * (copies * self._layout.n_parameters + 2 * step_activations)
         x = learner.probe[0]
-        self._example_bytes = x.nbytes // len(x) + PLAN_BYTES * self._local.epochs
+        self._example_bytes = x.nbytes // len(x) + PLAN_BYTES * (self._local.local_steps or self._local.epochs)
 
     def train(self, updates: Updates, n_examples: IntArray, versions: Versions) -> tuple[torch.Tensor, FloatArray]:
         """Σ cᵢ Δᵢ and the summed losses, as :class:`Backend` says."""
