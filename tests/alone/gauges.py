@@ -1,0 +1,105 @@
+"""What went on at once, by a walk over all instants at which anything changes."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.alone.phone import US
+from tests.alone.server import Server
+from tests.alone.trip import DOWNLOAD, TRAINING, UPLOAD, us_of
+
+Change = tuple[float, float]  # instant, by how much
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity that jumps: its values between instants in ascending order."""
+
+    jumps: list[Change]
+
+    @classmethod
+    def of(cls, spans: Iterable[tuple[float, float, float]]) -> Curve:
+        """The sum of spans (from, to, how much)."""
+        by: dict[float, float] = defaultdict(float)
+        for start, end, much in spans:
+            if start < end:
+                by[start] += much
+                by[end] -= much
+        return cls(sorted(by.items()))
+
+    def over(self, start: float, end: float) -> tuple[float, float]:
+        """Mean and maximum over a stretch that does not hold its end."""
+        value = math.fsum(by for at, by in self.jumps if at <= start)
+        at, area, largest = start, 0.0, value
+        for instant, by in self.jumps:
+            if start < instant < end:
+                area += value * (instant - at)
+                value, at = value + by, instant
+                largest = max(largest, value)
+        return (area + value * (end - at)) / (end - start), largest
+
+
+def gauges_of(server: Server) -> list[dict[str, Any]]:
+    """The rows of the table."""
+    end, interval = server.ended_at, us_of(server.setup.gauge_interval_s)
+    curves = {
+        "in_flight": Curve.of((s.trip.at, s.end, 1) for s in server.sessions),
+        "free_eligible": Curve.of(_free(server)),
+        "waiting": Curve.of((s.arrival[0], s.ingest_start, 1) for s in server.sessions if s.ingest_start < math.inf),
+        "download_bytes_per_s": Curve.of(_flow(server, DOWNLOAD)),
+        "upload_bytes_per_s": Curve.of(_flow(server, UPLOAD)),
+    }
+    queued = [s for s in server.sessions if s.reports and s.arrival[0] <= end and s.outcome != "ABORTED"]
+    curves["waiting"] = Curve.of((s.arrival[0], min(s.ingest_start, end), 1) for s in queued)
+    share = Curve.of(_eligible(server))
+    rows, start = [], 0
+    while start < end:
+        until = min(start + interval, end)
+        row: dict[str, Any] = {"at": start, "until": until, "eligible_fraction_mean": share.over(start, until)[0]}
+        for name, curve in curves.items():
+            row[f"{name}_mean"], row[f"{name}_max"] = curve.over(start, until)
+        row["version"] = sum(step.is_committed and step.closed_at <= start for step in server.steps)
+        rows.append(row)
+        start += interval
+    return rows
+
+
+def _windows(server: Server, device: int) -> Iterable[tuple[float, float]]:
+    """When a device is eligible within the run."""
+    phone, at = server.setup.phones[device], 0.0
+    while at < server.ended_at:
+        until = min(phone.change_after(int(at), lambda state: state.is_eligible), server.ended_at)
+        if phone.at(int(at))[0].is_eligible:
+            yield at, until
+        at = until
+
+
+def _eligible(server: Server) -> Iterable[tuple[float, float, float]]:
+    n = len(server.seats)
+    for device in range(n):
+        for start, end in _windows(server, device):
+            yield start, end, 1 / n
+
+
+def _free(server: Server) -> Iterable[tuple[float, float, float]]:
+    for device in range(len(server.seats)):
+        busy = [(s.trip.at, s.end) for s in server.sessions if s.trip.device == device]
+        edges = sorted({at for span in busy for at in span})
+        for start, end in _windows(server, device):
+            stops = [start, *(at for at in edges if start < at < end), end]
+            for a, b in zip(stops, stops[1:], strict=False):
+                yield a, b, not any(begin <= a < stop for begin, stop in busy)
+
+
+def _flow(server: Server, phase: int) -> Iterable[tuple[float, float, float]]:
+    """Bytes of a transfer, as the table has them, spread evenly over its phase."""
+    for s in server.sessions:
+        start = s.trip.at if phase == DOWNLOAD else s.trip.ends[TRAINING]
+        end = min(s.trip.ends[phase], s.end)
+        if start < end:
+            n_bytes = s.used.n_bytes[0 if phase == DOWNLOAD else 1]
+            yield start, end, round(n_bytes) / (end - start) * US
