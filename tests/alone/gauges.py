@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.alone.phone import US
-from tests.alone.server import Server
+from tests.alone.server import Server, Session
 from tests.alone.trip import DOWNLOAD, TRAINING, UPLOAD, us_of
 
 Change = tuple[float, float]  # instant, by how much
@@ -49,14 +49,13 @@ def gauges_of(server: Server) -> list[dict[str, Any]]:
     curves = {
         "in_flight": Curve.of((s.trip.at, s.end, 1) for s in server.sessions),
         "free_eligible": Curve.of(_free(server)),
-        "waiting": Curve.of((s.arrival[0], s.ingest_start, 1) for s in server.sessions if s.ingest_start < math.inf),
-        "download_bytes_per_s": Curve.of(_flow(server, DOWNLOAD)),
-        "upload_bytes_per_s": Curve.of(_flow(server, UPLOAD)),
+        "waiting": Curve.of((s.arrival[0], min(s.ingest_start, end), 1) for s in _arrived(server)),
+        "download_bytes_per_s": Curve.of((leg.start, leg.end, leg.rate) for leg in flow_of(server, DOWNLOAD)),
+        "upload_bytes_per_s": Curve.of((leg.start, leg.end, leg.rate) for leg in flow_of(server, UPLOAD)),
     }
-    queued = [s for s in server.sessions if s.reports and s.arrival[0] <= end and s.outcome != "ABORTED"]
-    curves["waiting"] = Curve.of((s.arrival[0], min(s.ingest_start, end), 1) for s in queued)
     share = Curve.of(_eligible(server))
-    rows, start = [], 0
+    rows: list[dict[str, Any]] = []
+    start = 0.0
     while start < end:
         until = min(start + interval, end)
         row: dict[str, Any] = {"at": start, "until": until, "eligible_fraction_mean": share.over(start, until)[0]}
@@ -66,6 +65,11 @@ def gauges_of(server: Server) -> list[dict[str, Any]]:
         rows.append(row)
         start += interval
     return rows
+
+
+def _arrived(server: Server) -> list[Session]:
+    """Sessions whose report has come."""
+    return [s for s in server.sessions if s.reports and s.outcome != "ABORTED" and s.arrival[0] <= server.ended_at]
 
 
 def _windows(server: Server, device: int) -> Iterable[tuple[float, float]]:
@@ -95,11 +99,26 @@ def _free(server: Server) -> Iterable[tuple[float, float, float]]:
                 yield a, b, not any(begin <= a < stop for begin, stop in busy)
 
 
-def _flow(server: Server, phase: int) -> Iterable[tuple[float, float, float]]:
-    """Bytes of a transfer, as the table has them, spread evenly over its phase."""
+@dataclass(frozen=True)
+class Leg:
+    """A transfer from the start of its phase to its end, or the run's; ``would_end`` if the run went on."""
+
+    start: float
+    end: float
+    would_end: float
+    n_bytes: float
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second if its whole bytes are spread evenly."""
+        return round(self.n_bytes) / (self.would_end - self.start) * US
+
+
+def flow_of(server: Server, phase: int) -> Iterable[Leg]:
+    """All transfers one way; a run that ends within one cuts it off at its rate."""
     for s in server.sessions:
         start = s.trip.at if phase == DOWNLOAD else s.trip.ends[TRAINING]
-        end = min(s.trip.ends[phase], s.end)
-        if start < end:
-            n_bytes = s.used.n_bytes[0 if phase == DOWNLOAD else 1]
-            yield start, end, round(n_bytes) / (end - start) * US
+        end = min(s.trip.ends[phase], s.would_end)
+        if start < min(end, server.ended_at):
+            n_bytes = s.trip.used(s.would_end).n_bytes[0 if phase == DOWNLOAD else 1]
+            yield Leg(start, min(end, server.ended_at), end, n_bytes)

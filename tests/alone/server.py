@@ -23,6 +23,7 @@ from tests.alone.trip import DOWNLOAD, REPORTS, TRAINING, UPLOAD, Trip, Used, us
 ENDS, INGESTED, CLOSES, STEPS, ASSIGNS = range(5)
 _RETRY_US = 60 * US
 _EVER = math.inf
+_ROUNDED_PERCENT = 1e-5  # of a battery: a phone that stopped at its floor is so close to it, and stays there
 
 
 class Disagreement(AssertionError):
@@ -40,6 +41,7 @@ class Session:
     n_examples: int
     debt: float
     end: float  # as far as is known
+    would_end: float = _EVER  # if the run did not end
     outcome: str = ""  # "": not decided
     ingest_start: float = _EVER
     ingested: float = _EVER
@@ -136,6 +138,7 @@ class Server:
         if missed:
             raise Disagreement(f"sessions: assigned at {missed[0] / US} s, when nobody may be")
         for session in self.sessions:
+            session.would_end = session.end
             if session.end > at:
                 session.end, session.outcome = at, "OPEN"
             session.outcome = session.outcome or "OPEN"
@@ -173,11 +176,11 @@ class Server:
             return False
         if seat.busy_until + us_of(setup.min_between_sessions_s) > now:
             return False
-        if seat.participated_at + us_of(setup.min_between_participations_s) > now:
-            # Without a separation a report that waits is no reason to leave its device alone.
-            if setup.min_between_participations_s:
-                return False
-        return setup.battery is None or self.level(device, now)[0] > setup.battery.floor_percent
+        # Without a separation a report that waits is no reason to leave its device alone.
+        separation = us_of(setup.min_between_participations_s)
+        if separation and seat.participated_at + separation > now:
+            return False
+        return setup.battery is None or self.level(device, now)[0] > setup.battery.floor_percent + _ROUNDED_PERCENT
 
     def select(self, now: int, wanted: int, needed: int) -> list[Session]:
         """The sessions of those whom the engine took at this instant, after a check that they are as many as can be."""

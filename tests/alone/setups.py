@@ -19,7 +19,7 @@ from fedsim.fleet.fleet import Fleet
 from fedsim.schema import NETWORKS
 from fedsim.server.task import Evaluation, Stop
 from fedsim.simulation import Simulation
-from fedsim.units import FloatArray, IntArray
+from fedsim.units import DAY_S, FloatArray, IntArray
 from tests.alone.phone import Log, Phone
 from tests.build import RecordingTrainer, Seconds, Sizes, aggregator, buffered, simulation, sync
 from tests.hand import events_of, traces_of
@@ -98,9 +98,9 @@ def setup_of(seed: int) -> Setup:
         thermal_after_s=pick([10.0, float("inf"), float("inf")]),
         thermal_slowdown=pick([1.0, 1.5, 2.0]),
         link=_link(draw),
-        download_bytes=pick([1, 100, 300, 1000, draw.randint(1, 2000)]),
-        upload_bytes=pick([1, 50, 200, 1000, draw.randint(1, 2000)]),
-        plan_bytes=pick([0, 0, 30]),
+        download_bytes=pick([1, 75, 375, 1125, draw.randint(1, 2000)]),
+        upload_bytes=pick([1, 75, 225, 1125, draw.randint(1, 2000)]),
+        plan_bytes=pick([0, 0, 375]),
         watts=(pick([2.0, 5.0]), _by_type(draw, [0.5, 1.0, 0.0]), _by_type(draw, [1.0, 3.0])),
         interruption=pick(["abort", "pause", "ignore"]),
         crash_fraction=pick([0.0, 0.0, 0.2, 0.5]),
@@ -175,8 +175,9 @@ def _by_type(draw: random.Random, values: list[float]) -> ByType:
 def _link(draw: random.Random) -> Link:
     is_spread = draw.random() < 0.4
     return Link(
-        down=_by_type(draw, [10.0, 20.0, 50.0, 100.0]),
-        up=_by_type(draw, [5.0, 10.0, 50.0]),
+        # Odd, so that no end falls between two microseconds, where a rounding error would decide.
+        down=_by_type(draw, [15.0, 25.0, 75.0, 125.0]),
+        up=_by_type(draw, [5.0, 15.0, 75.0]),
         device_sigma=0.7 if is_spread else 0.0,
         session_sigma=0.4 if is_spread else 0.0,
         connect_s=draw.choice([0.0, 1.0, 0.3]),
@@ -188,21 +189,22 @@ def _link(draw: random.Random) -> Link:
 
 
 def _log(draw: random.Random, period_s: int, values: list[object], most: int) -> Log:
-    later = draw.sample(range(1, period_s), draw.randint(0, most))
-    return [(at, draw.choice(values)) for at in [0, *sorted(later)]]
+    # What the run can see of a long lap: its last minutes, and its first hour.
+    seen = [*range(1, min(period_s, 3600)), *range(max(3600, period_s - 1500), period_s)]
+    return [(at, draw.choice(values)) for at in [0, *sorted(draw.sample(seen, draw.randint(0, most)))]]
 
 
 def _phone(draw: random.Random, rule: str, with_battery: bool) -> Phone:
-    period_s = draw.choice([60, 200, 300, 600, draw.randint(50, 1000)])
+    period_s = DAY_S if draw.random() < 0.95 else draw.randint(1000, 4000)  # short laps make the week's curve slow
     networks: list[object] = ["wifi", "wifi", *TYPES, "none", *draw.choice([[], [None]])]
     logs = {
-        "available": _log(draw, period_s, [1, 1, 0], 6),
-        "network": _log(draw, period_s, networks, 5),
-        "charging": _log(draw, period_s, [0, 1], 4),
+        "available": _log(draw, period_s, [1, 1, 0], 12),
+        "network": _log(draw, period_s, networks, 12),
+        "charging": _log(draw, period_s, [0, 1], 8),
     }
     if with_battery:
         logs["battery"] = _log(draw, period_s, [*range(10, 101, 10), None], 3)
-    return Phone(rule, period_s, draw.randrange(period_s), logs)
+    return Phone(rule, period_s, draw.choice([0, draw.randrange(1500), draw.randrange(1500)]), logs)
 
 
 def engine_of(setup: Setup, **changes: Any) -> Simulation:
