@@ -167,10 +167,11 @@ def _step_rows(server: Server) -> Rows:
 def _gauge_rows(server: Server) -> Rows:
     """The engine adds up traffic in whole bytes for each session and interval, its rates in thousandths."""
     rows = gauges_of(server)
+    transfers = {phase: list(flow_of(server, phase)) for phase in (DOWNLOAD, UPLOAD)}
     for row in rows:
         lasts_s = (row["until"] - row["at"]) / US
         for way, phase in (("download_bytes_per_s", DOWNLOAD), ("upload_bytes_per_s", UPLOAD)):
-            legs = [leg for leg in flow_of(server, phase) if leg.start < row["until"] and leg.end > row["at"]]
+            legs = [leg for leg in transfers[phase] if leg.start < row["until"] and leg.end > row["at"]]
             # Of a cut transfer half a byte may fall either way, over the whole leg.
             cut = sum(US / (leg.would_end - leg.start) for leg in legs if abs(leg.n_bytes % 1 - 0.5) < 1e-6)
             row[f"{way}_mean"] = Near(row[f"{way}_mean"], 2 * len(legs) / lasts_s)

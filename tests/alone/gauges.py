@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,13 +34,13 @@ class Curve:
 
     def over(self, start: float, end: float) -> tuple[float, float]:
         """Mean and maximum over a stretch that does not hold its end."""
-        value = math.fsum(by for at, by in self.jumps if at <= start)
+        first, stop = (bisect(self.jumps, limit, key=lambda jump: jump[0]) for limit in (start, end))
+        value = math.fsum(by for _, by in self.jumps[:first])
         at, area, largest = start, 0.0, value
-        for instant, by in self.jumps:
-            if start < instant < end:
-                area += value * (instant - at)
-                value, at = value + by, instant
-                largest = max(largest, value)
+        for instant, by in self.jumps[first:stop]:
+            area += value * (instant - at)
+            value, at = value + by, instant
+            largest = max(largest, value) if instant < end else largest
         return (area + value * (end - at)) / (end - start), largest
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from fedsim import rng
 from tests.alone.phone import US
 from tests.alone.setups import Setup
-from tests.alone.trip import DOWNLOAD, REPORTS, TRAINING, UPLOAD, Trip, Used, us_of
+from tests.alone.trip import REPORTS, TRAINING, UPLOAD, Trip, Used, us_of
 
 ENDS, INGESTED, CLOSES, STEPS, ASSIGNS = range(5)
 _RETRY_US = 60 * US
@@ -269,7 +269,7 @@ class Sync(Server):
         self._try_from(0)
 
     def _try_from(self, at: float) -> None:
-        self.trying_since = at
+        self.trying_since = int(at)
         self.at(at, ASSIGNS, self._try)
 
     def _try(self) -> None:
@@ -351,6 +351,7 @@ class Buffered(Server):
         self.retry_at: float = -_EVER
         self.last_tick: float = -_EVER
         self.buffer: list[Session] = []
+        self._participated_before: dict[int, float] = {}
         self.n_before_step = 0
         self.at(0, ASSIGNS, self._tick)
 
@@ -382,10 +383,6 @@ class Buffered(Server):
         self._participated_before[session.id] = seat.participated_at
         seat.participated_at = _EVER
         self.arrive(session)
-
-    def __post_init__(self) -> None:
-        self._participated_before: dict[int, float] = {}
-        super().__post_init__()
 
     def ingested(self, session: Session) -> None:
         if self.version - session.version > self.setup.rules["max_staleness"]:
@@ -419,6 +416,3 @@ def played_alone(setup: Setup, table: Any) -> Server:
     server = (Sync if setup.protocol == "sync" else Buffered)(setup, dict(selected))
     server.run()
     return server
-
-
-__all__ = ["DOWNLOAD", "TRAINING", "UPLOAD", "Buffered", "Disagreement", "Server", "Session", "Sync", "played_alone"]

@@ -101,7 +101,7 @@ def setup_of(seed: int) -> Setup:
         download_bytes=pick([1, 75, 375, 1125, draw.randint(1, 2000)]),
         upload_bytes=pick([1, 75, 225, 1125, draw.randint(1, 2000)]),
         plan_bytes=pick([0, 0, 375]),
-        watts=(pick([2.0, 5.0]), _by_type(draw, [0.5, 1.0, 0.0]), _by_type(draw, [1.0, 3.0])),
+        watts=(pick([3.0, 5.0]), _by_type(draw, [1.0, 3.0, 0.0]), _by_type(draw, [1.0, 3.0])),
         interruption=pick(["abort", "pause", "ignore"]),
         crash_fraction=pick([0.0, 0.0, 0.2, 0.5]),
         session_timeout_s=pick([None, None, 20.0, 45.0, 150.0]),
@@ -195,7 +195,7 @@ def _log(draw: random.Random, period_s: int, values: list[object], most: int) ->
 
 
 def _phone(draw: random.Random, rule: str, with_battery: bool) -> Phone:
-    period_s = DAY_S if draw.random() < 0.95 else draw.randint(1000, 4000)  # short laps make the week's curve slow
+    period_s = DAY_S if draw.random() < 0.99 else draw.randint(1000, 4000)  # short laps make the week's curve slow
     networks: list[object] = ["wifi", "wifi", *TYPES, "none", *draw.choice([[], [None]])]
     logs = {
         "available": _log(draw, period_s, [1, 1, 0], 12),
