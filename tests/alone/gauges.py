@@ -7,6 +7,7 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tests.alone.phone import US
@@ -96,7 +97,7 @@ def _free(server: Server) -> Iterable[tuple[float, float, float]]:
         edges = sorted({at for span in busy for at in span})
         for start, end in _windows(server, device):
             stops = [start, *(at for at in edges if start < at < end), end]
-            for a, b in zip(stops, stops[1:], strict=False):
+            for a, b in pairwise(stops):
                 yield a, b, not any(begin <= a < stop for begin, stop in busy)
 
 

@@ -87,17 +87,18 @@ def setup_of(seed: int) -> Setup:
     n = draw.randint(3, 12)
     rule = pick(["available", "available", "charging"])
     with_battery = pick([False, False, True])
+    link = _link(draw)
     rules = _sync_rules(draw, n) if protocol == "sync" else _buffered_rules(draw, n)
     # Who is asked anew while a former session goes on would be booked twice on one battery.
     with_battery &= rules.get("stragglers") != "free"
     return Setup(
         seed=seed,
-        phones=tuple(_phone(draw, rule, with_battery) for _ in range(n)),
+        phones=tuple(_phone(draw, rule, with_battery, link.waits_on) for _ in range(n)),
         sizes=tuple(draw.randint(1, 70) for _ in range(draw.randint(1, 5))),
         train_s=pick([(1, 2, 3), (5, 10, 20, 60), (0, 1), (10,), tuple(range(1, 60)), (0, 30, 200)]),
         thermal_after_s=pick([10.0, float("inf"), float("inf")]),
         thermal_slowdown=pick([1.0, 1.5, 2.0]),
-        link=_link(draw),
+        link=link,
         download_bytes=pick([1, 75, 375, 1125, draw.randint(1, 2000)]),
         upload_bytes=pick([1, 75, 225, 1125, draw.randint(1, 2000)]),
         plan_bytes=pick([0, 0, 375]),
@@ -194,7 +195,7 @@ def _log(draw: random.Random, period_s: int, values: list[object], most: int) ->
     return [(at, draw.choice(values)) for at in [0, *sorted(draw.sample(seen, draw.randint(0, most)))]]
 
 
-def _phone(draw: random.Random, rule: str, with_battery: bool) -> Phone:
+def _phone(draw: random.Random, rule: str, with_battery: bool, waits_on: tuple[str, ...]) -> Phone:
     period_s = DAY_S if draw.random() < 0.99 else draw.randint(1000, 4000)  # short laps make the week's curve slow
     networks: list[object] = ["wifi", "wifi", *TYPES, "none", *draw.choice([[], [None]])]
     logs = {
@@ -202,6 +203,10 @@ def _phone(draw: random.Random, rule: str, with_battery: bool) -> Phone:
         "network": _log(draw, period_s, networks, 12),
         "charging": _log(draw, period_s, [0, 1], 8),
     }
+    if all(kind == "none" or kind in waits_on for _, kind in logs["network"]) and draw.random() < 0.99:
+        # A transfer that never ends takes long to plan.
+        logs["network"] = [entry for entry in logs["network"] if entry[0] < period_s - 1]
+        logs["network"].append((period_s - 1, draw.choice([kind for kind in TYPES if kind not in waits_on])))
     if with_battery:
         logs["battery"] = _log(draw, period_s, [*range(10, 101, 10), None], 3)
     return Phone(rule, period_s, draw.choice([0, draw.randrange(1500), draw.randrange(1500)]), logs)
