@@ -24,8 +24,9 @@ fast: $(STAMP)  ## the quick tests: about a minute on two cores
 test: lint  ## lint, then every test: what has to pass before a change goes in
 	$(BIN)/pytest -n auto
 
-soak: $(STAMP)  ## 5,000 broken configurations: about twenty minutes
+soak: $(STAMP)  ## 5,000 broken configurations, 5,000 runs played twice: about an hour
 	FEDSIM_FUZZ_VALUES=5000 $(BIN)/pytest -q tests/config/test_fuzz.py
+	FEDSIM_ALONE_SETUPS=5000 $(BIN)/pytest -q -n auto tests/test_alone.py
 
 bench: $(STAMP)  ## measure speed and memory, each beside a baseline
 	$(BIN)/fedsim bench
