@@ -13,6 +13,8 @@ from fedsim.fleet.participation import Participation
 from fedsim.ranges import Percent, Range, WattHours
 from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 
+_ROUNDED_PERCENT = 1e-5  # of a battery: more than the phones that stop at their floor are off for the clock's rounding
+
 
 @dataclass(frozen=True)
 class BatteryLimits:
@@ -89,8 +91,8 @@ class Battery:
         return np.maximum(left, 0.0)
 
     def admits(self, ids: IntArray, cells: IntArray, at: float | FloatArray) -> BoolArray:
-        """Which devices are above the floor."""
-        return self.percent(ids, cells, at) > self.limits.floor_percent
+        """Which devices are above the floor, by more than an instant's rounding: who stopped at it is at it."""
+        return self.percent(ids, cells, at) > self.limits.floor_percent + _ROUNDED_PERCENT
 
     def share(self, at: float | FloatArray) -> float:
         """Not known ahead: counted as all."""

@@ -98,7 +98,7 @@ def _free(server: Server) -> Iterable[tuple[float, float, float]]:
         for start, end in _windows(server, device):
             stops = [start, *(at for at in edges if start < at < end), end]
             for a, b in pairwise(stops):
-                yield a, b, not any(begin <= a < stop for begin, stop in busy)
+                yield a, b, 1 - sum(begin <= a < stop for begin, stop in busy)
 
 
 @dataclass(frozen=True)
