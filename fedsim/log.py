@@ -65,24 +65,20 @@ class SessionLog:
 
     def add(self, rows: Sessions, decided_at: FloatArray) -> None:
         """Add sessions whose outcome was decided at these instants."""
-        self._pending.append((rows, decided_at))
+        self._pending.append(_in_order(rows, decided_at))
         self._n_pending += len(rows)
 
     def advance(self) -> None:
         """All that was decided up to now has been added: write it, but for a block that is not full."""
         if self._n_pending >= ROWS_PER_FLUSH:
-            rows, decided_at = self._in_order()
+            rows, decided_at = self._all_in_order()
             n = len(rows) // ROWS_PER_FLUSH * ROWS_PER_FLUSH
             self._write_blocks(rows[:n])
             self._pending, self._n_pending = [(rows[n:], decided_at[n:])], len(rows) - n
 
-    def _in_order(self) -> tuple[Sessions, FloatArray]:
+    def _all_in_order(self) -> tuple[Sessions, FloatArray]:
         rows = joined([rows for rows, _ in self._pending])
-        decided_at = np.concatenate([at for _, at in self._pending])
-        if (decided_at[1:] >= decided_at[:-1]).all():
-            return rows, decided_at
-        order = np.argsort(decided_at, kind="stable")
-        return rows[order], decided_at[order]
+        return _in_order(rows, np.concatenate([at for _, at in self._pending]))
 
     def _write_blocks(self, rows: Sessions) -> None:
         for start in range(0, len(rows), ROWS_PER_FLUSH):
@@ -130,10 +126,18 @@ class SessionLog:
     def close(self) -> None:
         """Write the rest."""
         if self._pending:
-            self._write_blocks(self._in_order()[0])
+            self._write_blocks(self._all_in_order()[0])
             self._pending, self._n_pending = [], 0
         if self._folder is not None:
             self._close_file(self._folder)
+
+
+def _in_order(rows: Sessions, decided_at: FloatArray) -> tuple[Sessions, FloatArray]:
+    """By the instant of decision; those of one instant stay in their order."""
+    if (decided_at[1:] >= decided_at[:-1]).all():
+        return rows, decided_at
+    order = np.argsort(decided_at, kind="stable")
+    return rows[order], decided_at[order]
 
 
 def session_table(rows: Sessions, spent: Spent) -> pa.Table:

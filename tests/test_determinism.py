@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,13 @@ def test_how_long_a_run_lasts_does_not_change_its_beginning(tmp_path: Path) -> N
     is_over = short.column("end_at") < 900.0
     for name in (*names, "end_at", "outcome"):
         np.testing.assert_array_equal(short.column(name)[is_over], long.column(name)[:n][is_over])
+
+
+def test_one_simulation_is_played_in_two_threads_at_once(tmp_path: Path) -> None:
+    """What a run changes is its own: nothing is shared but what never changes."""
+    once = parts("buffered", n_devices=800)
+    once.run(tmp_path / "alone")
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(once.run, tmp_path / name) for name in ("left", "right")]:
+            future.result()
+    assert digests(tmp_path / "left") == digests(tmp_path / "right") == digests(tmp_path / "alone")

@@ -67,6 +67,7 @@ class Job:
         self._retry_at = -math.inf
         self._accepted_at, self._n_assigned_then, self._largest_batch = 0.0, 0, 0  # when an update was last accepted
         self._n_found = 0  # devices that any selection found or knew to be there, assigned or not
+        self._is_anyone_eligible = False  # whom a selection did not find
 
     @property
     def until(self) -> float:
@@ -130,13 +131,27 @@ class Job:
             self._retry_at = now + min(_WAITS_PER_LACK * (at_least - most) / at_least, 1.0) * _RETRY_S
         return selection
 
+    def check_admitted(self) -> None:
+        """Refuse a run in which devices are eligible, but no selection found one that it may take.
+
+        Raises:
+            SimulationError: that is so.
+        """
+        if self._is_anyone_eligible and not self._n_found:
+            raise SimulationError(
+                f"devices are eligible, but none is admitted before the run's end at {format_duration(self.until)}: "
+                "requirements on the phone, roll-out, holders of data, batteries or fleet.gates leave nobody"
+            )
+
     def _next_chance(self, now: float) -> float:
         if self.world.availability.eligible_fraction(now) > 0:
+            self._is_anyone_eligible = True
             return min(self.watch.next_change(now), now + _RETRY_S)
         start = self.watch.earliest_start(now)
         if math.isinf(start):
             raise SimulationError("no device of this fleet is ever eligible under its rule")
         if start >= self.until and not self._n_found:
+            self.check_admitted()
             raise SimulationError(
                 f"no device is eligible before the run's end at {format_duration(self.until)}: "
                 f"the first one would be at {format_duration(start)}"

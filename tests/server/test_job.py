@@ -249,3 +249,25 @@ def test_what_is_no_number_ends_the_run_in_a_line(said: Any, line: str, tmp_path
     trainer.said = said
     with pytest.raises(SimulationError, match=line):
         steps_of_ten_seconds(tmp_path, max_steps=1, trainer=trainer)
+
+
+class Nobody:
+    """A gate that lets nobody in, and does not say so before."""
+
+    def admits(self, ids: Any, cells: Any, at: Any) -> Any:
+        return np.zeros(len(ids), dtype=bool)
+
+    def share(self, at: Any) -> float:
+        return 0.7
+
+    def share_by_trace(self, at: float) -> float:
+        return 0.7
+
+
+@pytest.mark.parametrize("server", [sync(1), buffered(1, 1)])
+@pytest.mark.parametrize("spans", [ALWAYS, ((0.0, 300.0),)])
+def test_nobody_is_admitted_is_not_nobody_is_eligible(server: Any, spans: Any) -> None:
+    """Also where they leave before the run's end: they were eligible."""
+    parts = simulation(server, fleet=replay(spans, spans), phone=EVERY_10_S, max_s=1000.0, gates=[Nobody()])
+    with pytest.raises(SimulationError, match="devices are eligible, but none is admitted before the run's end"):
+        parts.run()

@@ -262,6 +262,7 @@ class Buffering:
     def _end(self, now: float) -> float:
         """The run is over, with the step that met its condition or as its time is up: the rest is left open."""
         job = self._job
+        job.check_admitted()
         at = float(job.log.steps.rows[-1]["closed_at"]) if job.stop_reason else now
         in_flight = self._open[np.isfinite(self._ends)]
         job.leave_open(joined([*self._buffer, self._inbox.rest(), self._lost, in_flight]), at)

@@ -245,6 +245,7 @@ class Rounds:
         """The run is over: what has not ended, or is not aggregated, is left open."""
         job = self._job
         if not job.n_assigned:
+            job.check_admitted()
             raise SimulationError(
                 f"no round began before the run's end at {format_duration(job.until)}: it needs {self._rules.quorum} "
                 "free eligible devices at one instant"
