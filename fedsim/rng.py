@@ -74,15 +74,9 @@ def portable(values: FloatArray) -> FloatArray:
 
 def integers(seed: int, name: str, ids: npt.ArrayLike, n: npt.ArrayLike) -> IntArray:
     """Uniform on 0 … n-1, ``int64[n]``; ``n`` may differ per id. Bias below n / 2**52."""
-    if isinstance(n, int) and n.bit_count() == 1:  # the same, sooner: the highest bits
-        return (bits(seed, name, ids) >> np.uint64(65 - n.bit_length())).view(np.int64) if n > 1 else _zeros(ids)
     draw = uniform(seed, name, ids) * np.asarray(n)
     below: IntArray = np.minimum(draw.astype(np.int64), np.asarray(n, dtype=np.int64) - 1)
     return below
-
-
-def _zeros(ids: npt.ArrayLike) -> IntArray:
-    return np.zeros(np.asarray(ids).reshape(-1).shape, dtype=np.int64)
 
 
 def normal(seed: int, name: str, ids: npt.ArrayLike, k: npt.ArrayLike | None = None) -> FloatArray:

@@ -85,6 +85,7 @@ class Fleet:
         shares, offsets_s = _region_columns(regions)
         self._region_edges = np.cumsum(shares)[:-1]
         self._n_jitter = _jitter_levels(cells_per_offset * len(shares)) if jitter_s > 0 else 1
+        self._jitter_shift = np.uint64(65 - self._n_jitter.bit_length())  # there are 2, 4, 8 or 16 levels, or one
         jitter = jitter_s * ((np.arange(self._n_jitter) + 0.5) / self._n_jitter - 0.5)
         offset_us = to_us(offsets_s[:, None] + jitter).ravel()  # region by region, level by level
         self._cells_per_offset, self.n_cells = cells_per_offset, cells_per_offset * offset_us.size
@@ -115,7 +116,8 @@ class Fleet:
         shift = ((draw & _LOW32) * self._days[trace].view(np.uint64)) >> _S32
         cell: IntArray = self._first_cell[trace] + shift.view(np.int64)
         if self._n_jitter > 1:
-            cell += rng.integers(self.seed, "jitter", device_ids, self._n_jitter) * self._cells_per_offset
+            level = rng.bits(self.seed, "jitter", device_ids) >> self._jitter_shift  # the highest bits
+            cell += level.view(np.int64) * self._cells_per_offset
         if self._region_edges.size:
             region = np.searchsorted(self._region_edges, rng.uniform(self.seed, "region", device_ids), "right")
             cell += region * (self._n_jitter * self._cells_per_offset)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from fedsim.device.battery import BatteryLimits
+from fedsim.device.energy import Energy
 from fedsim.simulation import Simulation
 from fedsim.units import DAY_S
-from tests.build import played
+from tests.build import always, buffered, by_device, device, played, simulation
 from tests.configured import configured
 from tests.hand import events_of, traces_of
 
@@ -72,3 +76,17 @@ def test_a_phone_of_which_it_is_not_known_whether_it_charges_does_not(tmp_path: 
         (60.0, 1): (90.0, "AGGREGATED"),
         (60.0, 2): (90.0, "AGGREGATED"),
     }
+
+
+def test_two_sessions_of_a_phone_in_one_step_count_both(tmp_path: Path) -> None:
+    """Four updates make a step, all of one phone: it begins its sessions with 90, 65 and 40 %.
+
+    At its floor of 15 % it is not asked again. Were what it took booked with the step, all would begin with 90 %.
+    """
+    limits = BatteryLimits(capacity_wh=1.0, floor_percent=15.0, charge_percent_per_h=1e-6, assumed_percent=90.0)
+    strong = device(by_device(12.5))
+    strong.energy = Energy(compute_w=72.0, receive_w=0.0, send_w=0.0)  # 12.5 s are 900 J, a quarter of the battery
+    run = played(simulation(buffered(1, 4), fleet=always(1), phone=strong, max_s=1000.0, limits=limits), tmp_path)
+    assert run.column("battery_start_percent").tolist() == pytest.approx([90.0, 65.0, 40.0])
+    assert run.column("battery_used_percent").tolist() == pytest.approx([25.0, 25.0, 25.0])
+    assert run.outcomes.tolist() == ["OPEN"] * 3  # three of four updates: the buffer never fills
