@@ -80,7 +80,7 @@ class UniformSearch:
         self._rules, self._scene = rules, scene
         self._candidates = _Candidates(scene.fleet, rules.seed)
         n_devices = scene.fleet.n_devices
-        self._most = 2**40 if scene.fleet.is_large else max(n_devices // 4, 16)  # candidates that a search looks at
+        self._most = 2**40 if scene.fleet.is_large else max(n_devices, 16)  # candidates that a search looks at
         self._least_budget = min(UniformSelector.PATIENCE * (16 + _MORE), self._most)  # whatever is asked for
         self._n_per_device = 1.0  # candidates a device took lately: how far to look at once, which changes no result
 
