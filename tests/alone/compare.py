@@ -39,6 +39,8 @@ def differences(seed: int, **changes: Any) -> list[str]:
             run = played(engine_of(setup, **changes), Path(folder))
         except SimulationError as error:
             return [f"{_name(setup)}: {line}" for line in _refused(setup, error)]
+        except FileNotFoundError:  # no session, no table of sessions
+            return [f"{_name(setup)}: {line}" for line in _refused(setup, "nothing")]
     try:
         server = played_alone(setup, run.sessions)
     except Disagreement as wrong:
@@ -51,7 +53,7 @@ def _name(setup: Setup) -> str:
     return f"set-up {setup.seed} ({setup.protocol}, {setup.interruption})"
 
 
-def _refused(setup: Setup, error: SimulationError) -> list[str]:
+def _refused(setup: Setup, error: object) -> list[str]:
     """A run may refuse to end without a session if there could be none."""
     if setup.protocol == "sync" and len(setup.phones) < Sync(setup, {}).quorum:
         return []

@@ -320,7 +320,7 @@ class Sync(Server):
             return
         self.n_left -= 1
         if not self.n_left and self.close_at < self.now:
-            self._step()
+            self.at(self.now, STEPS, self._step)
 
     def _close(self) -> None:
         rest = [session for session in self.round if session not in self.accepted]

@@ -87,7 +87,8 @@ def setup_of(seed: int) -> Setup:
     n = draw.randint(3, 12)
     rule = pick(["available", "available", "charging"])
     with_battery = pick([False, False, True])
-    link = _link(draw)
+    is_on_grid = draw.random() < 0.4  # transfers take whole seconds, and instants tie
+    link = _link(draw, is_on_grid)
     rules = _sync_rules(draw, n) if protocol == "sync" else _buffered_rules(draw, n)
     # Who is asked anew while a former session goes on would be booked twice on one battery.
     with_battery &= rules.get("stragglers") != "free"
@@ -99,8 +100,8 @@ def setup_of(seed: int) -> Setup:
         thermal_after_s=pick([10.0, float("inf"), float("inf")]),
         thermal_slowdown=pick([1.0, 1.5, 2.0]),
         link=link,
-        download_bytes=pick([1, 75, 375, 1125, draw.randint(1, 2000)]),
-        upload_bytes=pick([1, 75, 225, 1125, draw.randint(1, 2000)]),
+        download_bytes=pick([375, 750] if is_on_grid else [1, 75, 375, 1125, draw.randint(1, 2000)]),
+        upload_bytes=pick([0, 75, 75, 150] if is_on_grid else [1, 75, 225, 1125, draw.randint(1, 2000)]),
         plan_bytes=pick([0, 0, 375]),
         watts=(pick([3.0, 5.0]), _by_type(draw, [1.0, 3.0, 0.0]), _by_type(draw, [1.0, 3.0])),
         interruption=pick(["abort", "pause", "ignore"]),
@@ -126,7 +127,7 @@ def _sync_rules(draw: random.Random, n: int) -> dict[str, Any]:
         "report_goal": goal,
         "over_selection": draw.choice([1.0, 1.0, 1.3, 2.0]),
         "quorum_fraction": draw.choice([1.0, 0.5, 0.01]),
-        "deadline_s": draw.choice([None, None, 20.0, 60.0, 200.0]),
+        "deadline_s": draw.choice([None, None, float(draw.randint(10, 60)), 60.0, 200.0]),
         "selection_timeout_s": draw.choice([0.0, 0.0, 30.0, 100.0]),
         "assignment_interval_s": draw.choice([1.0, 5.0, 0.3]),
         "server_step_s": draw.choice([0.0, 0.0, 2.0, 10.7]),
@@ -173,16 +174,16 @@ def _by_type(draw: random.Random, values: list[float]) -> ByType:
     return {kind: draw.choice(values) for kind in TYPES}
 
 
-def _link(draw: random.Random) -> Link:
-    is_spread = draw.random() < 0.4
+def _link(draw: random.Random, is_on_grid: bool) -> Link:
+    is_spread = draw.random() < 0.4 and not is_on_grid
     return Link(
         # Odd, so that no end falls between two microseconds, where a rounding error would decide.
         down=_by_type(draw, [15.0, 25.0, 75.0, 125.0]),
         up=_by_type(draw, [5.0, 15.0, 75.0]),
         device_sigma=0.7 if is_spread else 0.0,
         session_sigma=0.4 if is_spread else 0.0,
-        connect_s=draw.choice([0.0, 1.0, 0.3]),
-        rtt_s=_by_type(draw, [0.1, 0.5, 1.0]) if draw.random() < 0.5 else None,
+        connect_s=draw.choice([0.0, 1.0, 1.0 if is_on_grid else 0.3]),
+        rtt_s=_by_type(draw, [1.0, 2.0] if is_on_grid else [0.1, 0.5, 1.0]) if draw.random() < 0.5 else None,
         n_round_trips=draw.choice([0, 1, 3]),
         waits_on=tuple(draw.sample(TYPES, draw.choice([0, 0, 0, 1, 2]))),
         assumed_type=draw.choice(TYPES),
