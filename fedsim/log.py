@@ -78,7 +78,7 @@ class SessionLog:
 
     def _all_in_order(self) -> tuple[Sessions, FloatArray]:
         rows = joined([rows for rows, _ in self._pending])
-        return _in_order(rows, np.concatenate([at for _, at in self._pending]))
+        return _in_order(rows, np.concatenate([np.zeros(0), *(at for _, at in self._pending)]))
 
     def _write_blocks(self, rows: Sessions) -> None:
         for start in range(0, len(rows), ROWS_PER_FLUSH):
@@ -125,9 +125,11 @@ class SessionLog:
 
     def close(self) -> None:
         """Write the rest."""
-        if self._pending:
-            self._write_blocks(self._all_in_order()[0])
-            self._pending, self._n_pending = [], 0
+        rows = self._all_in_order()[0]
+        self._write_blocks(rows)
+        self._pending, self._n_pending = [], 0
+        if not self.outcome_counts.any():
+            self._write_block(rows)  # a table without rows is a table
         if self._folder is not None:
             self._close_file(self._folder)
 

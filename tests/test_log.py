@@ -160,3 +160,10 @@ def test_a_small_table_has_its_schema_even_without_rows(tmp_path: Path) -> None:
     assert table.schema.equals(STEPS.arrow())
     assert table.num_rows == 0
     assert [path.name for path in tmp_path.iterdir()] == ["steps.parquet"]
+
+
+def test_a_run_without_sessions_has_a_table_without_rows(tmp_path: Path) -> None:
+    sessions = SessionLog(tmp_path, Given(), Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1))  # type: ignore[arg-type]
+    sessions.close()
+    table = pq.read_table(tmp_path)
+    assert (table.num_rows, table.schema) == (0, SESSIONS.arrow())

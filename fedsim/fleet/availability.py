@@ -170,14 +170,16 @@ class Availability:
 
     @cached_property
     def curve(self) -> EligibleCurve:
-        """The number of eligible devices over time; in a large fleet every day is alike."""
-        day_us = DAY_S * US_PER_S
+        """The number of eligible devices over time; where all traces are as long it repeats, in a large fleet daily."""
+        day_us, longest_us = DAY_S * US_PER_S, int(self._period_us.max())
+        is_periodic = self.is_daily or bool((self._period_us == longest_us).all())
+        repeats_us = day_us if self.is_daily else longest_us
         return EligibleCurve(
             self.at_cells,
             self.fleet.cell_weights(),
             n_devices=self.fleet.n_devices,
-            stretch_us=day_us if self.is_daily else min(day_us, int(self._period_us.max())),
-            is_periodic=self.is_daily,
+            stretch_us=repeats_us if is_periodic else min(day_us, longest_us),
+            is_periodic=is_periodic,
         )
 
     @property

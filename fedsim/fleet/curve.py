@@ -29,8 +29,8 @@ class EligibleCurve:
     """The number of eligible devices at any instant, a stretch worked out at a time and when it is asked for.
 
     ``at_cells(cells, now)`` tells which cells are open and until when, ``shares`` what share of the ``n_devices`` each
-    holds. A device is ``scale`` units of the level. With ``is_periodic`` every stretch is like the first: a day, where
-    all day shifts of a trace are equally frequent.
+    holds. A device is ``scale`` units of the level. With ``is_periodic`` every stretch is like the first: the period of
+    all traces, or a day, where all day shifts of a trace are equally frequent.
     """
 
     def __init__(
