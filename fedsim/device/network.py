@@ -133,8 +133,11 @@ class Transfers:
         rate = self._rate(way.law, codes, level)
         end = _end_at(begin, size, rate)
         waited_s = np.zeros(len(cells))
-        crossing = np.flatnonzero(((on_clock(end) > until) | ~is_open & (end > start)) & np.isfinite(start))
-        if crossing.size:
+        is_crossing = on_clock(end) > until
+        if way.windows is not None:
+            is_crossing |= ~is_open & (end > start)
+        if is_crossing.any():
+            crossing = np.flatnonzero(is_crossing & np.isfinite(start))
             part = self._part(
                 way, cells[crossing], start[crossing], np.broadcast_to(size, start.shape)[crossing], level[crossing],
                 np.inf, np.inf,

@@ -74,6 +74,12 @@ class Work:
             size += self.needs_assets(assets_at, at) @ np.array([assets.n_bytes for assets in self.assets])
         return size
 
+    def full_sizes(self, n_examples: IntArray) -> IntArray:
+        """Bytes that devices download which hold nothing."""
+        everything = self.plan_bytes + self.download_bytes + self.assets_bytes
+        shipped: IntArray = np.rint(n_examples * self.shipped_bytes_per_example).astype(np.int64)
+        return everything + shipped
+
     def needs_assets(self, assets_at: FloatArray, at: FloatArray) -> BoolArray:
         """Which assets each device lacks or has too old at its instant, ``bool[n, assets]``."""
         ages = [np.inf if assets.refresh_s is None else assets.refresh_s for assets in self.assets]

@@ -177,7 +177,6 @@ class Job:
         ids, cells, at, work = selection.ids, selection.cells, selection.at, self.task.work
         client_ids = self.task.holders.client_of(ids)
         n_examples = self.task.clients.n_examples(client_ids)
-        held = self.participation.held(ids)
         rows = self.world.plan(
             ids,
             cells,
@@ -186,13 +185,19 @@ class Job:
             until=selection.until,
             k=self.participation.n_sessions(ids),
             n_examples=n_examples,
-            download_bytes=work.sizes(*held, n_examples, version=self.version, at=at),
+            download_bytes=self._download_bytes(ids, n_examples, at),
             battery_percent=None if self.battery is None else self.battery.percent(ids, cells, at),
         )
         rows["client_id"] = client_ids
         if self.battery is not None:
             rows["debt_percent"] = self.battery.debt(ids, cells, at)
         return rows
+
+    def _download_bytes(self, ids: IntArray, n_examples: IntArray, at: FloatArray) -> IntArray:
+        if not self.participation.keeps_cache:
+            return self.task.work.full_sizes(n_examples)
+        held = self.participation.held(ids)
+        return self.task.work.sizes(*held, n_examples, version=self.version, at=at)
 
     def begin(self, rows: Sessions, versions: int | IntArray) -> None:
         """The drafted sessions begin, each with the version that is the newest then."""
@@ -232,7 +237,7 @@ class Job:
         if outcome is not None:
             rows["outcome"] = outcome
         if len(rows):
-            self.log.sessions.add(rows, np.broadcast_to(at, len(rows)))
+            self.log.sessions.add(rows, at if isinstance(at, np.ndarray) else np.full(len(rows), at))
 
     def leave_open(self, rows: Sessions, at: float) -> None:
         """The run ends with these sessions in flight, queued or buffered: they are cut there."""
