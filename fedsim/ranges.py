@@ -55,6 +55,7 @@ LatencyMs = Annotated[float, Range(0, 1e9)]
 DurationS = Annotated[float, Range(0, MAX_S)]
 SomeTimeS = Annotated[float, Range(1e-3, MAX_S)]  # longer than nothing
 IntervalS = Annotated[float, Range(1e-2, MAX_S)]  # between things that are done again and again
+TickS = Annotated[float, Range(1e-6, MAX_S)]  # of a grid that is walked from event to event; at least the clock's
 StepS = Annotated[float, Range(0, 1e6)]  # a part of a session that is multiplied by many
 
 Share01 = Annotated[float, Range(0, 1)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
 from fedsim.errors import InputError, SimulationError
-from fedsim.ranges import Count, IntervalS, VersionCount
+from fedsim.ranges import Count, TickS, VersionCount
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
 from fedsim.server.inbox import NO_SESSIONS, Inbox
 from fedsim.server.job import Job
@@ -45,7 +45,7 @@ class BufferedCoordinator:
         max_staleness: VersionCount,
         staleness_weight: StalenessWeight,
         divisor: Divisor,
-        assignment_interval_s: IntervalS,
+        assignment_interval_s: TickS,
         weighting: Weighting,
         looks_ahead: bool = True,
     ) -> None:
