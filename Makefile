@@ -25,8 +25,8 @@ test: lint  ## lint, then every test: what has to pass before a change goes in
 	$(BIN)/pytest -n auto
 
 soak: $(STAMP)  ## 5,000 broken configurations, 5,000 runs played twice: about an hour
-	FEDSIM_FUZZ_VALUES=5000 $(BIN)/pytest -q tests/config/test_fuzz.py
-	FEDSIM_ALONE_SETUPS=5000 $(BIN)/pytest -q -n auto tests/test_alone.py
+	FEDSIM_FUZZ_VALUES=5000 $(BIN)/pytest -q --timeout 0 tests/config/test_fuzz.py
+	FEDSIM_ALONE_SETUPS=5000 $(BIN)/pytest -q --timeout 0 -n auto tests/test_alone.py
 
 bench: $(STAMP)  ## measure speed and memory, each beside a baseline
 	$(BIN)/fedsim bench

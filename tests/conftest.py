@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# The same examples on every machine and run; a slow first call is no failure.
-settings.register_profile("fedsim", derandomize=True, deadline=None, database=None, max_examples=50)
+# The same examples on every machine and run; a slow first call or a busy machine is no failure.
+settings.register_profile(
+    "fedsim", derandomize=True, deadline=None, database=None, max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
 settings.load_profile("fedsim")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -23,7 +23,7 @@ Rates = Callable[[npt.NDArray[np.int8], FloatArray], FloatArray]  # bytes per se
 Transfer = tuple[FloatArray, npt.NDArray[np.int8], FloatArray]  # end, network it began on, seconds of waiting
 
 _FAR = 1e12  # s; where the network is looked up for a transfer that never begins
-_MAX_CHANGES = 10_000  # a transfer that outlives so many changes of network and window will not end
+_MAX_CHANGES = 10_000  # a transfer that outlives so many changes of network and window counts as one without end
 
 
 class Part(NamedTuple):
@@ -41,6 +41,11 @@ class _Way:
     track: Track | None
     windows: Availability | None
     law: Rates
+
+    def repeats_s(self, cells: IntArray) -> FloatArray:
+        """Seconds after which everything comes back at each cell: what did not flow for so long never will."""
+        source = self.track or self.windows
+        return np.full(len(cells), np.inf) if source is None else source.fleet.cell_period_s(cells)
 
 
 class Transfers:
@@ -174,6 +179,7 @@ class Transfers:
         trips_s, left = self._trips_s[codes], np.array(np.broadcast_to(size, n), dtype=np.float64)
         stop, radio_s = np.broadcast_to(until, n), np.array(np.broadcast_to(radio_s, n))
         at, waited_s, now = np.minimum(np.full(n, np.inf), stop), np.zeros(n), start.copy()
+        moved_at, repeats_s = start.copy(), way.repeats_s(cells)
         rows = np.flatnonzero(np.isfinite(start))
         for _ in range(_MAX_CHANGES):
             if not rows.size:
@@ -193,9 +199,13 @@ class Transfers:
             radio_s[rows] -= trip_s + moving_s
             waited_s[rows] += here - now[rows] - trip_s - moving_s
             now[rows] = here
+            moved_at[rows] = np.where(trip_s + moving_s > 0, here, moved_at[rows])
             is_over = on_clock(ends) <= changes_at  # what ends with the change ends before it
             at[rows[is_over]] = here[is_over]
-            rows = rows[~is_over]
+            never = ~is_over & (here - moved_at[rows] >= repeats_s[rows])
+            stuck = rows[never & np.isfinite(stop[rows])]
+            waited_s[stuck] += stop[stuck] - now[stuck]
+            rows = rows[~is_over & ~never]
         return Part(at, np.broadcast_to(size, n) - np.maximum(left, 0.0), waited_s)
 
 

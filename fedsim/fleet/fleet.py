@@ -134,6 +134,11 @@ class Fleet:
         traces: IntArray = self.cell_trace[self.cell_of(device_ids)]
         return traces
 
+    def cell_period_s(self, cells: IntArray) -> FloatArray:
+        """Seconds after which the trace of each cell repeats, ``float64[n]``."""
+        periods_s: FloatArray = self.traces.period_ms[self.cell_trace[cells]] / 1000.0
+        return periods_s
+
     def cell_weights(self) -> FloatArray:
         """Share of the fleet in each cell, ``float64[n_cells]``: exact up to 65,536 devices, else expected."""
         if self.is_large:

@@ -95,19 +95,23 @@ class Scene:
 class Played:
     """Ends of the phases that were reached; seconds of work and bytes of each, as far as it came."""
 
-    ends: list[Fraction] = field(default_factory=list)
+    ends: list[Instant] = field(default_factory=list)
     active_s: list[Fraction] = field(default_factory=lambda: [Fraction(0)] * 3)
     n_bytes: list[Fraction] = field(default_factory=lambda: [Fraction(0)] * 3)
-    at: Fraction = Fraction(0)
+    at: Instant = Fraction(0)
 
 
 def play(scene: Scene, row: int, cut: Instant = math.inf) -> Played:
-    """Live through one trip until it is done or cut off."""
+    """Live through one trip until it is done or cut off; what stands still for a whole period goes on for ever."""
     phone, played, pauses = scene.phones[row], Played(at=scene.now), scene.mode == "pause"
+    moved_at = scene.now
     for phase in range(3):
         for left, rates in scene.parts(row, phase):
             while left > 0:
+                if played.at - moved_at >= phone.period_s:
+                    played.at = cut
                 if played.at == cut:
+                    played.ends += [math.inf] * (3 - phase) * (cut == math.inf)
                     return played
                 until = min(phone.network_until(played.at), cut)
                 until = min(until, phone.change_after(played.at)) if pauses else until
@@ -123,6 +127,7 @@ def play(scene: Scene, row: int, cut: Instant = math.inf) -> Played:
                 played.active_s[phase] += step if rate else 0
                 played.n_bytes[phase] += rate * step if rates is not None else 0
                 left -= rate * step
+                moved_at = played.at if rate else moved_at
         played.ends.append(played.at)
     return played
 
@@ -132,7 +137,7 @@ def cut_of(scene: Scene, row: int, planned: Played) -> tuple[Instant, int]:
     crash: Instant = math.inf
     if rng.uniform(7, "crash", [row], [row])[0] < scene.crash_fraction:
         moment = Fraction(float(rng.uniform(7, "crash/moment", [row], [row])[0]))
-        crash = scene.now + moment * (planned.ends[2] - scene.now)
+        crash = scene.now + moment * (planned.ends[2] - scene.now) if planned.ends[2] < math.inf else math.inf
     leave = scene.phones[row].change_after(scene.now) if scene.mode == "abort" else math.inf
     timeout = scene.now + (30 * DAY_S if scene.timeout_s is None else scene.timeout_s)
     return min([(leave, 0), (crash, 1), (timeout, 2)])

@@ -130,6 +130,13 @@ def test_never_on_a_network_never_ends() -> None:
     assert [NETWORKS[code] for code in codes] == ["none", "wifi"]
 
 
+def test_what_never_flows_waits_until_it_is_given_up() -> None:
+    """Through more changes of a log than anyone would walk: 3 entries in 10 s, for 30 days."""
+    track, far = track_of([(0, "none"), (3, "wifi"), (7, "none")], period_s=10.0), 30 * 86_400.0
+    part = network(waits_on=["wifi"]).downloaded(track, np.array([0]), np.array([2.0]), 100, np.ones(1), until=far)
+    assert (part.at.tolist(), part.n_bytes.tolist(), part.waited_s.tolist()) == ([far], [0.0], [far - 2.0])
+
+
 RTT = {"wifi": 0.1, "2g": 1.0, "3g": 0.5, "4g": 0.2, "5g": 0.05}
 
 
