@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class SessionLog:
 
     :meth:`advance` says that no row will come that was decided before the last one of them; up to there they are added
     in any order, those decided at one instant in theirs. They are written in blocks of a fixed number of rows, so the
-    files do not depend on how often that is said.
+    files do not depend on how often that is said. A portion is written aside, while the run goes on.
     """
 
     def __init__(self, folder: Path | None, world: World, work: Work) -> None:
@@ -58,6 +59,8 @@ class SessionLog:
         self._pending: list[tuple[Sessions, FloatArray]] = []
         self._n_pending, self._n_in_file, self._n_files = 0, 0, 0
         self._writer: pq.ParquetWriter | None = None
+        self._aside = ThreadPoolExecutor(1, "sessions")  # writes one portion while the run goes on to the next
+        self._written: Future[None] | None = None
         self.outcome_counts = np.zeros(len(OUTCOMES), dtype=np.int64)
         self.download_bytes = self.upload_bytes = 0
         # By outcome, in whole microseconds and microjoules: sums that do not depend on how often rows are written.
@@ -73,12 +76,22 @@ class SessionLog:
         if self._n_pending >= ROWS_PER_FLUSH:
             rows, decided_at = self._all_in_order()
             n = len(rows) // ROWS_PER_FLUSH * ROWS_PER_FLUSH
-            self._write_blocks(rows[:n])
+            self._write_aside(rows[:n])
             self._pending, self._n_pending = [(rows[n:], decided_at[n:])], len(rows) - n
 
     def _all_in_order(self) -> tuple[Sessions, FloatArray]:
         rows = joined([rows for rows, _ in self._pending])
         return _in_order(rows, np.concatenate([np.zeros(0), *(at for _, at in self._pending)]))
+
+    def _write_aside(self, rows: Sessions) -> None:
+        """Write these rows as soon as those before are written; no more than one portion waits."""
+        self._wait()
+        self._written = self._aside.submit(self._write_blocks, rows)
+
+    def _wait(self) -> None:
+        """What was to be written is; raises what went wrong with it."""
+        if self._written is not None:
+            self._written.result()
 
     def _write_blocks(self, rows: Sessions) -> None:
         for start in range(0, len(rows), ROWS_PER_FLUSH):
@@ -123,8 +136,13 @@ class SessionLog:
             self._writer, self._n_in_file = None, 0
             self._n_files += 1
 
+    def stop(self) -> None:
+        """Nothing is written any more, whatever is not: for a run that ends, well or not."""
+        self._aside.shutdown()
+
     def close(self) -> None:
         """Write the rest."""
+        self._wait()
         rows = self._all_in_order()[0]
         self._write_blocks(rows)
         self._pending, self._n_pending = [], 0

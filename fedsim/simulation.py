@@ -93,7 +93,10 @@ class Simulation:
         job = Job(self.world, self.task, self.policy, self._log(folder), seed=self.seed, on_step=tell)
         week, env = self._eligible_week(), simpy.Environment()
         running = _Told(self.coordinator.start(job), job, tell, self.gauge_interval_s)
-        env.run(until=env.process(play(env, running, rank=0)))
+        try:
+            env.run(until=env.process(play(env, running, rank=0)))
+        finally:
+            job.log.sessions.stop()
         if folder is not None:
             for table in (job.log.steps, job.log.evals, week):
                 table.write(folder)
