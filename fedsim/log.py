@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,8 +18,8 @@ from fedsim.device.work import Work
 from fedsim.device.world import World
 from fedsim.files import write_table
 from fedsim.moved import names_of
-from fedsim.schema import OUTCOMES, SESSIONS, Table
-from fedsim.units import US_PER_S, FloatArray, to_us
+from fedsim.schema import NETWORKS, OUTCOMES, SESSIONS, Table
+from fedsim.units import US_PER_S, FloatArray, IntArray, to_us
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
@@ -62,7 +63,8 @@ class SessionLog:
         self._aside = ThreadPoolExecutor(1, "sessions")  # writes one portion while the run goes on to the next
         self._written: Future[None] | None = None
         self.outcome_counts = np.zeros(len(OUTCOMES), dtype=np.int64)
-        self.download_bytes = self.upload_bytes = 0
+        self.download_bytes = self.upload_bytes = self.metered_bytes = 0
+        self._is_metered = np.isin(NETWORKS, world.metered)
         # By outcome, in whole microseconds and microjoules: sums that do not depend on how often rows are written.
         self._device_us, self._uj = np.zeros((2, len(OUTCOMES)), dtype=np.int64)
 
@@ -105,8 +107,10 @@ class SessionLog:
         np.add.at(self._uj, rows["outcome"], np.rint(joules * _UJ_PER_J).astype(np.int64))
         self.download_bytes += int(spent.download_bytes.sum())
         self.upload_bytes += int(spent.upload_bytes.sum())
+        self.metered_bytes += int(spent.download_bytes[self._is_metered[rows["network"]]].sum())
+        self.metered_bytes += int(spent.upload_bytes[self._is_metered[rows["upload_network"]]].sum())
         if self._folder is not None:
-            self._write(self._folder, session_table(rows, spent))
+            self._write(self._folder, session_table(rows, spent, self._world, self._work))
 
     @property
     def device_s(self) -> FloatArray:
@@ -160,8 +164,19 @@ def _in_order(rows: Sessions, decided_at: FloatArray) -> tuple[Sessions, FloatAr
     return rows[order], decided_at[order]
 
 
-def session_table(rows: Sessions, spent: Spent) -> pa.Table:
+def session_table(rows: Sessions, spent: Spent, world: World, work: Work) -> pa.Table:
     """Ended sessions as the documented table; instants a session did not reach are null."""
+    did_not_upload = (rows["train_end_at"] > rows["end_at"]) | (rows["outcome"] == ABORTED)
+    did_not_arrive = (rows["upload_end_at"] > rows["end_at"]) | (rows["outcome"] == ABORTED)
+    row, latency_ms = world.phone_columns(rows["device_id"])
+    received = np.divide(
+        spent.download_bytes, rows["download_bytes"], out=np.zeros(len(rows)), where=rows["download_bytes"] > 0
+    )
+
+    def of_kind(planned: npt.ArrayLike) -> IntArray:
+        """Bytes of a kind that were received."""
+        moved: IntArray = np.rint(planned * received).astype(np.int64)
+        return moved
 
     def reached(name: str) -> pa.Array:
         return pa.array(rows[name], mask=rows[name] > rows["end_at"])
@@ -172,13 +187,20 @@ def session_table(rows: Sessions, spent: Spent) -> pa.Table:
     columns = {
         "download_end_at": reached("download_end_at"),
         "train_end_at": reached("train_end_at"),
-        "upload_end_at": pa.array(
-            rows["upload_end_at"], mask=(rows["upload_end_at"] > rows["end_at"]) | (rows["outcome"] == ABORTED)
-        ),
+        "upload_end_at": pa.array(rows["upload_end_at"], mask=did_not_arrive),
         "ingest_start_at": happened("ingest_start_at"),
         "ingested_at": happened("ingested_at"),
         "staleness": pa.array(rows["staleness"], mask=rows["staleness"] < 0),
         "weight": pa.array(rows["weight"], mask=rows["outcome"] != AGGREGATED),
+        "upload_network": pa.array(rows["upload_network"], mask=did_not_upload),
+        "region": world.fleet.region_of(rows["cell"]).astype(np.int8),
+        "phone_row": pa.array(row, mask=row < 0),
+        "inference_ms": pa.array(latency_ms, mask=np.isnan(latency_ms)),
+        "download_wait_s": pa.array(rows["download_wait_s"], mask=rows["download_end_at"] > rows["end_at"]),
+        "upload_wait_s": pa.array(rows["upload_wait_s"], mask=did_not_arrive),
+        "assets_bytes": of_kind(rows["assets_bytes"]),
+        "shipped_bytes": of_kind(work.shipped_sizes(rows["n_examples"])),
+        "plan_bytes": of_kind(np.full(len(rows), work.plan_bytes)),
         "compute_s": spent.compute_s,
         "download_bytes": spent.download_bytes,
         "upload_bytes": spent.upload_bytes,

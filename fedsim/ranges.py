@@ -40,7 +40,7 @@ Seed = Annotated[int, Range(0, 2**63 - 1)]
 DeviceCount = Annotated[int, Range(1, 2**62)]  # of devices or clients that are functions of their number
 VersionCount = Annotated[int, Range(0, 2**31 - 1)]
 Steps = Annotated[int, Range(1, 2**31 - 1)]
-Epochs = Annotated[int, Range(1, 10_000)]
+Epochs = Annotated[float, Range(1e-6, 10_000)]
 BatchSize = Annotated[int, Range(1, 1_000_000)]
 Threads = Annotated[int, Range(1, 1024)]
 

@@ -187,6 +187,10 @@ SESSIONS = Table(
         Column("participation", _I32, "sessions this device started before this one"),
         Column("version", _I64, "model version downloaded"),
         Column("network", pa.int8(), "network at assignment, index into " + " ".join(NETWORKS)),
+        Column("upload_network", pa.int8(), "network at which the upload began; null if it did not", True),
+        Column("region", pa.int8(), "where the device is: index into `regions` of summary.json"),
+        Column("phone_row", _I32, "row of the hardware table; null where phones are not rows of one", True),
+        Column("inference_ms", _F32, "inference latency of the phone, which tells tiers; null if not modelled", True),
         Column("n_examples", _I64, "training examples held"),
         Column("assigned_at", _F64, "instant of assignment, s"),
         Column("download_end_at", _F64, "instant the download ended, s; null if never", True),
@@ -198,8 +202,15 @@ SESSIONS = Table(
         Column("outcome", pa.int8(), "index into " + " ".join(OUTCOMES)),
         Column("staleness", _I64, "server version when aggregated or refused as stale − version; null otherwise", True),
         Column("weight", _F64, "share of the update in its server step; null if not aggregated", True),
-        Column("compute_s", _F64, "seconds of local training done"),
+        Column("compute_s", _F64, "seconds of set-up and local training done"),
+        Column(
+            "download_wait_s", _F64, "seconds of the download in which no radio worked; null if it did not end", True
+        ),
+        Column("upload_wait_s", _F64, "seconds of the upload in which no radio worked; null if it did not end", True),
         Column("download_bytes", _I64, "bytes received"),
+        Column("assets_bytes", _I64, "of them assets; of a cut download in proportion"),
+        Column("shipped_bytes", _I64, "of them features of its examples, likewise"),
+        Column("plan_bytes", _I64, "of them the training plan, likewise; the rest is the model"),
         Column("upload_bytes", _I64, "bytes sent"),
         Column("download_j", _F64, "energy of the download"),
         Column("compute_j", _F64, "energy of local training"),
@@ -214,8 +225,12 @@ STEPS = Table(
     (
         Column("step", _I64, "number in order of time"),
         Column("version", _I64, "model version after the step"),
+        Column(
+            "opened_at", _F64, "instant since when devices were sought (sync) or the buffer was empty (buffered), s"
+        ),
         Column("started_at", _F64, "round start (sync) or first update of the buffer (buffered), s"),
         Column("closed_at", _F64, "instant the last update was aggregated, s"),
+        Column("published_at", _F64, "instant from which devices download the version, s; null if there is none", True),
         Column("is_committed", pa.bool_(), "false for a round abandoned below its quorum"),
         Column("n_assigned", _I64, "cohort (sync); sessions assigned since the last step (buffered)"),
         Column("n_aggregated", _I64, "updates aggregated"),
@@ -264,7 +279,7 @@ ELIGIBILITY = Table(
     ),
 )
 
-RUN_SCHEMA = 2  # of the files of a run; it goes up when a reader of the former ones would misread them
+RUN_SCHEMA = 3  # of the files of a run; it goes up when a reader of the former ones would misread them
 RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES, ELIGIBILITY)
 TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
 MEASUREMENT_TABLES = (LINKS, LEVELS, PROFILES)

@@ -140,6 +140,8 @@ class Simulation:
             "wasted_energy_kwh": float(np.delete(sessions.joules, AGGREGATED).sum() / J_PER_KWH),
             "download_bytes": sessions.download_bytes,
             "upload_bytes": sessions.upload_bytes,
+            "metered_bytes": sessions.metered_bytes if self.world.metered else None,
+            "regions": list(fleet.regions),
             "eligible_fraction_mean": float(np.mean([row["eligible_fraction"] for row in week.rows])),
             "admitted_fraction_mean": float(np.mean([row["admitted_fraction"] for row in week.rows])),
             "n_parameters": job.trainer.n_parameters,

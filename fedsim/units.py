@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+
+from fedsim.errors import InputError
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -63,6 +66,23 @@ def format_bytes(size: float) -> str:
             return f"{size:.{n_digits}f} {unit}"
         size /= 1000
     return f"{size:.1f} PB"
+
+
+def parse_bytes(text: str, *, what: str) -> int:
+    """``'1.5 MB'`` → ``1500000``, as :func:`format_bytes` writes it, with or without the space.
+
+    Raises:
+        InputError: naming ``what``, for a size that is none or not positive.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB)?", text.strip())
+    n_bytes = round(float(match[1]) * _PREFIXES[(match[2] or "B").upper()]) if match else 0
+    if not 1 <= n_bytes <= _MOST_BYTES:
+        raise InputError(what, value=text, allowed="a size such as 500kB, 1.4MB or 2GB, up to 100 GB")
+    return n_bytes
+
+
+_PREFIXES = {"B": 1, "KB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
+_MOST_BYTES = 100_000_000_000
 
 
 def format_count(n: float) -> str:

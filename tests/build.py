@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedsim.data.clients import Array, Examples
+from fedsim.data.passes import Passes
 from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import Compute, InferenceCompute
 from fedsim.device.energy import Energy
@@ -38,6 +39,7 @@ from fedsim.traces.canonical import Events
 from fedsim.traces.rule import Rule
 from fedsim.training.trainer import NullTrainer, StepResult, Trainer, Updates
 from fedsim.units import DAY_S, FloatArray, IntArray
+from tests.device.task_works import MODEL
 from tests.hand import events_of, traces_of
 
 Span = tuple[float, float]
@@ -107,8 +109,17 @@ class Seconds:
 def inference_compute(*, seed: int, median_inference_ms: float, sigma: float, **values: Any) -> InferenceCompute:
     """Phones of a lognormal latency on which a sample costs three inferences, unless said otherwise."""
     phones = LognormalPhones(seed=seed, median_inference_ms=median_inference_ms, sigma=sigma)
-    plain = {"relative_cost": 1.0, "benchmark_flops": 1.0, "fixed_s_per_step": 0.0, "session_sigma": 0.0}
-    return InferenceCompute(seed=seed, phones=phones, forward_flops=lambda: 1.0, **(plain | values))
+    plain = {
+        "relative_cost": 1.0,
+        "benchmark_flops": 1.0,
+        "flops_factor": 1.0,
+        "latencies_per_layer": 0.0,
+        "fixed_s_per_step": 0.0,
+        "session_sigma": 0.0,
+    }
+    return InferenceCompute(
+        seed=seed, phones=phones, model=lambda: MODEL, forward_flops=lambda: 1.0, **(plain | values)
+    )
 
 
 def by_device(*seconds: float) -> Seconds:
@@ -145,15 +156,16 @@ def rates(bytes_per_s: float) -> Mapping[str, float]:
 
 
 def network(
-    *, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0, device_sigma: float = 0.0, **more: Any
-) -> Network:
+    *, down: float = 10.0, up: float = 10.0, connect_s: float = 0.0, device_sigma: float = 0.0,
+    session_sigma: float = 0.0, **more: Any,
+) -> Network:  # fmt: skip
     """The same rates for all sessions, and for all devices unless they are spread by ``device_sigma``."""
     return Network(
         seed=0,
         down_bytes_per_s=rates(down),
         up_bytes_per_s=rates(up),
         device_sigma=device_sigma,
-        session_sigma=0.0,
+        session_sigma=session_sigma,
         connect_s=connect_s,
         assumed_type="wifi",
         **more,
@@ -242,7 +254,7 @@ class Counting(UniformSelector):
 
 # ------------------------------------------------------------------------------------- simulations and their tables
 
-NO_BYTES = Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=10)
+NO_BYTES = Work(download_bytes=0, upload_bytes=0, passes=Passes(1, 10))
 
 
 def simulation(

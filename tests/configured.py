@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
 from fedsim.simulation import Simulation
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.folder import save_traces
+from tests.smoke import composed
 
 PLAIN = (
     "fleet.is_replay=true",
@@ -16,6 +16,8 @@ PLAIN = (
     "model.download_bytes_per_parameter=0",
     "model.upload_bytes_per_parameter=0",
     "device.crash_fraction=0",
+    "device.setup_s=0",
+    "device.session_timeout_s=null",
     "device.network.connect_s=0",
     "server.over_selection=1",
     "server.quorum_fraction=1",

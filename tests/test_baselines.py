@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedsim import rng
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
+from tests.smoke import composed
 
 FOLDER = Path(__file__).parent / "baselines"
 QUEUE = ("server/aggregator=queue", "server.aggregator.n_workers=1", "server.aggregator.service_s=0.3")

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedsim import log
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
+from fedsim.data.passes import Passes
 from fedsim.device.network import Network
 from fedsim.device.work import Work
 from fedsim.fleet.fleet import Fleet
@@ -37,6 +37,7 @@ from tests.build import (
     sync,
 )
 from tests.hand import traces_of
+from tests.smoke import composed
 
 PROTOCOLS = ("sync", "buffered")
 
@@ -74,7 +75,7 @@ def parts(protocol: str, *, seed: int = 1, n_devices: int = 3000, max_s: float =
         coordinator(protocol),
         fleet=Fleet(TRACES, n_devices=n_devices, seed=seed, jitter_s=120.0),
         phone=device(compute, link=link, crash_fraction=0.05, seed=seed),
-        work=Work(download_bytes=1_000_000, upload_bytes=500_000, epochs=1, batch_size=10),
+        work=Work(download_bytes=1_000_000, upload_bytes=500_000, passes=Passes(1, 10)),
         clients=Sizes((10, 20, 35, 60)),
         max_s=max_s,
         seed=seed,

@@ -16,6 +16,7 @@ import pytest
 from scipy import integrate, special
 
 from fedsim import rng
+from fedsim.data.passes import Passes
 from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability
 from fedsim.fleet.fleet import Fleet
@@ -154,7 +155,7 @@ def test_over_selection_wastes_the_same_share_whatever_the_speeds(law: str) -> N
         sync(100, over_selection=1.3),
         fleet=always(1_000_000),
         phone=device(LAWS[law].compute(scale_s=60.0), link=network(down=10.0, up=5.0)),
-        work=Work(download_bytes=100, upload_bytes=100, epochs=1, batch_size=10),
+        work=Work(download_bytes=100, upload_bytes=100, passes=Passes(1, 10)),
         max_steps=20,
     )
     outcomes = parts.run().summary["outcomes"]
@@ -244,7 +245,7 @@ def test_books_balance(protocol: str, interruption: str, tmp_path: Path) -> None
         crash_fraction=0.1,
         session_timeout_s=700.0,
     )
-    work = Work(download_bytes=200, upload_bytes=300, epochs=1, batch_size=10)
+    work = Work(download_bytes=200, upload_bytes=300, passes=Passes(1, 10))
     run = played(simulation(coordinator, fleet=fleet, phone=phone, work=work, max_s=4 * HOUR_S), tmp_path)
     outcomes, end = run.outcomes, run.column("end_at")
     counts = {name: int((outcomes == name).sum()) for name in OUTCOMES}

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedsim import log
+from fedsim.data.passes import Passes
 from fedsim.device.session import (
     ABORTED,
     AGGREGATED,
@@ -44,14 +45,29 @@ def spent(rows: Sessions) -> Spent:
 
 
 class Given:
-    """A world that says of every batch what :func:`spent` does."""
+    """A world that says of every batch what :func:`spent` does, of phones of no table in one place."""
+
+    metered = ("4g",)
+
+    @property
+    def fleet(self) -> Given:
+        return self
+
+    def region_of(self, cells: np.ndarray) -> np.ndarray:
+        return np.zeros(len(cells), dtype=np.int64)
+
+    def phone_columns(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(ids), -1, dtype=np.int32), np.full(len(ids), np.nan, dtype=np.float32)
 
     def spent(self, rows: Sessions, work: Work) -> Spent:
         return spent(rows)
 
 
+WORK = Work(download_bytes=0, upload_bytes=0, passes=Passes(1, 1))
+
+
 def session_log(folder: Path | None) -> SessionLog:
-    return SessionLog(folder, Given(), Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1))  # type: ignore[arg-type]
+    return SessionLog(folder, Given(), Work(download_bytes=0, upload_bytes=0, passes=Passes(1, 1)))  # type: ignore[arg-type]
 
 
 def session(outcome: int, *, end_at: float, staleness: int = -1, weight: float = np.nan) -> Sessions:
@@ -84,14 +100,14 @@ def numbered(n: int, *, first: int = 0) -> Sessions:
 )
 def test_what_a_session_did_not_reach_is_null(row: Sessions, reached: tuple[float | None, ...]) -> None:
     names = ("download_end_at", "train_end_at", "upload_end_at", "staleness", "weight")
-    table = session_table(row, spent(row))
+    table = session_table(row, spent(row), Given(), WORK)
     assert tuple(table.column(name)[0].as_py() for name in names) == reached
 
 
 def test_a_device_told_not_to_upload_nothing_has_not_uploaded() -> None:
     row = session(ABORTED, end_at=30.0)
     row["upload_end_at"] = 30.0  # an upload of no bytes would have ended at once
-    assert session_table(row, spent(row)).column("upload_end_at")[0].as_py() is None
+    assert session_table(row, spent(row), Given(), WORK).column("upload_end_at")[0].as_py() is None
 
 
 def test_columns_are_those_of_the_schema(tmp_path: Path) -> None:
@@ -163,7 +179,7 @@ def test_a_small_table_has_its_schema_even_without_rows(tmp_path: Path) -> None:
 
 
 def test_a_run_without_sessions_has_a_table_without_rows(tmp_path: Path) -> None:
-    sessions = SessionLog(tmp_path, Given(), Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1))  # type: ignore[arg-type]
+    sessions = SessionLog(tmp_path, Given(), Work(download_bytes=0, upload_bytes=0, passes=Passes(1, 1)))  # type: ignore[arg-type]
     sessions.close()
     table = pq.read_table(tmp_path)
     assert (table.num_rows, table.schema) == (0, SESSIONS.arrow())

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
 from fedsim.errors import InputError
 from fedsim.moved import MODULES, NAMES, moved_to
+from tests.smoke import composed
 
 
 @pytest.mark.parametrize("old", sorted(MODULES))

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
 from fedsim.errors import InputError
+from tests.smoke import composed
 
 CODE = """
 import numpy as np
@@ -92,7 +92,14 @@ YAML = {
     "fleet/gates/none_at_all": "# @package fleet.gates.none_at_all\n_target_: outside_policies.NoGate\n",
     "holders/same": "_target_: outside_policies.Same\nclient: 7\n",
 }
-SMALL = ("fleet.n_devices=3000", "server.report_goal=5", "stop.max_steps=4", "seed=4", "device.crash_fraction=0")
+SMALL = (
+    "experiment=smoke",
+    "fleet.n_devices=3000",
+    "server.report_goal=5",
+    "stop.max_steps=4",
+    "seed=4",
+    "device.crash_fraction=0",
+)
 
 
 @pytest.fixture

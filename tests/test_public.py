@@ -23,11 +23,19 @@ from hydra.version import getbase
 import fedsim
 from fedsim.cli.main import main
 from fedsim.config import play as play_module
-from fedsim.config.compose import as_yaml, composed
+from fedsim.config.compose import as_yaml
 from fedsim.config.simulation import build_simulation
 from fedsim.results.run import Run
+from tests.smoke import composed
 
-SMALL = ("training=none", "fleet.n_devices=2000", "server.report_goal=5", "stop.max_steps=2", "stop.max_s=86400")
+SMALL = (
+    "training=none",
+    "fleet.n_devices=2000",
+    "server.report_goal=5",
+    "stop.max_steps=2",
+    "stop.max_s=86400",
+    "experiment=smoke",
+)
 HEAVY = {"numpy", "pandas", "pyarrow", "torch", "hydra", "omegaconf", "yaml", "simpy", "rich", "scipy", "matplotlib"}
 
 
@@ -93,7 +101,13 @@ def told(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_it_is_the_run_of_the_command(tmp_path: Path) -> None:
-    trained = ("server.report_goal=5", "stop.max_steps=3", "training.central.epochs=1", "report=false")
+    trained = (
+        "experiment=smoke",
+        "server.report_goal=5",
+        "stop.max_steps=3",
+        "training.central.epochs=1",
+        "report=false",
+    )
     run = fedsim.simulate(*trained, folder=tmp_path / "here")
     assert main(["run", *trained, f"hydra.run.dir={tmp_path / 'there'}"]) == 0
     assert told(run.folder) == told(tmp_path / "there")
@@ -173,7 +187,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 def test_a_world_that_cannot_go_on_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(fedsim.SimulationError, match="ever eligible"):
-        fedsim.simulate("training=none", "fleet.rule='battery <= 0 & battery >= 100'", folder=tmp_path / "run")
+        fedsim.simulate(
+            "experiment=smoke", "training=none", "fleet.rule='battery <= 0 & battery >= 100'", folder=tmp_path / "run"
+        )
     with pytest.raises(fedsim.InputError, match="no run is here"):
         fedsim.open_run(tmp_path / "run")
 
@@ -278,7 +294,7 @@ def test_several_folders_are_looked_at_in_their_order(
 
 @pytest.mark.slow
 def test_run_cost_simulate_and_sweeps_find_them(mine: Path, tmp_path: Path) -> None:
-    words = [*SMALL[:2], *SMALL[3:], "report=false"]
+    words = [*SMALL[:2], *SMALL[3:], "report=false"]  # and the experiment
     assert main(["run", "server=small", *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     assert main(["run", "-m", "server=small,both", *words, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == 0
     fedsim.simulate("server=small", *words, folder=tmp_path / "here")

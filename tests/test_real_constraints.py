@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.simulation import Simulation
 from fedsim.traces.importers import IMPORTERS
+from tests.smoke import composed
 
 CAPACITY_WH, FLOOR = 15.4, 15
 

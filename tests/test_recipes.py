@@ -27,7 +27,10 @@ ROOT = Path(__file__).parents[1]
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 BLOCK = re.compile(r"^```\w+\n((?:# @package [^\n]*\n)?# (\S+\.\w+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^`fedsim .*$", re.MULTILINE)
-SMALL = ("fleet.n_devices=20_000", "stop.max_steps=2", "stop.max_s=86400", "report=false")
+SMALL = (
+    "experiment=smoke", "fleet.n_devices=20_000", "stop.max_steps=2", "stop.max_s=86400", "report=false",
+    "device.setup_s=0",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

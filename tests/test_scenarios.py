@@ -11,12 +11,13 @@ from textwrap import dedent
 
 import numpy as np
 
+from fedsim.data.passes import Passes
 from fedsim.device.session import Device
 from fedsim.device.work import Work
 from fedsim.units import DAY_S
 from tests.build import ALWAYS, Seconds, Tables, buffered, by_device, device, network, played, replay, simulation, sync
 
-WORK = Work(download_bytes=100, upload_bytes=50, epochs=1, batch_size=10)
+WORK = Work(download_bytes=100, upload_bytes=50, passes=Passes(1, 10))
 
 
 def phone(compute: Seconds) -> Device:

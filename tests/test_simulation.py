@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from fedsim.data.passes import Passes
 from fedsim.device.work import Work
 from fedsim.device.world import reachable
 from fedsim.errors import InputError, SimulationError
@@ -52,7 +53,7 @@ def busy(coordinator: Coordinator, folder: Path, *, gauge_interval_s: float = 17
         coordinator,
         fleet=replay(*edges.tolist()),
         phone=phone,
-        work=Work(download_bytes=100, upload_bytes=100, epochs=1, batch_size=10),
+        work=Work(download_bytes=100, upload_bytes=100, passes=Passes(1, 10)),
         max_s=2.0 * HOUR_S,
         gauge_interval_s=gauge_interval_s,
     )

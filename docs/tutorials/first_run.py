@@ -17,10 +17,11 @@ import fedsim
 #
 # A planner can leave the training out (`training=none`): the same schedule is played, no tensor moves. Arguments of
 # `simulate` are those of the command `fedsim run`: `group=option` chooses a file of `configs/`, `key=value` sets a
-# value. The run's files go to a new folder `runs/<date>/<time>`, as the command's do.
+# value. The run's files go to a new folder `runs/<date>/<time>`, as the command's do. `experiment=smoke` is the
+# smallest task that ships.
 
 # %%
-small = ["fleet.n_devices=50_000", "server.report_goal=20"]
+small = ["experiment=smoke", "fleet.n_devices=50_000", "server.report_goal=20"]
 plan = fedsim.simulate("training=none", "stop.max_steps=30", *small)
 print(plan.folder)
 print(f"{plan.summary['n_steps']} rounds in {plan.summary['simulated_s'] / 3600:.1f} simulated hours")

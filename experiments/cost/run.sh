@@ -7,7 +7,7 @@ out=runs/cost
 phones=traces/local/flash_tables
 binary="training.loss=binary_cross_entropy"
 for law in inference measured flops; do
-  cost() { "$fedsim" cost "device/compute=$law" "${@:2}" --hardware $phones --json "$out/$law-$1.json" > /dev/null; }
+  cost() { "$fedsim" cost experiment=smoke "device/compute=$law" "${@:2}" --hardware $phones --json "$out/$law-$1.json" > /dev/null; }
   cost pictures model=cnn_digits data=mnist_by_writer
   cost feed model=feed data=kuairand_feed $binary
   cost clicks model=clicks data=clicks $binary features=clicks

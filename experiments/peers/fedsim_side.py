@@ -30,8 +30,9 @@ COMMON = (
     "training=none", "data=clicks", "data.n_clients=1", "data.examples_median=1000", "data.max_examples=1000",
     "data.examples_sigma=0", "fleet.is_replay=true", "fleet.rule=available", "fleet/hardware=table",
     "fleet.hardware.match=row", "device/compute=inference", "device.compute.relative_cost=1",
-    "device.compute.fixed_s_per_step=0", "device.compute.session_sigma=0", "device/network=symmetric",
-    "device.crash_fraction=0", "evaluation.every_steps=null", f"hydra.searchpath=[{HERE / 'configs'}]",
+    "device.compute.latencies_per_layer=0", "device.compute.session_sigma=0", "device/network=symmetric",
+    "device.crash_fraction=0", "device.setup_s=0", "device.session_timeout_s=null", "model=clicks",
+    "training.loss=binary_cross_entropy", "evaluation.every_steps=null", f"hydra.searchpath=[{HERE / 'configs'}]",
     "stop.max_s=100000",
 )  # fmt: skip
 # APPFL's phones are always there. FedScale asks at both ends of a session whether its client is active.
@@ -46,7 +47,7 @@ ROUNDS = (
 BUFFERED = (
     "server=buffered", "server/selector=picks", "server.assignment_interval_s=0.000001",
     "server.staleness_weight=inverse_sqrt", "server.divisor=buffer_size", "server.weighting=uniform",
-    "server.max_staleness=1000000",
+    "server.max_staleness=1000000", "server.server_step_s=0",
 )  # fmt: skip
 
 

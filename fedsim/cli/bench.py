@@ -40,7 +40,7 @@ from fedsim.traces.statistics.stats import criteria_table
 from fedsim.training.trainer import Trainer, Updates
 from fedsim.units import DAY_MS, DAY_S
 
-_QUIET = ("training=none", "report=false", "stop.max_steps=null", "gauge_interval_s=3600")
+_QUIET = ("experiment=smoke", "training=none", "report=false", "stop.max_steps=null", "gauge_interval_s=3600")
 _MB = 1_000_000
 
 
@@ -142,7 +142,12 @@ def sync() -> list[Row]:
     return _against_timeouts("sync sessions, cohort 10,000", overrides, 3.0)
 
 
-_BUFFERED = ("server=buffered", "device.compute.relative_cost=20", "server.max_staleness=1000")
+_BUFFERED = (
+    "server=buffered",
+    "device.compute.relative_cost=20",
+    "server.max_staleness=1000",
+    "server.server_step_s=0",
+)
 _CONCURRENCIES = {100: (10, 4800, 0.15), 1_000: (100, 1200, 0.5), 10_000: (1000, 400, 1.0)}  # buffer, seconds, bar
 
 

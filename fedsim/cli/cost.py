@@ -15,29 +15,45 @@ import pyarrow.csv
 from rich.console import Console
 
 from fedsim.config.build import build
-from fedsim.config.cost import build_classes, build_conditions, build_task, composed_task
+from fedsim.config.cost import (
+    build_classes,
+    build_cost_device,
+    build_task,
+    capacity_wh,
+    composed_task,
+    profiles_beside,
+    trained_model,
+    with_size,
+)  # fmt: skip
 from fedsim.cost.phones import table_file
 from fedsim.cost.summary import summarise
 from fedsim.cost.table import Limits, device_costs
-from fedsim.cost.text import render_costs, render_profiles
+from fedsim.cost.text import render_costs, render_profiles, render_sizes
 from fedsim.files import sha256, write_json
 from fedsim.folders import require_new
 from fedsim.provenance import package_versions
 from fedsim.schema import PROFILES
 from fedsim.targets import require_file, whole_file
 from fedsim.traces.measurements import MeasurementWriter
+from fedsim.training.count import model_name
 from fedsim.training.measure import Schedule, cpu_name, measure
+from fedsim.units import parse_bytes
 
 
 def main(
     overrides: Sequence[str],
     *,
     hardware: Path | None,
+    model_size: str | None,
     json_file: Path | None,
     csv_file: Path | None,
     measure_folder: Path | None,
 ) -> None:
-    """Print the summary and write the files that are asked for; with ``measure_folder`` time the model instead."""
+    """Print the summary and write the files that are asked for; with ``measure_folder`` time the model instead.
+
+    ``model_size`` are sizes of models of the configured kind (``5MB,500kB``), each of which is told; None: the model as
+    it is.
+    """
     if measure_folder is not None:
         require_new(measure_folder, option=" for --measure")
     for file in (json_file, csv_file):
@@ -47,28 +63,43 @@ def main(
     if measure_folder is not None:
         _measure(values, measure_folder)
         return
-    costs, told = costs_of(values, hardware)
-    told["provenance"] = _provenance(overrides, hardware)
-    Console().print(render_costs(told))
+    values = profiles_beside(values, hardware, overrides)
+    sizes = [] if model_size is None else [parse_bytes(each, what="--model-size") for each in model_size.split(",")]
+    found = [costs_of(each, hardware) for each in ([with_size(values, size) for size in sizes] or [values])]
+    for _, told in found:
+        told["provenance"] = _provenance(overrides, hardware)
+    Console().print(render_sizes([told for _, told in found]) if len(found) > 1 else render_costs(found[0][1]))
+    _write(found, json_file, csv_file)
+
+
+def _write(found: Sequence[tuple[pa.Table, dict[str, Any]]], json_file: Path | None, csv_file: Path | None) -> None:
+    """The files: of several models a list of what one would be, and the rows of all of them."""
     if json_file is not None:
-        write_json(json_file, told | {"classes": costs.to_pylist()})
+        told = [told | {"classes": costs.to_pylist()} for costs, told in found]
+        write_json(json_file, told[0] if len(told) == 1 else {"models": told})
     if csv_file is not None:
         with whole_file(csv_file) as temporary:
-            pyarrow.csv.write_csv(costs, temporary)
+            pyarrow.csv.write_csv(pa.concat_tables([costs for costs, _ in found]), temporary)
 
 
 def costs_of(values: dict[str, Any], hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
     """The table of :data:`fedsim.cost.table.DEVICE_COSTS` and a JSON-serialisable summary of it and of the task."""
     task, compute = build_task(values), values["device"]["compute"]
-    phones, origin = build_classes(values, hardware, n_classes=task.assumed.n_classes)
-    limits = cast(Limits, build(values["cost"]["limits"], "cost.limits", target=Limits))
-    costs = device_costs(task.work, phones, conditions=build_conditions(values, task, phones), limits=limits)
+    phones, origin = build_classes(values, hardware, task.assumed)
+    costs, sessions = device_costs(
+        task.asked,
+        phones,
+        device=build_cost_device(values, task, phones),
+        n_examples=task.n_examples(phones.n_devices),
+        capacity_wh=capacity_wh(values, task.assumed),
+        limits=cast(Limits, build(values["cost"]["limits"], "cost.limits", target=Limits)),
+    )
     told = {
         "task": task.describe(),
         "compute": {name: value for name, value in compute.items() if name != "layer_ops"},
         "phones": origin,
         "limits": values["cost"]["limits"],
-        "summary": summarise(costs),
+        "summary": summarise(costs, sessions),
     }
     return costs, told
 
@@ -84,16 +115,17 @@ def _provenance(overrides: Sequence[str], hardware: Path | None) -> dict[str, An
 
 def _measure(values: dict[str, Any], folder: Path) -> None:
     """Time the model here and write the folder that ``device.compute.profiles`` reads."""
-    task = build_task(values)
+    model = trained_model(values)
     schedule = cast(Schedule, build(values["cost"]["measure"], "cost.measure", target=Schedule))
-    _ = task.step  # a model that does not fit its examples is refused here, not in the middle of the measurement
+    _ = model.step  # a model that does not fit its examples is refused here, not in the middle of the measurement
+    name = model_name(model.module)
     with MeasurementWriter(folder) as writer:
         profiles = measure(
-            task.model,
-            op=task.name,
-            loss=task.loss,
-            shape=task.shape,
-            dtype=task.dtype,
+            model.module,
+            op=name,
+            loss=model.loss,
+            shape=model.shape,
+            dtype=model.dtype,
             schedule=schedule,
         )
         writer.add(PROFILES, profiles)
@@ -102,9 +134,9 @@ def _measure(values: dict[str, Any], folder: Path) -> None:
             "licence": "the user's own",
             "importer": "fedsim cost --measure",
             "cpu": cpu_name(),
-            "model": task.name,
-            "shape": list(task.shape),
-            "dtype": task.dtype,
+            "model": name,
+            "shape": list(model.shape),
+            "dtype": model.dtype,
             "warm_up": schedule.warm_up,
             "repeats": schedule.repeats,
             "n_threads": schedule.n_threads,

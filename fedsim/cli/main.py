@@ -38,6 +38,7 @@ What a task costs every kind of phone: seconds, memory, bytes, joules, battery, 
   fedsim cost                                  the default task on phones of the default latency
   fedsim cost model=cnn_digits training.local.epochs=3 --hardware traces/local/flash_tables
   fedsim cost device/compute=measured --hardware TABLE   another law of time: inference, measured, flops, fixed
+  fedsim cost --model-size 1.4MB,5MB,20MB      models of these sizes, of the kind that is configured, beside each other
   fedsim cost model=clicks data=clicks training.loss=binary_cross_entropy features=clicks
   fedsim cost cost.n_examples=100 cost.limits.max_session_s=600
   FEDSIM_CONFIGS=DIR fedsim cost model=mine    any model: a YAML of your own, DIR/model/mine.yaml
@@ -54,6 +55,7 @@ def _cost(arguments: argparse.Namespace) -> None:
     door("fedsim.cli.cost").main(
         arguments.overrides,
         hardware=arguments.hardware,
+        model_size=arguments.model_size,
         json_file=arguments.json,
         csv_file=arguments.csv,
         measure_folder=arguments.measure,
@@ -136,6 +138,10 @@ def _add_cost(commands: Any) -> None:
     cost.add_argument(
         "--hardware", type=Path, metavar="TABLE", help="hardware table: a Parquet file, or a folder of one"
     )
+    cost.add_argument(
+        "--model-size", metavar="SIZE,…",
+        help="models of so many bytes to download (5MB, 500kB; several: compared), of the configured kind",
+    )  # fmt: skip
     cost.add_argument("--json", type=Path, metavar="FILE", help="also write task, summary and every class as JSON")
     cost.add_argument("--csv", type=Path, metavar="FILE", help="also write every class as CSV")
     cost.add_argument("--measure", type=Path, metavar="DIR", help="time the model here and write its profile instead")

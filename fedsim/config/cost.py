@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +18,22 @@ from fedsim.config.build import build
 from fedsim.config.compose import composed
 from fedsim.config.fleet import build_phones
 from fedsim.config.schema import check_configuration
-from fedsim.config.task import build_work, example_of, feature_catalogue, setting
+from fedsim.config.simulation import build_device
+from fedsim.config.task import Model, build_work, example_of, feature_catalogue, setting
 from fedsim.config.trainer import build_module
-from fedsim.cost.phones import PhoneClasses, classes_of_file, classes_of_fleet
-from fedsim.cost.table import Conditions
-from fedsim.cost.task import Assumptions, CostTask
+from fedsim.cost.phones import PhoneClasses, classes_of_file, classes_of_fleet, table_file
+from fedsim.cost.task import Assumptions, CostTask, TrainedModel, stand_in_of, step_as
 from fedsim.data import features
 from fedsim.data.clients import ClientData
 from fedsim.data.features import Catalogue
 from fedsim.device.profiles import Profiles
-from fedsim.device.session import Throttling
+from fedsim.device.session import Device
 from fedsim.errors import InputError
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import NETWORKS
 from fedsim.training.flat import build_model
 from fedsim.training.local import LocalWork
 
-_MANY_CLIENTS = 100_000
 _PARTS = ("limits", "measure")  # of the group ``cost``, each built by itself
 
 
@@ -59,43 +62,79 @@ def build_task(values: dict[str, Any]) -> CostTask:
     local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
     said = {name: value for name, value in values["cost"].items() if name not in _PARTS}
     assumed = typing.cast(Assumptions, build(said, "cost", target=Assumptions))
-    shape, dtype, n_examples = _examples(values, assumed)
+    data = _Data(values)
+    model = Model(values, data, lambda: build_module(values["model"]["module"]))
+    stand_in = model.stand_in
+    step = step_as(stand_in, batch_size=local.batch_size) if stand_in is not None else trained_model(values, data).step
     return CostTask(
+        name=model.count().name,
         assumed=assumed,
         catalogue=catalogue,
-        model=build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"]),
         said=values["model"],
         local=local,
-        loss=values["training"]["loss"],
-        shape=shape,
-        dtype=dtype,
-        n_examples=n_examples,
-        of_run=build_work(values["model"], catalogue, local),
+        step=step,
+        work=build_work(values["model"], model, catalogue, local),
+        clients=data() if assumed.n_examples is None else None,
+        seed=values["seed"],
     )
 
 
-def _examples(values: dict[str, Any], assumed: Assumptions) -> tuple[tuple[int, ...], str, int]:
-    """Shape and type of an example and their number on a phone: as given, else as the data has them."""
-    data: list[ClientData] = []
+class _Data:
+    """The data of the configuration, built where something of it is asked for."""
 
-    def needed() -> ClientData:
-        """The data, built where something of it is asked for."""
-        if not data:
-            data.append(typing.cast(ClientData, build(values["data"], "data", role=roles.DATA)))
-        return data[0]
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values["data"]
 
-    shape, dtype = example_of(values["model"], needed)
-    n_examples = assumed.n_examples
-    return shape, dtype, _typical(needed(), assumed.examples_quantile) if n_examples is None else n_examples
+    def __call__(self) -> ClientData:
+        return self._built
 
-
-def _typical(data: ClientData, quantile: float) -> int:
-    """A quantile of the clients' examples; of many clients, of a hundred thousand evenly spread over their numbers."""
-    n = min(data.n_clients, _MANY_CLIENTS)
-    return max(1, round(float(np.quantile(data.n_examples(np.arange(n) * data.n_clients // n), quantile))))
+    @cached_property
+    def _built(self) -> ClientData:
+        return typing.cast(ClientData, build(self._values, "data", role=roles.DATA))
 
 
-def build_classes(values: dict[str, Any], hardware: Path | None, *, n_classes: int) -> tuple[PhoneClasses, str]:
+def trained_model(values: dict[str, Any], data: Callable[[], ClientData] | None = None) -> TrainedModel:
+    """The module of a composed configuration."""
+    shape, dtype = example_of(values["model"], data or _Data(values))
+    return TrainedModel(
+        build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"]),
+        shape,
+        dtype,
+        values["training"]["loss"],
+        values["training"]["local"]["batch_size"],
+    )
+
+
+def with_size(values: dict[str, Any], n_bytes: int) -> dict[str, Any]:
+    """The values for a model of the configured kind whose download has so many bytes."""
+    model = Model(values, _Data(values), lambda: build_module(values["model"]["module"]))
+    each = values["model"]["download_bytes_per_parameter"]
+    if not each > 0:
+        raise InputError("a model's size says nothing of its parameters", value=each, allowed=_NEEDS_BYTES)
+    stand_in = model.stand_in or stand_in_of(model.count(), trained_model(values).step)
+    sized = stand_in.of_size(max(1, round(n_bytes / each)))
+    return values | {"model": values["model"] | {"costs_as": vars(sized)}}
+
+
+_NEEDS_BYTES = "model.download_bytes_per_parameter above 0"
+
+
+def build_classes(values: dict[str, Any], hardware: Path | None, assumed: Assumptions) -> tuple[PhoneClasses, str]:
+    """The device classes, each by several devices, and where they are from; unknown memory is what is assumed of it."""
+    classes, origin = _classes(values, hardware, n_classes=assumed.n_classes)
+    n_each = max(_LEAST_EACH, math.ceil(_N_SESSIONS / len(classes.share)))
+    if assumed.assumed_ram_gb is None:
+        return replace(classes, n_each=n_each), origin
+    ram_gb = np.where(np.isnan(classes.ram_gb), assumed.assumed_ram_gb, classes.ram_gb)
+    unknown = float(classes.share[np.isnan(classes.ram_gb)].sum())
+    told = f"{origin}; {assumed.assumed_ram_gb:g} GB of memory assumed for {unknown:.0%}" if unknown else origin
+    return replace(classes, n_each=n_each, ram_gb=ram_gb), told
+
+
+_N_SESSIONS, _LEAST_EACH = 20_000, 25  # sessions that are planned, of each class at least
+
+
+def _classes(values: dict[str, Any], hardware: Path | None, *, n_classes: int) -> tuple[PhoneClasses, str]:
     """The device classes and where they are from: ``--hardware``, the fleet's table, the timed phones, the default."""
     of_fleet, compute = values["fleet"]["hardware"], values["device"]["compute"]
     if hardware is not None:
@@ -114,26 +153,34 @@ def build_classes(values: dict[str, Any], hardware: Path | None, *, n_classes: i
     return classes, f"{n_classes} classes of the lognormal latency of fleet.hardware (no hardware table given)"
 
 
-def build_conditions(values: dict[str, Any], task: CostTask, phones: PhoneClasses) -> Conditions:
-    """The device model of a run, its devices being the classes, on the network type of ``cost.network``."""
-    device, kind, seed = values["device"], task.assumed.network, values["seed"]
+def profiles_beside(values: dict[str, Any], hardware: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """The values with the timed steps that lie beside the hardware table, unless the overrides name some."""
+    compute = values["device"]["compute"]
+    is_said = any(each.lstrip("+").startswith("device.compute.profiles=") for each in overrides)
+    if hardware is None or is_said or "profiles" not in compute:
+        return values
+    beside = table_file(hardware).parent / "profiles.parquet"
+    if not beside.exists():
+        return values
+    return values | {"device": values["device"] | {"compute": compute | {"profiles": str(beside)}}}
+
+
+def build_cost_device(values: dict[str, Any], task: CostTask, phones: PhoneClasses) -> Device:
+    """The device model of a run, its devices being the classes, always on the network type of ``cost.network``."""
+    kind = task.assumed.network
     if kind not in NETWORKS[1:]:
         raise InputError("cost.network is unknown", value=kind, allowed=", ".join(NETWORKS[1:]))
-    network = device["network"] | {"assumed_type": kind}
-    given = {"seed": seed, "phones": phones, "forward_flops": lambda: task.step.forward_flops}
-    thermal = {key: device[key] for key in ("thermal_after_s", "thermal_slowdown")}
-    conditions = Conditions(
-        compute=build(device["compute"], "device.compute", role=roles.COMPUTE, model=lambda: task.model_work, **given),
-        network=build(network, "device.network", role=roles.NETWORK, seed=seed, phones=phones),
-        energy=build(device["energy"], "device.energy", role=roles.ENERGY, phones=phones),
-        network_type=kind,
-        battery_capacity_wh=(
-            task.assumed.battery_capacity_wh
-            if device["battery"]["capacity_wh"] is None
-            else device["battery"]["capacity_wh"]
-        ),
-        throttled=build(thermal, "device", target=Throttling),
-    )
+    device = deepcopy(values["device"])
     if kind in device["network"].get("waits_on", ()):
         raise InputError("transfers wait on cost.network", value=kind, allowed="a type that device.network uses")
-    return conditions
+    device["network"] |= {"assumed_type": kind}
+    device |= {"interruption": "abort", "crash_fraction": 0.0, "session_timeout_s": None}
+    device.pop("battery")
+    model = Model(values, _Data(values), lambda: build_module(values["model"]["module"]))
+    return build_device(device, phones, model, values["seed"])
+
+
+def capacity_wh(values: dict[str, Any], assumed: Assumptions) -> float:
+    """Of a phone's battery: that of the run, where it models batteries."""
+    of_run = values["device"]["battery"]["capacity_wh"]
+    return assumed.battery_capacity_wh if of_run is None else float(of_run)

@@ -30,12 +30,12 @@ from fedsim.ranges import (
     Positive,
     Range,
     Seed,
-    Share01,
     SomeTimeS,
     Threads,
     WattHours,
 )  # fmt: skip
 from fedsim.server.task import Evaluation, Stop
+from fedsim.training.model_work import CostsAs
 from fedsim.units import DAY_S
 
 WEEK_S = 7 * DAY_S
@@ -77,10 +77,23 @@ class HardwareKeys(TypedDict):
     requires: NotRequired[str | None]
 
 
+class ComputeKeys(TypedDict):
+    """Of ``device.compute``, beside those of its class."""
+
+    time_factor: NotRequired[Positive]
+
+
+class NetworkKeys(TypedDict):
+    """Of ``device.network``, beside those of its class."""
+
+    rate_factor: NotRequired[Positive]
+    metered: NotRequired[Sequence[NetworkType]]
+
+
 class ModelKeys(TypedDict):
     """Of ``model``: what its bytes and its work are counted from."""
 
-    n_parameters: Annotated[int, Range(0, 10_000_000_000)]
+    n_parameters: Annotated[int, Range(0, 10_000_000_000)] | None
     forward_flops: Annotated[float, Range(0, 1e18)] | None
     example_shape: Sequence[Size] | None
     example_dtype: Literal["float32", "int64"] | None
@@ -120,9 +133,9 @@ class CostKeys(TypedDict):
     """Of ``cost``: what is assumed of a participation."""
 
     n_examples: Annotated[int, Range(1, 1_000_000_000)] | None
-    examples_quantile: Share01
     network: NetworkType
     battery_capacity_wh: WattHours
+    assumed_ram_gb: Positive | None
     optimizer_floats_per_parameter: Annotated[float, Range(0, 1000)]
     runtime_bytes: Bytes
     n_classes: Annotated[int, Range(1, 1_000_000)]
@@ -206,10 +219,12 @@ CONFIGURATION = Group(
         ),
         "device": Group(
             takes=(Device,),
-            given=("seed", "compute", "network", "energy"),
+            given=("seed", "compute", "network", "energy", "time_factor"),
             parts={
-                "compute": Group(role=roles.COMPUTE, given=("seed", "phones", "forward_flops", "model")),
-                "network": Group(role=roles.NETWORK, given=("seed", "phones")),
+                "compute": Group(
+                    takes=(ComputeKeys,), role=roles.COMPUTE, given=("seed", "phones", "forward_flops", "model")
+                ),
+                "network": Group(takes=(NetworkKeys,), role=roles.NETWORK, given=("seed", "phones")),
                 "energy": Group(role=roles.ENERGY, given=("phones",)),
                 "battery": Group(takes=(BatteryLimits,), if_null=("capacity_wh", UnmodelledBattery)),
             },
@@ -226,7 +241,10 @@ CONFIGURATION = Group(
         "data": Group(role=roles.DATA),
         "model": Group(
             takes=(ModelKeys,),
-            parts={"module": Group(takes=(ModuleKeys,), is_open=True)},
+            parts={
+                "module": Group(takes=(ModuleKeys,), is_open=True),
+                "costs_as": Group(takes=(CostsAs,), is_optional=True),
+            },
             shared_with="module",
             hint="see configs/model/",
         ),

@@ -41,7 +41,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     rule = Rule.parse(values["fleet"]["rule"])
     fleet, phones, requires = build_phones(values, rule)
     data = typing.cast(ClientData, build(values["data"], "data", role=roles.DATA))
-    model = Model(values, data, lambda: build_module(values["model"]["module"]))
+    model = Model(values, lambda: data, lambda: build_module(values["model"]["module"]))
     world = _world(values, fleet, rule, phones, model)
     known = {"phones": phones, "fleet": fleet, "clients": data, "seed": seed}  # to policies that ask for it
     holders = build(values["holders"], "holders", role=roles.HOLDERS, **known)
@@ -58,7 +58,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     task = Task(
         clients=data,
         holders=holders,
-        work=build_work(values["model"], checked_catalogue(values), local),
+        work=build_work(values["model"], model, checked_catalogue(values), local),
         trainer=_trainers(values, model, data, local, coordinator.max_staleness),
         stop=build(values["stop"], "stop", target=Stop),
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
@@ -70,10 +70,20 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
 def _world(values: dict[str, Any], fleet: Fleet, rule: Rule, phones: Phones, model: Model) -> World:
     """The fleet under its rule, with the device model; batteries that are modelled have a capacity."""
     battery = part(values["device"], "battery")
+    metered = values["device"]["network"].get("metered", ())
     device = build_device(values["device"], phones, model, values["seed"])
     limits = None if battery["capacity_wh"] is None else build(battery, "device.battery", target=BatteryLimits)
     asked = values["fleet"]
-    return World.of(fleet, rule, device, unknown=asked["unknown"], limits=limits, window_end=asked["window_end"])
+    return World.of(
+        fleet,
+        rule,
+        device,
+        unknown=asked["unknown"],
+        limits=limits,
+        window_end=asked["window_end"],
+        phones=phones,
+        metered=metered,
+    )
 
 
 def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> None:
@@ -91,14 +101,16 @@ def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> Non
 def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int) -> Device:
     """The device model: compute, network, energy and what interrupts them."""
     counts = {"forward_flops": model.forward_flops, "model": model.count}
+    compute, network = dict(part(values, "compute")), dict(part(values, "network"))
+    time_factor, rate_factor = compute.pop("time_factor", 1.0), network.pop("rate_factor", 1.0)
+    network.pop("metered", None)  # for the tables
     parts = {
-        "compute": build(
-            part(values, "compute"), "device.compute", role=roles.COMPUTE, seed=seed, phones=phones, **counts
-        ),
-        "network": build(part(values, "network"), "device.network", role=roles.NETWORK, seed=seed, phones=phones),
+        "compute": build(compute, "device.compute", role=roles.COMPUTE, seed=seed, phones=phones, **counts),
+        "network": build(network, "device.network", role=roles.NETWORK, seed=seed, phones=phones),
         "energy": build(part(values, "energy"), "device.energy", role=roles.ENERGY, phones=phones),
     }
-    return typing.cast(Device, build(values, "device", target=Device, seed=seed, **parts))
+    parts["network"].rate_factor = rate_factor
+    return typing.cast(Device, build(values, "device", target=Device, seed=seed, time_factor=time_factor, **parts))
 
 
 def _trainers(
@@ -108,8 +120,9 @@ def _trainers(
 
     def build_one() -> Trainer:
         return trainer_of(
-            values["training"], values["model"], data, local=local, max_staleness=max_staleness, seed=values["seed"]
-        )
+            values["training"], values["model"], data, n_parameters=model.n_parameters, local=local,
+            max_staleness=max_staleness, seed=values["seed"],
+        )  # fmt: skip
 
     ready = [build_one()]
     if ready[0].is_training:

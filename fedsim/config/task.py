@@ -16,27 +16,43 @@ from fedsim.data.features import Catalogue
 from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
 from fedsim.training.local import LocalWork
-from fedsim.training.model_work import ModelWork
+from fedsim.training.model_work import CostsAs, ModelWork
 from fedsim.units import DAY_S
 
 
 class Model:
-    """The configured model's work on one example; counted with torch, once, where a law of time asks for it.
+    """What the configured model asks of a phone: of ``model.costs_as`` where that is given, else of the module.
 
-    ``module`` builds the ``torch.nn.Module``.
+    The module is counted with torch, once, where something is asked for that is not declared. ``module`` builds the
+    ``torch.nn.Module``.
     """
 
-    def __init__(self, values: dict[str, Any], data: ClientData, module: Callable[[], Any]) -> None:
+    def __init__(self, values: dict[str, Any], data: Callable[[], ClientData], module: Callable[[], Any]) -> None:
         self._values, self._data, self._module = values, data, module
+        said = values["model"].get("costs_as")
+        self.stand_in = None if said is None else build(said, "model.costs_as", target=CostsAs)
+
+    def n_parameters(self) -> int:
+        """Numbers (float32) that a device downloads and uploads; declared, so that no torch is needed, or counted."""
+        if self.stand_in is not None:
+            return int(self.stand_in.n_parameters)
+        declared = self._values["model"]["n_parameters"]
+        return self.count().n_numbers if declared is None else int(declared)
 
     def forward_flops(self) -> float:
-        """As declared, so that no torch is needed; counted if nothing is declared."""
+        """FLOPs of one example, as declared or counted."""
+        if self.stand_in is not None:
+            return float(self.stand_in.forward_flops)
         declared = self._values["model"]["forward_flops"]
         return self.count().forward_flops if declared is None else float(declared)
 
+    def count(self) -> ModelWork:
+        """All that the laws of training time read."""
+        return self._counted if self.stand_in is None else self.stand_in.work()
+
     @cached_property
     def _counted(self) -> ModelWork:
-        shape, dtype = example_of(self._values["model"], lambda: self._data)
+        shape, dtype = example_of(self._values["model"], self._data)
         work = named("fedsim.training.count.counted", "model")(
             self._module,
             seed=self._values["seed"],
@@ -47,15 +63,17 @@ class Model:
         )
         return typing.cast(ModelWork, work)
 
-    def count(self) -> ModelWork:
-        """All that is counted of a training step."""
-        return self._counted
-
     def check(self) -> None:
-        """Hold a declared figure against the module, so that a run without torch keeps the same time."""
-        declared, counted = self.forward_flops(), self.count().forward_flops
-        if abs(declared - counted) > _FLOPS_TOLERANCE * counted:
-            raise InputError("model.forward_flops does not match the module", value=declared, allowed=f"{counted:.0f}")
+        """Hold what is declared of the module against it, so that a run without torch keeps the same time."""
+        model = self._values["model"]
+        for name, least_off in (("n_parameters", 0.0), ("forward_flops", _FLOPS_TOLERANCE)):
+            declared = model[name]
+            if declared is None:
+                continue
+            counted = float(self._counted.n_numbers if name == "n_parameters" else self._counted.forward_flops)
+            if abs(declared - counted) > least_off * counted:
+                what = f"model.{name} does not match the module"
+                raise InputError(what, value=declared, allowed=f"{counted:.0f} or null; model.costs_as for another's")
 
 
 _FLOPS_TOLERANCE = 0.01
@@ -73,9 +91,9 @@ def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tupl
     return tuple(shape), str(dtype)
 
 
-def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalWork) -> Work:
+def build_work(values: Mapping[str, Any], model: Model, catalogue: Catalogue, local: LocalWork) -> Work:
     """What a job asks of its devices: the model's bytes, the features' assets, the local work."""
-    n = values["n_parameters"]
+    n = model.n_parameters()
     refresh_days = values["assets_refresh_days"]
     refresh_s = None if refresh_days is None else refresh_days * DAY_S
     sizes_by_age = features.assets_by_age(catalogue)
@@ -87,9 +105,8 @@ def build_work(values: Mapping[str, Any], catalogue: Catalogue, local: LocalWork
         assets=tuple(Assets(size, age) for age, size in sizes_by_age.items() if size),
         caches_model=values["caches_model"],
         upload_bytes=round(n * values["upload_bytes_per_parameter"]),
-        epochs=local.epochs,
-        batch_size=local.batch_size,
-        local_steps=local.local_steps,
+        passes=local.passes,
+        examples_each=1 if model.stand_in is None else model.stand_in.examples_each,
     )
 
 

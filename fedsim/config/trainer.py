@@ -45,30 +45,28 @@ def _check_target(target: Any) -> None:
 
 
 def trainer_of(
-    values: dict[str, Any], model: dict[str, Any], data: ClientData, *, local: LocalWork, max_staleness: int, seed: int
-) -> Trainer:
+    values: dict[str, Any], model: dict[str, Any], data: ClientData, *, n_parameters: Callable[[], int],
+    local: LocalWork, max_staleness: int, seed: int,
+) -> Trainer:  # fmt: skip
     """The trainer that ``training._target_`` names; one that asks for nothing of torch imports none.
 
     It is given what its signature asks for: of the parts below, ``server_optimizer``, ``backend``, the settings that
-    all trainers share, and keys of its own. Raises :class:`InputError` if ``model.n_parameters`` is not its size.
+    all trainers share, and keys of its own. ``n_parameters`` is what devices download, for trainers without a module.
     """
     asked = keys_of(target_of(values, "training", TRAINER))
+    given: dict[str, Any] = {"n_parameters": n_parameters()} if "n_parameters" in asked else {}
     trainer = build(
         {key: value for key, value in values.items() if key not in _PARTS and (key in asked or key not in _SHARED)},
         "training",
         role=TRAINER,
         model=lambda: build_module(model["module"]),
-        n_parameters=model["n_parameters"],
         data=data,
         local=local,
         max_staleness=max_staleness,
         seed=seed,
         **{part: make(values.get(part), f"training.{part}") for part, make in _MAKERS.items() if part in asked},
+        **given,
     )
-    if trainer.n_parameters != model["n_parameters"]:
-        raise InputError(
-            "model.n_parameters does not match the module", value=model["n_parameters"], allowed=trainer.n_parameters
-        )
     return typing.cast(Trainer, trainer)
 
 
@@ -97,7 +95,9 @@ def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float
     average = {**values["training"], "server_optimizer": _PLAIN_AVERAGE}
 
     def trainer(examples: ClientData) -> Trainer:
-        return trainer_of(average, values["model"], examples, local=local, max_staleness=0, seed=seed)
+        return trainer_of(
+            average, values["model"], examples, n_parameters=lambda: 0, local=local, max_staleness=0, seed=seed
+        )
 
     if not epochs or not trainer(data).is_training:
         return {}

@@ -25,7 +25,8 @@ from fedsim.units import FloatArray, IntArray
 class PhoneClasses:
     """Device classes as columns of length n; NaN (or None) where a figure is unknown. Shares add up to 1.
 
-    They stand for a fleet in which device i is the phone of class i (:class:`fedsim.fleet.phones.Phones`).
+    They stand for a fleet (:class:`fedsim.fleet.phones.Phones`) in which the devices ``n_each`` × i and following are
+    phones of class i.
     """
 
     models: Sequence[str | None]
@@ -35,14 +36,20 @@ class PhoneClasses:
     bytes_per_s: FloatArray
     compute_w: FloatArray
     latency_source: Sequence[str | None]
+    n_each: int = 1
+
+    @property
+    def n_devices(self) -> int:
+        """Devices that stand for all classes."""
+        return self.n_each * len(self.share)
 
     def row_of(self, ids: IntArray) -> IntArray:
-        """The class of each device: its number."""
-        return ids
+        """The class of each device."""
+        return ids // self.n_each
 
     def inference_ms(self, ids: IntArray) -> FloatArray:
         """Latency of the benchmark model on each device, in ms."""
-        latency_ms: FloatArray = self.latency_ms[ids]
+        latency_ms: FloatArray = self.latency_ms[self.row_of(ids)]
         return latency_ms
 
     @classmethod

@@ -11,23 +11,28 @@ import pyarrow.compute as pc
 from fedsim.cost.table import LIMITS, VERDICTS
 from fedsim.traces.measurements import QUANTILES, weighted_quantiles
 
-FIGURES = ("inference_ms_per_sample", "epoch_s", "session_s", "compute_j", "radio_j", "battery_percent", "ram_fraction")
+FIGURES = (
+    "inference_ms_per_sample", "download_s", "epoch_s", "train_s", "upload_s", "session_s", "compute_j", "radio_j",
+    "battery_percent", "ram_fraction",
+)  # fmt: skip
 _N_COMMON, _FREQUENT = 5, 1.5  # so many frequent phones are named, if so many times as frequent as the average
 
 
-def summarise(costs: pa.Table) -> dict[str, Any]:
-    """A JSON-serialisable summary of a table of :data:`fedsim.cost.table.DEVICE_COSTS`, weighted by share.
+def summarise(costs: pa.Table, sessions: pa.Table) -> dict[str, Any]:
+    """A JSON-serialisable summary of both tables of :func:`fedsim.cost.table.device_costs`, weighted by share.
 
-    Quantiles are those of each figure by itself, over the phones for which it is known (None: for none).
-    ``exceeds`` counts every limit by itself; a phone may exceed several.
+    Quantiles are those of each figure by itself, over the sessions for which it is known (None: for none). Shares are
+    of sessions; ``exceeds`` counts every limit by itself, a session may exceed several.
     """
+    verdicts, exceeds = sessions.column("is_feasible"), sessions.column("exceeds")
     return {
         "n_classes": costs.num_rows,
+        "n_sessions": sessions.num_rows,
         "n_models": pc.count_distinct(costs.column("model")).as_py(),
-        "feasible": {verdict: _share(costs, pc.equal(costs.column("is_feasible"), verdict)) for verdict in VERDICTS},
-        "exceeds": {limit: _share(costs, pc.match_substring(costs.column("exceeds"), limit)) for limit in LIMITS},
-        "quantiles": {name: _quantiles(costs, name) for name in FIGURES},
-        "known": {name: _share(costs, pc.is_valid(costs.column(name))) for name in FIGURES},
+        "feasible": {verdict: _share(sessions, pc.equal(verdicts, verdict)) for verdict in VERDICTS},
+        "exceeds": {limit: _share(sessions, pc.match_substring(exceeds, limit)) for limit in LIMITS},
+        "quantiles": {name: _quantiles(sessions, name) for name in FIGURES},
+        "known": {name: _share(sessions, pc.is_valid(sessions.column(name))) for name in FIGURES},
         "named": _named(costs),
     }
 

@@ -1,26 +1,25 @@
 """What a task costs on every kind of phone: seconds, memory, bytes, joules, battery, and whether that is allowed.
 
-Numbers in, a table out. What the model computes is counted elsewhere (:mod:`fedsim.training.flops`), how fast a
-phone computes it is said by a law (:mod:`fedsim.device.compute`).
+Numbers in, tables out. What the model computes is counted elsewhere (:mod:`fedsim.training.flops`), how fast a
+phone computes it is said by a law (:mod:`fedsim.device.compute`), sessions are planned as in a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fedsim.cost.phones import PhoneClasses
-from fedsim.data import passes
-from fedsim.device.energy import Energy
-from fedsim.device.network import Transfer, Transfers
-from fedsim.device.session import Throttling
+from fedsim.cost.sessions import PlannedSessions, planned
+from fedsim.device.session import Device
+from fedsim.device.work import Work
 from fedsim.errors import InputError
-from fedsim.schema import NETWORKS, Column, Table
+from fedsim.schema import Column, Table
 from fedsim.units import HOUR_S, BoolArray, FloatArray, IntArray
 
 _GB = 1e9
@@ -28,94 +27,62 @@ _F64, _I64, _STR = pa.float64(), pa.int64(), pa.string()
 
 VERDICTS = ("yes", "no", "unknown")
 LIMITS = ("ram", "time", "battery")
+_SESSION = (
+    Column("n_examples", _F64, "examples on the phone"),
+    Column("epoch_flops", _F64, "forward and backward FLOPs of one pass over them"),
+    Column("epoch_s", _F64, "duration of local training ÷ epochs", True),
+    Column("train_s", _F64, "duration of local training", True),
+    Column("download_s", _F64, "duration of connecting, round trips and everything that is downloaded", True),
+    Column("upload_s", _F64, "duration of round trips and the upload", True),
+    Column("session_s", _F64, "duration of all of these", True),
+    Column("ram_fraction", _F64, "peak memory ÷ memory", True),
+    Column("download_bytes", _F64, "model, plan, shipped features, and the assets of a first session"),
+    Column("upload_bytes", _F64, "the update"),
+    Column("storage_bytes", _F64, "model, assets and examples on the phone"),
+    Column("compute_j", _F64, "energy of training", True),
+    Column("radio_j", _F64, "energy of the transfers", True),
+    Column("battery_percent", _F64, "share of a full battery", True),
+    Column("is_feasible", _STR, "yes, no, or unknown: what is known is allowed"),
+    Column("exceeds", _STR, "limits that are exceeded, of " + " ".join(LIMITS)),
+)
 DEVICE_COSTS = Table(
     "device costs",
-    "one participation per device class, the first of a phone (assets are downloaded with it)",
+    "one row per device class: medians over first sessions of its phones, each figure by itself",
     (
         Column("model", _STR, "device class", True),
         Column("share", _F64, "share of the population"),
         Column("inference_ms_per_sample", _F64, "inference latency of the benchmark model", True),
         Column("latency_source", _STR, "how the latency is known", True),
         Column("ram_gb", _F64, "memory", True),
-        Column("n_examples", _I64, "examples of one local epoch"),
-        Column("epoch_flops", _F64, "forward and backward FLOPs of one local epoch"),
-        Column("epoch_s", _F64, "duration of one local epoch", True),
-        Column("train_s", _F64, "duration of local training", True),
-        Column("connect_s", _F64, "duration of connecting and of the round trips before both transfers"),
-        Column("download_s", _F64, "duration of the download of model, plan and shipped features"),
-        Column("assets_s", _F64, "duration of the download of assets"),
-        Column("upload_s", _F64, "duration of the upload"),
-        Column("session_s", _F64, "duration of all of these, of connecting and of round trips", True),
-        Column("memory_bytes", _I64, "peak memory"),
-        Column("ram_fraction", _F64, "peak memory ÷ memory", True),
-        Column("download_bytes", _I64, "model, plan and shipped features"),
-        Column("assets_bytes", _I64, "static assets, downloaded once"),
-        Column("upload_bytes", _I64, "the update"),
-        Column("storage_bytes", _I64, "model, assets and examples on the phone"),
-        Column("compute_j", _F64, "energy of training", True),
-        Column("radio_j", _F64, "energy of the transfers", True),
-        Column("battery_percent", _F64, "share of a full battery", True),
-        Column("is_feasible", _STR, "yes, no, or unknown: what is known is allowed"),
-        Column("exceeds", _STR, "limits that are exceeded, of " + " ".join(LIMITS)),
+        Column("memory_bytes", _I64, "peak memory of training"),
+        Column("feasible_fraction", _F64, "share of the sessions that are within all limits"),
+        *_SESSION,
+    ),
+)
+SESSION_COSTS = Table(
+    "session costs",
+    "one row per planned session",
+    (
+        Column("share", _F64, "share of the population that it stands for"),
+        Column("inference_ms_per_sample", _F64, "inference latency of the benchmark model", True),
+        *_SESSION,
     ),
 )
 
 
 @dataclass(frozen=True)
 class TaskWork:
-    """What one participation computes, moves and keeps; ``training_flops`` are those of one example.
+    """What a participation asks of a phone: its work, and what it holds meanwhile.
 
-    ``memory_bytes`` is the peak of training.
+    ``training_flops`` are those of one example, ``memory_bytes`` the peak of training; ``storage_bytes`` are kept on
+    the phone, and ``example_bytes`` more for each of its examples.
     """
 
-    n_examples: int
-    epochs: int
-    batch_size: int
+    work: Work
     training_flops: float
     memory_bytes: int
-    download_bytes: int
-    upload_bytes: int
-    assets_bytes: int
     storage_bytes: int
-    local_steps: int | None = None
-
-    @property
-    def n_visits(self) -> int:
-        """Examples seen, one as often as it is visited."""
-        return int(passes.n_visits(self.n_examples, **self._plan))
-
-    @property
-    def n_steps(self) -> int:
-        """Optimiser steps."""
-        return int(passes.n_steps(self.n_examples, **self._plan))
-
-    @property
-    def _plan(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "batch_size": self.batch_size, "local_steps": self.local_steps}
-
-
-class MedianCompute(Protocol):
-    """A law of training time without the spread between sessions."""
-
-    def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
-        """Seconds on each device (here: class), ``float64[n]``; NaN where the law cannot tell."""
-        ...
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The parts of a device model as a run has them, built for the classes, and the network type they are on."""
-
-    compute: MedianCompute
-    network: Transfers
-    energy: Energy
-    network_type: str
-    battery_capacity_wh: float
-    throttled: Throttling
-
-    def __post_init__(self) -> None:
-        if not self.battery_capacity_wh > 0:
-            raise InputError("cost.battery_capacity_wh", value=self.battery_capacity_wh, allowed="> 0")
+    example_bytes: float
 
 
 @dataclass(frozen=True)
@@ -132,112 +99,88 @@ class Limits:
                 raise InputError(f"cost.limits.{name}", value=getattr(self, name), allowed="> 0")
 
 
-@dataclass(frozen=True)
-class Trip:
-    """Seconds of a participation's parts on each class, ``float64[n]``; the radio connects and makes round trips."""
+def device_costs(
+    task: TaskWork, phones: PhoneClasses, *, device: Device, n_examples: IntArray, capacity_wh: float, limits: Limits
+) -> tuple[pa.Table, pa.Table]:
+    """A row per device class (:data:`DEVICE_COSTS`), and a row per session (:data:`SESSION_COSTS`) behind them.
 
-    train_s: FloatArray
-    connect_s: float
-    round_trips_s: FloatArray  # before each of the two transfers
-    download_s: FloatArray
-    assets_s: FloatArray
-    upload_s: FloatArray
-
-    @classmethod
-    def of(cls, task: TaskWork, n: int, conditions: Conditions) -> Self:
-        """The trip of the median session: nothing is drawn, and the network does not change on the way."""
-        ids, begin_s, network = np.arange(n), np.zeros(n), conditions.network
-        level = network.typical_level(ids)
-
-        def moved_s(transfer: Callable[..., Transfer], size: int) -> FloatArray:
-            return transfer(None, ids, begin_s, size, level)[0]
-
-        round_trips_s = moved_s(network.download, 0)
-        train_s = conditions.compute.median_s(ids, np.full(n, task.n_visits), np.full(n, task.n_steps))
-        return cls(
-            train_s=conditions.throttled(train_s),
-            connect_s=network.connect_s,
-            round_trips_s=round_trips_s,
-            download_s=moved_s(network.download, task.download_bytes) - round_trips_s,
-            assets_s=moved_s(network.download, task.assets_bytes) - round_trips_s,
-            upload_s=moved_s(network.upload, task.upload_bytes) - round_trips_s,
-        )
-
-    @property
-    def receive_s(self) -> FloatArray:
-        """The radio's seconds before training."""
-        seconds: FloatArray = self.connect_s + self.round_trips_s + self.download_s + self.assets_s
-        return seconds
-
-    @property
-    def send_s(self) -> FloatArray:
-        """The radio's seconds after training."""
-        seconds: FloatArray = self.round_trips_s + self.upload_s
-        return seconds
-
-
-def device_costs(task: TaskWork, phones: PhoneClasses, *, conditions: Conditions, limits: Limits) -> pa.Table:
-    """One row per device class (:data:`DEVICE_COSTS`), from the quickest to the slowest session, unknown ones last."""
-    trip = Trip.of(task, len(phones.share), conditions)
-    columns = _of_phones(task, phones) | _of_trip(task, trip) | _energies(trip, conditions)
-    verdict, exceeds = _verdicts(columns["ram_fraction"], columns["session_s"], columns["battery_percent"], limits)
-    columns |= {"is_feasible": verdict, "exceeds": exceeds}
-    order = np.argsort(columns["session_s"], kind="stable")
-    arrays = [pa.array(columns[c.name][order], c.type, from_pandas=True) for c in DEVICE_COSTS.columns]
-    return DEVICE_COSTS.check(pa.table(arrays, names=[c.name for c in DEVICE_COSTS.columns]), where="device costs")
-
-
-def _of_phones(task: TaskWork, phones: PhoneClasses) -> dict[str, Any]:
-    """What is known of the classes, and what the task asks of each alike."""
-    sizes = {name: getattr(task, name) for name in _SIZES}
-    alike = {"n_examples": task.n_examples, "epoch_flops": task.training_flops * task.n_examples, **sizes}
-    return {
+    ``n_examples`` are those of each of the ``phones.n_devices`` devices. Classes stand from the quickest to the slowest
+    session, unknown ones last; their figures are medians over their sessions, each by itself.
+    """
+    if not capacity_wh > 0:
+        raise InputError("cost.battery_capacity_wh", value=capacity_wh, allowed="> 0")
+    sessions = _columns(task, phones, planned(task.work, phones, device, n_examples), capacity_wh, limits)
+    medians = {name: _medians(sessions[name], phones.n_each) for name in _MEDIANS}
+    verdict, exceeds = _verdicts(medians, limits)
+    within = (sessions["is_feasible"] == "yes").reshape(-1, phones.n_each).mean(axis=1)
+    columns = {
+        **medians,
         "model": np.array(phones.models, dtype=object),
         "share": phones.share,
         "inference_ms_per_sample": phones.latency_ms,
         "latency_source": np.array(phones.latency_source, dtype=object),
         "ram_gb": phones.ram_gb,
-        "ram_fraction": task.memory_bytes / (phones.ram_gb * _GB),
-        **{name: np.full(len(phones.share), value) for name, value in alike.items()},
+        "memory_bytes": np.full(len(phones.share), task.memory_bytes),
+        "is_feasible": verdict,
+        "feasible_fraction": within,
+        "exceeds": exceeds,
     }
+    order = np.argsort(columns["session_s"], kind="stable")
+    return (
+        _table(DEVICE_COSTS, {name: column[order] for name, column in columns.items()}),
+        _table(SESSION_COSTS, sessions),
+    )
 
 
-_SIZES = ("memory_bytes", "download_bytes", "assets_bytes", "upload_bytes", "storage_bytes")
+def _table(schema: Table, columns: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
+    arrays = [pa.array(columns[c.name], c.type, from_pandas=True) for c in schema.columns]
+    return schema.check(pa.table(arrays, names=[c.name for c in schema.columns]), where=schema.name)
 
 
-def _of_trip(task: TaskWork, trip: Trip) -> dict[str, FloatArray]:
-    return {
-        "epoch_s": trip.train_s / task.epochs,
-        "train_s": trip.train_s,
-        "connect_s": trip.connect_s + 2.0 * trip.round_trips_s,
-        "download_s": trip.download_s,
-        "assets_s": trip.assets_s,
-        "upload_s": trip.upload_s,
-        "session_s": trip.receive_s + trip.train_s + trip.send_s,
+def _columns(
+    task: TaskWork, phones: PhoneClasses, sessions: PlannedSessions, capacity_wh: float, limits: Limits
+) -> dict[str, npt.NDArray[Any]]:
+    """The columns of :data:`SESSION_COSTS`."""
+    of_class, n = sessions.of_class, sessions.n_examples
+    radio_j = sessions.download_j + sessions.upload_j
+    columns: dict[str, npt.NDArray[Any]] = {
+        **vars(sessions),
+        "share": phones.share[of_class] / phones.n_each,
+        "inference_ms_per_sample": phones.latency_ms[of_class],
+        "epoch_flops": task.training_flops * n * task.work.examples_each,
+        "epoch_s": sessions.train_s / task.work.passes.epochs,
+        "ram_fraction": task.memory_bytes / (phones.ram_gb[of_class] * _GB),
+        "storage_bytes": task.storage_bytes + np.rint(n * task.example_bytes),
+        "radio_j": radio_j,
+        "battery_percent": 100 * (sessions.compute_j + radio_j) / (capacity_wh * HOUR_S),
     }
+    columns["is_feasible"], columns["exceeds"] = _verdicts(columns, limits)
+    return columns
 
 
-def _energies(trip: Trip, conditions: Conditions) -> dict[str, FloatArray]:
-    ids, energy = np.arange(len(trip.train_s)), conditions.energy
-    codes = np.full(len(ids), NETWORKS.index(conditions.network_type), dtype=np.int8)
-    compute_j = energy.compute_watts(ids) * trip.train_s
-    radio_j = energy.receive_watts(ids, codes) * trip.receive_s + energy.send_watts(ids, codes) * trip.send_s
-    capacity_j = conditions.battery_capacity_wh * HOUR_S
-    return {"compute_j": compute_j, "radio_j": radio_j, "battery_percent": 100 * (compute_j + radio_j) / capacity_j}
+def _medians(column: npt.NDArray[Any], n_each: int) -> FloatArray:
+    medians: FloatArray = np.median(column.reshape(-1, n_each), axis=1)
+    return medians
+
+
+_MEDIANS = (
+    "n_examples", "epoch_flops", "epoch_s", "train_s", "download_s", "upload_s", "session_s", "ram_fraction",
+    "download_bytes", "upload_bytes", "storage_bytes", "compute_j", "radio_j", "battery_percent",
+)  # fmt: skip
 
 
 def _verdicts(
-    ram_fraction: FloatArray, session_s: FloatArray, battery_percent: FloatArray, limits: Limits
+    columns: Mapping[str, FloatArray], limits: Limits
 ) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
     """Feasible or not, and the limits that are exceeded; an unknown figure exceeds nothing and assures nothing."""
     figures = (
-        (ram_fraction, limits.max_ram_fraction),
-        (session_s, limits.max_session_s),
-        (battery_percent, limits.max_battery_percent),
+        (columns["ram_fraction"], limits.max_ram_fraction),
+        (columns["session_s"], limits.max_session_s),
+        (columns["battery_percent"], limits.max_battery_percent),
     )
     is_over: list[BoolArray] = [figure > most for figure, most in figures]
     is_unknown = np.any([np.isnan(figure) for figure, _ in figures], axis=0)
-    exceeds = np.full(len(session_s), "", dtype=object)
+    exceeds = np.full(len(is_unknown), "", dtype=object)
     for name, over in zip(LIMITS, is_over, strict=True):
         exceeds[over] = [f"{text} {name}".strip() for text in exceeds[over]]
     verdict = np.where(np.any(is_over, axis=0), "no", np.where(is_unknown, "unknown", "yes")).astype(object)

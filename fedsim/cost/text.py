@@ -21,8 +21,40 @@ _LIMITS = {"ram": "max_ram_fraction", "time": "max_session_s", "battery": "max_b
 def render_costs(told: Mapping[str, Any]) -> RenderableType:
     """The dictionary that ``fedsim cost --json`` writes (without its classes), as text and two tables."""
     summary = told["summary"]
-    lines = [*_task_lines(told["task"]), *_phones_lines(told, summary)]
+    lines = [*_task_lines(told), *_phones_lines(told, summary)]
     return Group(Text("\n".join(lines)), _quantiles(summary), _named(summary["named"]))
+
+
+def render_sizes(told: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Several models beside each other, a line for each."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("down", "up", "memory", "train s", "session s (p5 … p95)", "batt. %", "within", "beyond"):
+        table.add_column(column, justify="left" if column == "beyond" else "right", no_wrap=column != "beyond")
+    for each in told:
+        table.add_row(*_size_row(each))
+    summary, first = told[0]["summary"], told[0]["task"]
+    head = (
+        f"models like {first['model'].partition(', with')[0]}; medians over {summary['n_sessions']:,} planned sessions"
+    )
+    limits = ", ".join(f"{name} {told[0]['limits'][key]:g}" for name, key in _LIMITS.items())
+    lines = [head, *_work_lines(told[0]), *_classes_lines(told[0]), f"limits    {limits}"]
+    return Group(Text("\n".join(lines)), table)
+
+
+def _size_row(told: Mapping[str, Any]) -> list[str]:
+    task, summary = told["task"], told["summary"]
+    session = summary["quantiles"]["session_s"]
+    spread = _UNKNOWN if session is None else "{p50:.3g} ({p5:.3g} … {p95:.3g})".format(**session)
+    return [
+        format_bytes(task["download_bytes"]),
+        format_bytes(task["upload_bytes"]),
+        format_bytes(sum(task["memory_bytes"].values())),
+        _or_unknown((summary["quantiles"]["train_s"] or {}).get("p50"), "{:.3g}".format),
+        spread,
+        _or_unknown((summary["quantiles"]["battery_percent"] or {}).get("p50"), "{:.2g}".format),
+        f"{summary['feasible']['yes']:.1%}",
+        " ".join(f"{name} {share:.1%}" for name, share in summary["exceeds"].items() if share),
+    ]
 
 
 def render_profiles(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -43,12 +75,12 @@ def render_profiles(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return Group(Text(head), table)
 
 
-def _task_lines(task: Mapping[str, Any]) -> list[str]:
+def _task_lines(told: Mapping[str, Any]) -> list[str]:
+    task = told["task"]
     memory = ", ".join(f"{name} {format_bytes(size)}" for name, size in task["memory_bytes"].items() if size)
     lines = [
         f"model     {task['model']}, {task['n_parameters']:,} parameters",
-        f"work      {task['n_examples']:,} examples × {task['epochs']} epochs in batches of {task['batch_size']}, "
-        f"{format_count(task['training_flops_per_epoch'])}FLOP an epoch",
+        *_work_lines(told),
         f"example   {format_count(task['forward_flops_per_example'])}FLOP forward, "
         f"{format_count(task['training_flops_per_example'])}FLOP with backward, "
         f"{format_bytes(task['lookup_bytes_per_example'])} of embeddings",
@@ -59,11 +91,18 @@ def _task_lines(task: Mapping[str, Any]) -> list[str]:
     ]
     if task["not_counted"]:
         lines.append(f"not counted as FLOPs  {_not_counted(task['not_counted'])}")
-    counts = {"n_parameters": task["n_parameters"], "forward_flops": task["forward_flops_per_example"]}
-    for name, count in counts.items():
-        if task[f"declared_{name}"] not in (None, count):
-            lines.append(f"note      model.{name} says {task[f'declared_{name}']:,}, not {count:,.0f}")
     return lines
+
+
+def _work_lines(told: Mapping[str, Any]) -> list[str]:
+    """What the median phone works through."""
+    task = told["task"]
+    n = task["n_examples"] * task["examples_each"]
+    each = f" ({task['n_examples']:,} of the data)" if task["examples_each"] > 1 else ""
+    return [
+        f"work      {n:,} examples{each} × {task['epochs']:g} epochs: {task['n_steps']:,} steps of "
+        f"{task['batch_size']}, {format_count(task['training_flops_per_epoch'])}FLOP an epoch"
+    ]
 
 
 def _feature_lines(task: Mapping[str, Any]) -> list[str]:
@@ -86,12 +125,16 @@ def _not_counted(modules: Mapping[str, Mapping[str, float]]) -> str:
     return f"{named}: {format_count(total)} numbers an example"
 
 
-def _phones_lines(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+def _classes_lines(told: Mapping[str, Any]) -> list[str]:
     law = told["compute"]["_target_"].rpartition(".")[2].removesuffix("Compute").lower()
+    return [f"phones    {told['summary']['n_classes']:,} classes: {told['phones']}; law {law}"]
+
+
+def _phones_lines(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     feasible = summary["feasible"]
     lines = [
-        f"phones    {summary['n_classes']:,} classes: {told['phones']}; law {law}",
-        f"feasible  {feasible['yes']:.1%} of phones, not {feasible['no']:.1%}, {_UNKNOWN} {feasible['unknown']:.1%}",
+        *_classes_lines(told),
+        f"feasible  {feasible['yes']:.1%} of sessions, not {feasible['no']:.1%}, {_UNKNOWN} {feasible['unknown']:.1%}",
     ]
     missing = [_FIGURES[name][0] for name in ("ram_fraction", "session_s") if summary["known"][name] < 1]
     if feasible["unknown"]:
@@ -106,7 +149,10 @@ def _phones_lines(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[s
 
 _FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "inference_ms_per_sample": ("bench ms", lambda value: f"{value:.0f}"),
+    "download_s": ("down s", lambda value: f"{value:.3g}"),
     "epoch_s": ("epoch s", lambda value: f"{value:.3g}"),
+    "train_s": ("train s", lambda value: f"{value:.3g}"),
+    "upload_s": ("up s", lambda value: f"{value:.3g}"),
     "session_s": ("session s", lambda value: f"{value:.3g}"),
     "compute_j": ("compute J", lambda value: f"{value:.3g}"),
     "radio_j": ("radio J", lambda value: f"{value:.3g}"),
@@ -120,7 +166,7 @@ def _quantiles(summary: Mapping[str, Any]) -> Table:
     quantiles = summary["quantiles"]
     names = next(list(found) for found in quantiles.values() if found is not None)
     table = Table(
-        title="quantiles over phones, each figure by itself",
+        title="quantiles over sessions, each figure by itself",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -134,12 +180,15 @@ def _quantiles(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+_IN_QUANTILES_ONLY = ("compute_j", "radio_j", "download_s", "epoch_s", "upload_s")
+
+
 def _named(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Some phones, the quickest first."""
     table = Table(title="some phones", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("model", no_wrap=True, max_width=16)
     table.add_column("share", justify="right", no_wrap=True)
-    names = [name for name in _FIGURES if name not in ("compute_j", "radio_j")]
+    names = [name for name in _FIGURES if name not in _IN_QUANTILES_ONLY]
     for name in names:
         table.add_column(_FIGURES[name][0], justify="right", no_wrap=True)
     table.add_column("feasible", min_width=8)

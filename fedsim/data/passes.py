@@ -1,24 +1,49 @@
-"""How many optimiser steps local work takes, and how many examples they see: in whole passes, or a fixed number."""
+"""How many optimiser steps local work takes, and how many examples they see: in passes, or a fixed number."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-# ``n_examples`` is a whole number or an array of them; so is what comes back.
+import numpy as np
 
+from fedsim.units import IntArray
 
-def n_steps(n_examples: Any, *, epochs: int, batch_size: int, local_steps: int | None) -> Any:
-    """``epochs`` × ⌈examples ÷ batch size⌉, or ``local_steps`` of whoever has an example."""
-    if local_steps is None:
-        return epochs * -(-n_examples // batch_size)
-    return local_steps * (n_examples > 0)
+_DIGITS = 9  # of steps: 0.7 × 10 are 7 of them
 
 
-def n_visits(n_examples: Any, *, epochs: int, batch_size: int, local_steps: int | None) -> Any:
-    """Examples seen; a fixed number of steps goes through the batches pass after pass, each ending with its rest."""
-    if local_steps is None:
-        return epochs * n_examples
-    a_pass = -(-n_examples // batch_size) + (n_examples == 0)
-    passes, rest = local_steps // a_pass, local_steps % a_pass
-    in_part = rest * batch_size
-    return passes * n_examples + in_part - (in_part > n_examples) * (in_part - n_examples)
+@dataclass(frozen=True)
+class Passes:
+    """The plan of a session's local work.
+
+    ``epochs`` passes over a client's examples in batches of ``batch_size``, each pass ending with its rest; of a part
+    of a pass the first batches, rounded up. ``local_steps`` are so many steps instead, pass after pass, whatever the
+    examples. ``max_steps`` bounds them; ``max_examples`` are what a pass takes at most of a client's examples, in the
+    random order of the pass.
+    """
+
+    epochs: float
+    batch_size: int
+    local_steps: int | None = None
+    max_steps: int | None = None
+    max_examples: int | None = None
+
+    def of_a_pass(self, n_examples: IntArray) -> IntArray:
+        """Examples that a whole pass of clients with so many takes, ``int64[n]``."""
+        return n_examples if self.max_examples is None else np.minimum(n_examples, self.max_examples)
+
+    def n_steps(self, n_examples: IntArray) -> IntArray:
+        """Steps of clients with so many examples, ``int64[n]``; none without examples."""
+        n = self.of_a_pass(n_examples)
+        if self.local_steps is None:
+            whole = np.round(self.epochs * -(-n // self.batch_size), _DIGITS)
+            steps: IntArray = np.ceil(whole).astype(np.int64)
+        else:
+            steps = self.local_steps * (n > 0)
+        return steps if self.max_steps is None else np.minimum(steps, self.max_steps)
+
+    def n_visits(self, n_examples: IntArray) -> IntArray:
+        """Examples that these steps see, one as often as it is visited, ``int64[n]``."""
+        n, steps = self.of_a_pass(n_examples), self.n_steps(n_examples)
+        a_pass = np.maximum(-(-n // self.batch_size), 1)
+        visits: IntArray = steps // a_pass * n + np.minimum(steps % a_pass * self.batch_size, n)
+        return visits

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.fleet.phones import Phones
-from fedsim.ranges import DurationS, Positive, Range, Rate, Seed, Sigma, StepS
+from fedsim.ranges import DurationS, NotNegative, Positive, Range, Rate, Seed, Sigma, StepS
 from fedsim.training.model_work import ModelWork
 from fedsim.units import FloatArray, IntArray
 
@@ -63,10 +63,12 @@ class PhoneCompute:
 
 
 class InferenceCompute(PhoneCompute):
-    """3 × inference latency × samples × relative cost, and a fixed cost per step.
+    """3 × inference latency × samples × relative cost, and in each step a share of the latency for every layer.
 
-    The convention of FedScale (Lai et al. 2022), there with a relative cost of 1 and no fixed cost. A relative cost
-    of None is the model's forward FLOPs per example ÷ ``benchmark_flops`` of the model behind the latency.
+    The first part is the convention of FedScale (Lai et al. 2022), there with a relative cost of 1 and nothing else. A
+    relative cost of None is ``flops_factor`` × the model's forward FLOPs per example ÷ ``benchmark_flops`` of the model
+    behind the latency. A step takes ``latencies_per_layer`` × latency for each of the layers and time steps that follow
+    one another (:attr:`ModelWork.depth`), so that it is slow on slow phones, and ``fixed_s_per_step`` on all.
     """
 
     def __init__(
@@ -74,31 +76,40 @@ class InferenceCompute(PhoneCompute):
         *,
         seed: Seed,
         phones: Phones,
+        model: Callable[[], ModelWork],
         forward_flops: Callable[[], float],
         relative_cost: Annotated[float, Range(0, 1e9)] | None,
         benchmark_flops: Positive,
+        flops_factor: Positive,
+        latencies_per_layer: NotNegative,
         fixed_s_per_step: StepS,
         session_sigma: Sigma,
     ) -> None:
         super().__init__(seed=seed, phones=phones, session_sigma=session_sigma)
         check_positive("benchmark_flops", benchmark_flops)
+        check_positive("flops_factor", flops_factor)
+        check_not_negative("latencies_per_layer", latencies_per_layer)
         check_not_negative("fixed_s_per_step", fixed_s_per_step)
         if relative_cost is None:
-            relative_cost = forward_flops() / benchmark_flops
+            relative_cost = flops_factor * forward_flops() / benchmark_flops
         check_not_negative("relative_cost", relative_cost)
         self.relative_cost, self.fixed_s_per_step = relative_cost, fixed_s_per_step
+        self._latencies_per_step = latencies_per_layer * model().depth if latencies_per_layer else 0.0
 
     def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         """Seconds without the spread, ``float64[n]``."""
-        seconds: FloatArray = self.phones.inference_ms(ids) * (BACKWARD_FACTOR * self.relative_cost / _MS_PER_S)
-        return seconds * n_samples + self.fixed_s_per_step * n_steps
+        latency_s = self.phones.inference_ms(ids) / _MS_PER_S
+        latencies = BACKWARD_FACTOR * self.relative_cost * n_samples + self._latencies_per_step * n_steps
+        seconds: FloatArray = latency_s * latencies + self.fixed_s_per_step * n_steps
+        return seconds
 
 
 class FlopsCompute(PhoneCompute):
-    """Counted FLOPs ÷ the phone's FLOP/s, bytes touched ÷ its memory rate, and a fixed cost per step.
+    """Counted FLOPs ÷ the phone's FLOP/s, bytes touched ÷ its memory rate, and in each step a cost for every layer.
 
     ``flops_per_s`` holds for all phones; None: each phone's own rate in the benchmark (``benchmark_flops`` ÷ latency)
-    times ``efficiency``. Touched are embedding rows, and the trained parameters in every update.
+    times ``efficiency``. Touched are embedding rows, and the trained parameters in every update. Layers cost as in
+    :class:`InferenceCompute`; at a rate of all phones, of the latency that the benchmark has there.
     """
 
     def __init__(
@@ -111,6 +122,7 @@ class FlopsCompute(PhoneCompute):
         benchmark_flops: Positive,
         efficiency: Positive,
         memory_bytes_per_s: Rate,
+        latencies_per_layer: NotNegative,
         fixed_s_per_step: StepS,
         session_sigma: Sigma,
     ) -> None:
@@ -120,21 +132,25 @@ class FlopsCompute(PhoneCompute):
         check_positive("benchmark_flops", benchmark_flops)
         check_positive("efficiency", efficiency)
         check_positive("memory_bytes_per_s", memory_bytes_per_s)
+        check_not_negative("latencies_per_layer", latencies_per_layer)
         check_not_negative("fixed_s_per_step", fixed_s_per_step)
         work = model()
         self._flops, self._flops_per_s = work.training_flops, flops_per_s
-        self._flops_per_ms = efficiency * benchmark_flops * _MS_PER_S  # ÷ latency in ms: FLOP/s
+        self._benchmark_flops, self._efficiency = benchmark_flops, efficiency
         self._s_per_sample = work.lookup_bytes / memory_bytes_per_s
         self._s_per_step = _UPDATE_PASSES * work.trained_bytes / memory_bytes_per_s + fixed_s_per_step
+        self._latencies_per_step = latencies_per_layer * work.depth
 
     def median_s(self, ids: IntArray, n_samples: IntArray, n_steps: IntArray) -> FloatArray:
         """Seconds without the spread, ``float64[n]``; NaN without a rate and a latency."""
         if self._flops_per_s is None:
-            per_flop_s = self.phones.inference_ms(ids) / self._flops_per_ms
+            latency_s = self.phones.inference_ms(ids) / _MS_PER_S
+            per_flop_s = latency_s / (self._efficiency * self._benchmark_flops)
         else:
+            latency_s = np.full(len(ids), self._benchmark_flops / self._flops_per_s)
             per_flop_s = np.full(len(ids), 1.0 / self._flops_per_s)
         seconds: FloatArray = (self._flops * per_flop_s + self._s_per_sample) * n_samples
-        return seconds + self._s_per_step * n_steps
+        return seconds + (self._s_per_step + self._latencies_per_step * latency_s) * n_steps
 
 
 class FixedCompute:

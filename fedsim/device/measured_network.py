@@ -77,10 +77,6 @@ class MeasuredNetwork(Transfers):
         ups = [up_fraction * of_type[kind] if rates is None else rates for kind, rates in up.items()]
         self._up = rng.portable(np.stack([nothing, *ups]))
 
-    def typical_level(self, ids: IntArray) -> FloatArray:
-        """Score of each device by its rank where its speed is known, of the median device elsewhere."""
-        return self._own.of(ids, np.zeros(len(ids)))
-
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """Normal score of each session's rate."""
         score = self._own.of(ids, np.sqrt(self._share) * rng.normal(self.seed, "network/device", ids))

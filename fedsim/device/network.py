@@ -54,8 +54,11 @@ class Transfers:
     Before its first byte a transfer takes ``n_round_trips`` × ``rtt_s`` of the network it begins on,
     the download ``connect_s`` besides. Bytes flow at the rate of the network the device is on at each moment of its
     trace; on no network they wait, and on the types of ``waits_on`` (metered ones, say). ``assumed_type`` is used where
-    the trace does not know the network.
+    the trace does not know the network. All rates are ``rate_factor`` times what the law says, a lever for what-if
+    questions.
     """
+
+    rate_factor: float = 1.0
 
     def __init__(
         self,
@@ -81,10 +84,6 @@ class Transfers:
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """What sets each session apart from the typical one, ``float64[n]``; its meaning is the law's."""
-        raise NotImplementedError
-
-    def typical_level(self, ids: IntArray) -> FloatArray:
-        """Level of each device where its own is known, of the median device elsewhere; sessions do not vary."""
         raise NotImplementedError
 
     def down_rate(self, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
@@ -166,7 +165,7 @@ class Transfers:
 
     def _rate(self, law: Rates, codes: npt.NDArray[np.int8], level: FloatArray) -> FloatArray:
         """Bytes per second by the law (on no network 0); 0 where transfers wait."""
-        rate = law(codes, level)
+        rate = law(codes, level) * self.rate_factor
         return rate if self._is_used is None else np.where(self._is_used[codes], rate, 0.0)
 
     def _part(
@@ -243,10 +242,6 @@ class Network(Transfers):
         self._up = by_type(up_bytes_per_s, "up_bytes_per_s")
         self._own = OwnLevels(phones, lambda speeds: speeds / down_bytes_per_s["wifi"])
 
-    def typical_level(self, ids: IntArray) -> FloatArray:
-        """Factor of each device on the median rates where its own is known, 1 elsewhere."""
-        return self._own.of(ids, np.ones(len(ids)))
-
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """Factor of each session on the median rates."""
         level = rng.lognormal(self.seed, "network/device", ids, median=1.0, sigma=self.device_sigma)
@@ -298,10 +293,6 @@ class SymmetricNetwork(Transfers):
         self.seed, self.median_bytes_per_s = seed, median_bytes_per_s
         self.device_sigma, self.session_sigma = device_sigma, session_sigma
         self._own = OwnLevels(phones, lambda speeds: speeds)
-
-    def typical_level(self, ids: IntArray) -> FloatArray:
-        """Bytes per second of each device where its own are known, the median elsewhere."""
-        return self._own.of(ids, np.full(len(ids), self.median_bytes_per_s))
 
     def level(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
         """Bytes per second of each session."""

@@ -20,7 +20,7 @@ from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.availability import INTERRUPTIONS, Interruption
 from fedsim.moved import names_of
-from fedsim.ranges import DurationS, Range, Seed, Share01, SomeTimeS
+from fedsim.ranges import DurationS, Positive, Range, Seed, Share01, SomeTimeS, StepS
 from fedsim.schema import OUTCOMES
 from fedsim.units import DAY_S, FloatArray, on_clock
 
@@ -39,6 +39,7 @@ SESSION = np.dtype(
         ("participation", np.int32),
         ("version", np.int64),
         ("network", np.int8),
+        ("upload_network", np.int8),  # planned
         ("outcome", np.int8),  # REPORTS until the server has decided
         ("n_examples", np.int64),
         ("assigned_at", np.float64),
@@ -51,6 +52,7 @@ SESSION = np.dtype(
         ("end_at", np.float64),
         ("train_s", np.float64),  # seconds of training the work takes
         ("download_bytes", np.int64),  # planned
+        ("assets_bytes", np.int64),  # of them, planned
         ("download_wait_s", np.float64),  # planned time in which no radio works: no usable network, or paused
         ("upload_wait_s", np.float64),
         ("battery_percent", np.float64),  # at assignment, NaN without a battery model
@@ -101,6 +103,8 @@ class Device:
 
     A warm phone slows down (:class:`Throttling`). A crash strikes a share ``crash_fraction`` of the sessions at a
     uniform moment of their planned trip. A session ends as TIMEOUT after ``session_timeout_s`` (None: after 30 days).
+    Before it trains a phone takes ``setup_s`` to start its runtime and fetch its examples; its training takes
+    ``time_factor`` times what ``compute`` says, a lever for what-if questions.
     """
 
     def __init__(
@@ -115,6 +119,8 @@ class Device:
         session_timeout_s: SomeTimeS | None,
         thermal_after_s: DurationS = np.inf,
         thermal_slowdown: Annotated[float, Range(1, 1000)] = 1.0,
+        setup_s: StepS = 0.0,
+        time_factor: Positive = 1.0,
     ) -> None:
         if interruption not in INTERRUPTIONS:
             raise InputError("device.interruption is unknown", value=interruption, allowed=", ".join(INTERRUPTIONS))
@@ -122,19 +128,25 @@ class Device:
             raise InputError("device.crash_fraction is outside its range", value=crash_fraction, allowed="0 … 1")
         if session_timeout_s is not None and not session_timeout_s > 0:
             raise InputError("device.session_timeout_s must be positive", value=session_timeout_s)
+        for name, value, is_wrong in (
+            ("setup_s", setup_s, setup_s < 0),
+            ("time_factor", time_factor, time_factor <= 0),
+        ):
+            if is_wrong:
+                raise InputError(f"device.{name} is outside its range", value=value)
+        self.setup_s, self.time_factor = setup_s, time_factor
         self.throttled = Throttling(thermal_after_s, thermal_slowdown)
         self.seed, self.compute, self.network, self.energy = seed, compute, network, energy
         self.interruption, self.crash_fraction = interruption, crash_fraction
         self.session_timeout_s = _GIVEN_UP_S if session_timeout_s is None else session_timeout_s
 
     def train_s(self, rows: Sessions, work: Work) -> FloatArray:
-        """Seconds of training that the work takes in each session."""
+        """Seconds of set-up and training that the work takes in each session."""
         n_examples = rows["n_examples"]
-        return self.throttled(
-            self.compute.train_s(
-                rows["device_id"], rows["participation"], work.n_visits(n_examples), work.n_steps(n_examples)
-            )
+        train_s = self.compute.train_s(
+            rows["device_id"], rows["participation"], work.n_visits(n_examples), work.n_steps(n_examples)
         )
+        return self.throttled(self.time_factor * train_s) + self.setup_s
 
     def crash_at(self, rows: Sessions) -> FloatArray:
         """Instant at which each session crashes (inf: it does not)."""

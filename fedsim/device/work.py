@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedsim.data import passes
+from fedsim.data.passes import Passes
 from fedsim.errors import InputError
 from fedsim.units import BoolArray, FloatArray, IntArray
 
@@ -37,21 +37,19 @@ class Work:
 
     download_bytes: int
     upload_bytes: int
-    epochs: int
-    batch_size: int
+    passes: Passes
     plan_bytes: int = 0
     shipped_bytes_per_example: float = 0.0
     assets: tuple[Assets, ...] = ()
     caches_model: bool = False
-    local_steps: int | None = None  # of each session, whatever its examples; None: by epochs
+    examples_each: int = 1  # of the work that is paid for, for each example of the data
 
     def __post_init__(self) -> None:
         for name in ("download_bytes", "upload_bytes", "plan_bytes", "shipped_bytes_per_example"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative", value=getattr(self, name))
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1", value=getattr(self, name))
+        if not (self.passes.epochs > 0 and self.passes.batch_size > 0):
+            raise InputError("epochs and batch_size must be positive", value=self.passes)
 
     @property
     def assets_bytes(self) -> int:
@@ -68,17 +66,25 @@ class Work:
         """
         needs_model = (held_version != version) if self.caches_model else np.ones(len(held_version), dtype=bool)
         size: IntArray = self.plan_bytes + needs_model * self.download_bytes
-        if self.shipped_bytes_per_example:
-            size += np.rint(n_examples * self.shipped_bytes_per_example).astype(np.int64)
-        if self.assets:
-            size += self.needs_assets(assets_at, at) @ np.array([assets.n_bytes for assets in self.assets])
-        return size
+        size = size + self.shipped_sizes(n_examples)
+        return size + self.assets_sizes(assets_at, at)
+
+    def assets_sizes(self, assets_at: FloatArray, at: FloatArray) -> IntArray:
+        """Bytes of assets that each device downloads at its instant."""
+        if not self.assets:
+            return np.zeros(len(at), dtype=np.int64)
+        sizes: IntArray = self.needs_assets(assets_at, at) @ np.array([assets.n_bytes for assets in self.assets])
+        return sizes
 
     def full_sizes(self, n_examples: IntArray) -> IntArray:
         """Bytes that devices download which hold nothing."""
         everything = self.plan_bytes + self.download_bytes + self.assets_bytes
-        shipped: IntArray = np.rint(n_examples * self.shipped_bytes_per_example).astype(np.int64)
-        return everything + shipped
+        return everything + self.shipped_sizes(n_examples)
+
+    def shipped_sizes(self, n_examples: IntArray) -> IntArray:
+        """Bytes of features that the server ships for so many examples."""
+        sizes: IntArray = np.rint(n_examples * self.shipped_bytes_per_example).astype(np.int64)
+        return sizes
 
     def needs_assets(self, assets_at: FloatArray, at: FloatArray) -> BoolArray:
         """Which assets each device lacks or has too old at its instant, ``bool[n, assets]``."""
@@ -87,15 +93,12 @@ class Work:
         return lacks
 
     def n_steps(self, n_examples: IntArray) -> IntArray:
-        """Local optimiser steps: epochs × ⌈examples ÷ batch size⌉, or ``local_steps``."""
-        steps: IntArray = passes.n_steps(
-            n_examples, epochs=self.epochs, batch_size=self.batch_size, local_steps=self.local_steps
-        )
-        return steps
+        """Local optimiser steps of devices with so many examples of the data, ``int64[n]``."""
+        return self.passes.n_steps(self._paid(n_examples))
 
     def n_visits(self, n_examples: IntArray) -> IntArray:
-        """Examples that these steps see, one as often as it is visited."""
-        visits: IntArray = passes.n_visits(
-            n_examples, epochs=self.epochs, batch_size=self.batch_size, local_steps=self.local_steps
-        )
-        return visits
+        """Examples that these steps see, one as often as it is visited, ``int64[n]``."""
+        return self.passes.n_visits(self._paid(n_examples))
+
+    def _paid(self, n_examples: IntArray) -> IntArray:
+        return n_examples * self.examples_each

@@ -6,7 +6,7 @@ comparing the row's instants with the server's; nothing is raced.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal, Self
@@ -22,6 +22,7 @@ from fedsim.device.work import Work
 from fedsim.fleet.availability import Availability, Track
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.participation import Participation
+from fedsim.fleet.phones import Phones
 from fedsim.traces.canonical import TraceSet
 from fedsim.traces.criteria import compile_channel, compile_rule
 from fedsim.traces.rule import Rule
@@ -37,7 +38,8 @@ class World:
 
     ``availability`` is when devices are eligible under the ``rule``, ``network`` what network they are on,
     ``level`` and ``charging`` what the traces tell of their batteries (None: not told). Without ``limits`` batteries
-    are not modelled.
+    are not modelled. ``phones`` (the device model has its own) and the network types that are
+    ``metered`` are for the tables only.
     """
 
     rule: Rule
@@ -47,6 +49,8 @@ class World:
     limits: BatteryLimits | None = None
     level: Track | None = None
     charging: Availability | None = None
+    phones: Phones | None = None
+    metered: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -58,6 +62,8 @@ class World:
         unknown: Unknown,
         limits: BatteryLimits | None,
         window_end: WindowEnd = "open",
+        phones: Phones | None = None,
+        metered: Sequence[str] = (),
     ) -> Self:
         """The world of a fleet whose devices are asked under ``rule``.
 
@@ -74,6 +80,8 @@ class World:
             limits=limits,
             level=None if limits is None else _track(fleet, "battery"),
             charging=None if limits is None else _charging(fleet),
+            phones=phones,
+            metered=tuple(metered),
         )
 
     @property
@@ -84,6 +92,12 @@ class World:
     def battery(self, participation: Participation) -> Battery | None:
         """The batteries of a run that keeps its debts in ``participation``; None where they are not modelled."""
         return None if self.limits is None else Battery(self.limits, self.level, self.charging, participation)
+
+    def phone_columns(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Row (−1: none) and latency in ms (NaN: not modelled) of the phones behind devices."""
+        if self.phones is None:
+            return np.full(len(ids), -1, dtype=np.int32), np.full(len(ids), np.nan, dtype=np.float32)
+        return self.phones.row_of(ids).astype(np.int32), self.phones.inference_ms(ids).astype(np.float32)
 
     def spent(self, rows: Sessions, work: Work) -> Spent:
         """Seconds, bytes, joules and battery that ended sessions used."""
@@ -106,12 +120,13 @@ class World:
         k: npt.NDArray[np.int32],
         n_examples: IntArray,
         download_bytes: IntArray,
+        assets_bytes: IntArray | int = 0,
         battery_percent: FloatArray | None = None,
     ) -> Sessions:
         """Rows for devices that are assigned, each at its instant of ``at``; the job fills the server's columns.
 
         ``until`` is when each device's eligibility ends (inf: never), ``k`` numbers its sessions, ``download_bytes`` is
-        what it fetches, ``battery_percent`` its level (None: not modelled).
+        what it fetches (``assets_bytes`` of it assets), ``battery_percent`` its level (None: not modelled).
         """
         rows = np.zeros(len(ids), dtype=SESSION)
         rows["device_id"], rows["cell"], rows["participation"], rows["n_examples"] = ids, cells, k, n_examples
@@ -119,7 +134,7 @@ class World:
         rows["assigned_at"], rows["leaves_at"] = at, until
         rows["outcome"], rows["staleness"], rows["weight"] = REPORTS, -1, np.nan
         rows["ingest_start_at"] = rows["ingested_at"] = np.inf
-        rows["download_bytes"] = download_bytes
+        rows["download_bytes"], rows["assets_bytes"] = download_bytes, assets_bytes
         rows["battery_percent"] = np.nan if battery_percent is None else battery_percent
         self._plan_legs(rows, work)
         self._cut_short(rows, work)
@@ -135,7 +150,9 @@ class World:
         rows["download_end_at"] = end
         rows["train_s"] = self.device.train_s(rows, work)
         rows["train_end_at"] = trained_at = legs.after(cells, end, rows["train_s"])
-        rows["upload_end_at"], _, rows["upload_wait_s"] = legs.upload(cells, trained_at, work.upload_bytes, level)
+        rows["upload_end_at"], rows["upload_network"], rows["upload_wait_s"] = legs.upload(
+            cells, trained_at, work.upload_bytes, level
+        )
 
     def _cut_short(self, rows: Sessions, work: Work) -> None:
         """Decide what ends each session before a report: the first cause to come, of equals the first named."""

@@ -25,10 +25,19 @@ _S32, _LOW32 = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class Region:
-    """A share of the fleet whose local clocks run ``utc_offset_hours`` ahead of simulated time."""
+    """A share of the fleet whose local clocks run ``utc_offset_hours`` ahead of simulated time.
+
+    ``country`` is an ISO 3166-1 alpha-3 code, by which prices and grids of electricity are looked up; None: not said.
+    """
 
     share: Share01
     utc_offset_hours: Annotated[float, Range(-24, 24)]
+    country: str | None = None
+
+    def __post_init__(self) -> None:
+        code = self.country
+        if code is not None and not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
+            raise InputError("fleet.regions: country", value=code, allowed="three capital letters of ISO 3166, as IND")
 
 
 ONE_REGION = {"utc": Region(share=1.0, utc_offset_hours=0.0)}
@@ -78,7 +87,7 @@ class Fleet:
             self._build_cells(regions or ONE_REGION, jitter_s)
 
     def _build_cells(self, regions: Mapping[str, Region], jitter_s: float) -> None:
-        traces = self.traces
+        traces, self.regions = self.traces, dict(regions)
         self._days = np.ones(traces.n, dtype=np.int64) if self.is_replay else traces.period_days
         self._first_cell = np.concatenate([[0], np.cumsum(self._days)])
         cells_per_offset = int(self._first_cell[-1])
@@ -133,6 +142,10 @@ class Fleet:
         """The base trace of each device, ``int64[n]``."""
         traces: IntArray = self.cell_trace[self.cell_of(device_ids)]
         return traces
+
+    def region_of(self, cells: IntArray) -> IntArray:
+        """Where the devices of each cell are: indices into ``regions``, in their order, ``int64[n]``."""
+        return cells // (self._n_jitter * self._cells_per_offset)
 
     def cell_period_s(self, cells: IntArray) -> FloatArray:
         """Seconds after which the trace of each cell repeats, ``float64[n]``."""

@@ -15,7 +15,7 @@ OUTCOME_MEANINGS = {
     "ABORTED": "told before its upload that it was not needed any more",
     "INTERRUPTED": "the device left or stopped being eligible",
     "TIMEOUT": "took longer than allowed, or its round missed the quorum",
-    "FAILED": "crashed, or below the battery floor",
+    "FAILED": "the work crashed, ran out of memory, or took the battery to its floor",
     "OPEN": "in flight, queued or buffered when the run ended",
 }
 _TIME_UNITS = ((1e-3, 1, "ms"), (1, 3 * MINUTE_S, "s"), (MINUTE_S, 3 * HOUR_S, "min"), (HOUR_S, 2 * DAY_S, "h"))

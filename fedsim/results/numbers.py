@@ -205,6 +205,7 @@ def headline(run: Run) -> dict[str, Any]:
         **_step_numbers(run),
         **_session_numbers(run),
         **_traffic_numbers(run),
+        **_peaks(run),
         **_energy_numbers(run),
         **_battery_numbers(run),
         **_participation_numbers(run),
@@ -250,6 +251,35 @@ def _traffic_numbers(run: Run) -> dict[str, Any]:
         "peak_hour_download_bytes": peak(run, t.download_by_bin, width_s=HOUR_S),
         "peak_hour_upload_bytes": peak(run, t.upload_by_bin, width_s=HOUR_S),
     }
+
+
+def _peaks(run: Run) -> dict[str, Any]:
+    """Exact maxima over the run, from its gauges, and the busiest minute of reports; None of a run without sessions."""
+    gauges = {name: run.gauge_table.column(name) for name in ("in_flight_max", *_RATES)}
+    highest = {f"peak_{name.removesuffix('_max')}": pc.max(column).as_py() for name, column in gauges.items()}
+    width_s = peak_width_s(run)
+    busiest = peak(run, run.totals.reports_by_bin.astype(np.float64), width_s=width_s)
+    return {
+        "most_in_flight": highest.pop("peak_in_flight"),
+        **highest,
+        "reports_per_s": float(run.totals.reports_by_bin.sum()) / run.grid.horizon_s,
+        "peak_reports_per_s": None if busiest is None else busiest / width_s,
+    }
+
+
+_RATES = ("download_bytes_per_s_max", "upload_bytes_per_s_max")
+
+
+def waste(run: Run) -> dict[str, float]:
+    """Shares of all device time: useful, spent for speed (late and told off: over-selection), lost, open at the end."""
+    t = run.totals
+    total = float(t.device_s.sum())
+    if not total:
+        return {}
+    shares = dict(zip(OUTCOMES, (t.device_s / total).tolist(), strict=True))
+    for_speed, is_open = shares["LATE"] + shares["ABORTED"], shares["OPEN"]
+    useful = shares["AGGREGATED"]
+    return {"useful": useful, "for speed": for_speed, "lost": 1.0 - useful - for_speed - is_open, "open": is_open}
 
 
 def _energy_numbers(run: Run) -> dict[str, Any]:

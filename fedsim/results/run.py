@@ -88,8 +88,8 @@ class Run:
 
     @cached_property
     def gauges(self) -> pd.DataFrame:
-        """Series sampled at a fixed simulated interval, one row per instant."""
-        return frame(read_table(self.folder / "gauges.parquet", GAUGES))
+        """Exact means and maxima over intervals of simulated time, one row per interval."""
+        return frame(self.gauge_table)
 
     @cached_property
     def eligibility(self) -> pd.DataFrame:
@@ -124,6 +124,11 @@ class Run:
     def step_table(self) -> pa.Table:
         """Server steps in order of time."""
         return read_table(self.folder / "steps.parquet", STEPS)
+
+    @cached_property
+    def gauge_table(self) -> pa.Table:
+        """Exact means and maxima over intervals of simulated time, in order of time."""
+        return read_table(self.folder / "gauges.parquet", GAUGES).sort_by("at")
 
     @cached_property
     def eval_table(self) -> pa.Table:

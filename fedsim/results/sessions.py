@@ -53,6 +53,7 @@ class SessionTotals:
     n_reached: IntArray  # [phase] sessions that entered the phase
     ended: IntArray  # [outcome, bin] sessions by the bin of their end
     in_flight_s: FloatArray  # [bin] device-seconds in a session
+    reports_by_bin: IntArray  # [bin] uploads that ended
     download_by_bin: FloatArray  # [bin] bytes, spread evenly over each session's download
     upload_by_bin: FloatArray  # [bin] bytes, spread evenly over each session's upload
     session_histogram: IntArray  # [log bin] seconds of whole sessions
@@ -118,6 +119,7 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
         n_reached=np.concatenate([[len(end)], is_completed[:-1].sum(axis=1)]),
         ended=_ended(grid, outcome, end),
         in_flight_s=spread(grid, column["assigned_at"], end, device_s),
+        reports_by_bin=_reports(grid, _known(column["upload_end_at"])),
         download_by_bin=spread(grid, stops[0], stops[1], column["download_bytes"]),
         upload_by_bin=spread(grid, stops[2], stops[3], column["upload_bytes"]),
         session_histogram=log_histogram(device_s),
@@ -137,6 +139,10 @@ def _phase_stops(column: dict[str, Column]) -> tuple[FloatArray, BoolArray]:
     is_reached = ~np.isnan(stamps)
     # Waiting for the server begins with the end of the upload and always ends with the session.
     return stops, np.concatenate([is_reached, is_reached[-1:]])
+
+
+def _reports(grid: Grid, arrived_at: FloatArray) -> IntArray:
+    return _counts(grid.index(arrived_at[arrived_at <= grid.horizon_s]), grid.n_bins)
 
 
 def _ended(grid: Grid, outcome: IntArray, end: FloatArray) -> IntArray:

@@ -29,6 +29,7 @@ _LOST_PERIODS, _LOST_S = (
     2,
     30.0 * DAY_S,
 )  # so is one in which nothing is accepted for so long: what repeats has been seen
+_SCARCE_S = 5.0  # in a large fleet that had fewer than were wanted, somebody is looked for again after so long
 _WAITS_PER_LACK = 10.0  # in a large fleet a cohort that lacks a tenth or more waits the full time, else in proportion
 
 
@@ -115,6 +116,8 @@ class Job:
         self._n_found += min(len(selection), n_wanted)
         if len(selection) < n_wanted:
             self._retry_at = self._next_chance(now)
+            if self._retry_at > now and not self.sees_every_change:
+                self._retry_at = max(self._retry_at, now + _SCARCE_S)
         return selection
 
     def find_together(self, now: float, n: int, *, at_least: int) -> Selection:
@@ -163,7 +166,8 @@ class Job:
         """Whether a cohort that is not complete is looked at whenever a device comes or goes.
 
         Simplification: in a fleet of more than 65,536 devices somebody comes or goes all the time, and it is looked at
-        again after up to a minute, in proportion to what is lacking.
+        again after up to a minute, in proportion to what is lacking, and after five seconds where single devices are
+        wanted.
         """
         return not self.world.fleet.is_large
 
@@ -177,6 +181,7 @@ class Job:
         ids, cells, at, work = selection.ids, selection.cells, selection.at, self.task.work
         client_ids = self.task.holders.client_of(ids)
         n_examples = self.task.clients.n_examples(client_ids)
+        download_bytes, assets_bytes = self._sizes(ids, n_examples, at)
         rows = self.world.plan(
             ids,
             cells,
@@ -185,7 +190,8 @@ class Job:
             until=selection.until,
             k=self.participation.n_sessions(ids),
             n_examples=n_examples,
-            download_bytes=self._download_bytes(ids, n_examples, at),
+            download_bytes=download_bytes,
+            assets_bytes=assets_bytes,
             battery_percent=None if self.battery is None else self.battery.percent(ids, cells, at),
         )
         rows["client_id"] = client_ids
@@ -193,11 +199,14 @@ class Job:
             rows["debt_percent"] = self.battery.debt(ids, cells, at)
         return rows
 
-    def _download_bytes(self, ids: IntArray, n_examples: IntArray, at: FloatArray) -> IntArray:
+    def _sizes(self, ids: IntArray, n_examples: IntArray, at: FloatArray) -> tuple[IntArray, IntArray | int]:
+        """Bytes that each device downloads, and of these assets."""
+        work = self.task.work
         if not self.participation.keeps_cache:
-            return self.task.work.full_sizes(n_examples)
-        held = self.participation.held(ids)
-        return self.task.work.sizes(*held, n_examples, version=self.version, at=at)
+            return work.full_sizes(n_examples), work.assets_bytes
+        version, assets_at = self.participation.held(ids)
+        sizes = work.sizes(version, assets_at, n_examples, version=self.version, at=at)
+        return sizes, work.assets_sizes(assets_at, at)
 
     def begin(self, rows: Sessions, versions: int | IntArray) -> None:
         """The drafted sessions begin, each with the version that is the newest then."""
@@ -249,8 +258,15 @@ class Job:
 
     # Steps
 
-    def step(self, rows: Sessions, coefficients: FloatArray, *, started_at: float, at: float, n_assigned: int) -> None:
-        """Aggregate reported sessions with the given coefficients into the next version, at instant ``at``."""
+    def step(
+        self, rows: Sessions, coefficients: FloatArray, *, started_at: float, at: float, n_assigned: int,
+        opened_at: float | None = None, published_at: float | None = None,
+    ) -> None:  # fmt: skip
+        """Aggregate reported sessions with the given coefficients into the next version, at instant ``at``.
+
+        ``opened_at`` (None: ``started_at``) and ``published_at``, from when devices download it (None: ``at``), are
+        for the table.
+        """
         self.accepted(at)
         self.evaluations.until(at, self.version)
         rows["staleness"] = self.version - rows["version"]
@@ -265,9 +281,13 @@ class Job:
             )
         )
         self.version += 1
-        self._log_step(
-            rows, started_at, at, n_assigned, is_committed=True, loss=result.train_loss, norm=result.update_norm
+        instants = (
+            started_at if opened_at is None else opened_at,
+            started_at,
+            at,
+            at if published_at is None else published_at,
         )
+        self._log_step(rows, instants, n_assigned, loss=result.train_loss, norm=result.update_norm)
         self.finish(rows, at=at, outcome=AGGREGATED)
         self.evaluations.stepped(at, self.version)
         if self.task.stop.max_steps is not None and self.version >= self.task.stop.max_steps:
@@ -279,21 +299,28 @@ class Job:
         if self._on_step is not None:
             self._on_step(self, at)
 
-    def abandon(self, rows: Sessions, *, started_at: float, at: float, n_assigned: int, outcome: int) -> None:
+    def abandon(
+        self, rows: Sessions, *, started_at: float, at: float, n_assigned: int, outcome: int,
+        opened_at: float | None = None,
+    ) -> None:  # fmt: skip
         """Log a round that missed its quorum; what was reported is lost."""
-        self._log_step(rows[:0], started_at, at, n_assigned, is_committed=False, loss=None, norm=None)
+        instants = (started_at if opened_at is None else opened_at, started_at, at, None)
+        self._log_step(rows[:0], instants, n_assigned, loss=None, norm=None)
         self.finish(rows, at=at, outcome=outcome)
 
     def _log_step(
-        self, rows: Sessions, started_at: float, at: float, n_assigned: int, *, is_committed: bool,
+        self, rows: Sessions, instants: tuple[float, float, float, float | None], n_assigned: int, *,
         loss: float | None, norm: float | None,
     ) -> None:  # fmt: skip
+        opened_at, started_at, closed_at, published_at = instants
         self.log.steps.add(
             step=len(self.log.steps.rows),
             version=self.version,
+            opened_at=opened_at,
             started_at=started_at,
-            closed_at=at,
-            is_committed=is_committed,
+            closed_at=closed_at,
+            published_at=published_at,
+            is_committed=published_at is not None,
             n_assigned=n_assigned,
             n_aggregated=len(rows),
             mean_staleness=float(rows["staleness"].mean()) if len(rows) else None,

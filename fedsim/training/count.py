@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedsim.training.flat import build_model
+from fedsim.training.flat import Layout, build_model
 from fedsim.training.flops import StepCount, count_step, example_batch
 from fedsim.training.model_work import FLOAT_BYTES, ModelWork
 
@@ -23,6 +23,8 @@ def model_work(model: Any, step: StepCount) -> ModelWork:
     """A counted step as the laws of training time read it."""
     return ModelWork(
         name=model_name(model),
+        n_numbers=len(Layout(model).flatten()),
+        depth=sum(max(layer.n_steps, 1) for layer in step.layers),
         forward_flops=step.forward_flops,
         training_flops=step.training_flops,
         lookup_bytes=step.lookup_bytes,

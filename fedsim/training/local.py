@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from fedsim import rng
-from fedsim.data import passes
+from fedsim.data.passes import Passes
 from fedsim.errors import InputError
 from fedsim.moved import names_of
 from fedsim.ranges import BatchSize, Epochs, Steps
@@ -20,21 +20,23 @@ globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do no
 NO_EXAMPLE = -1
 _PADDING_KEY = np.uint64(2**64 - 1)
 _S1 = np.uint64(1)
-_FIXED = ("n_steps", "batches")
+_FIXED = ("passes", "n_steps", "n_visits", "batches")
+_BOUNDS = ("local_steps", "max_steps", "max_examples")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalWork:
-    """``epochs`` passes over the client's examples in batches of ``batch_size``, the last one smaller.
+    """The local work of a session, as :class:`fedsim.data.passes.Passes` plans it.
 
-    With ``local_steps`` each client takes so many steps instead, pass after pass, however many examples it has.
     What a step does with its batch is the algorithm's (:mod:`fedsim.training.algorithm.sgd`). A subclass that plans
-    other steps is an :class:`InputError`: devices take their time by these two numbers alone.
+    other steps is an :class:`InputError`: devices take their time by these numbers alone.
     """
 
     epochs: Epochs
     batch_size: BatchSize
     local_steps: Steps | None = None
+    max_steps: Steps | None = None
+    max_examples: Steps | None = None
 
     def __init_subclass__(cls) -> None:
         changed = [name for name in _FIXED if name in vars(cls)]
@@ -44,8 +46,7 @@ class LocalWork:
 
     def __post_init__(self) -> None:
         self._check_positive("epochs", "batch_size")
-        if self.local_steps is not None:
-            self._check_positive("local_steps")
+        self._check_positive(*(name for name in _BOUNDS if getattr(self, name) is not None))
 
     def _check_positive(self, *names: str) -> None:
         for name in names:
@@ -53,51 +54,56 @@ class LocalWork:
                 raise InputError(f"{name} of the local work", value=getattr(self, name), allowed="> 0")
 
     @final
+    @property
+    def passes(self) -> Passes:
+        """The plan in numbers."""
+        return Passes(self.epochs, self.batch_size, **{name: getattr(self, name) for name in _BOUNDS})
+
+    @final
     def n_steps(self, n_examples: IntArray) -> IntArray:
         """Steps of clients with so many examples, ``int64[n]``."""
-        steps: IntArray = passes.n_steps(n_examples, **self._plan)
-        return steps
+        return self.passes.n_steps(n_examples)
 
     @final
     def n_visits(self, n_examples: IntArray) -> IntArray:
         """Examples that clients with so many see, one as often as it is visited, ``int64[n]``."""
-        visits: IntArray = passes.n_visits(n_examples, **self._plan)
-        return visits
-
-    @property
-    def _plan(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "batch_size": self.batch_size, "local_steps": self.local_steps}
+        return self.passes.n_visits(n_examples)
 
     @final
     def batches(self, n_examples: IntArray, seeds: UintArray) -> IntArray:
         """Which examples each step of each client takes, ``int64[n, n_steps, batch]``, -1 where none.
 
-        Positions count from the client's first example. Every epoch visits every example once, in an
-        order that depends on the client's seed and the epoch only. ``n_steps`` is that of the largest
-        client; steps ``e × n_steps / epochs`` and following are epoch ``e`` of every client, and a
-        smaller client idles at its end. Within a step the examples come first. With ``local_steps`` there are so many,
-        the client's own ones of pass after pass.
+        Positions count from the client's first example. Every pass visits every example once, or ``max_examples`` of
+        them, in an order that depends on the client's seed and the pass only. ``n_steps`` is that of the largest
+        client. Whole passes of all clients begin together, and a smaller client idles at the end of each; where steps
+        are bounded or passes are not whole, a client takes its own steps one after the other, and idles at the end.
+        Within a step the examples come first.
         """
-        if self.local_steps is None:
-            return self._passes(self.epochs, n_examples, seeds)
-        a_pass = np.maximum(-(-n_examples // self.batch_size), 1)
-        batches = self._passes(-(-self.local_steps // int(a_pass.min())), n_examples, seeds)
+        of_a_pass = self.passes.of_a_pass(n_examples)
+        if self.local_steps is None and self.max_steps is None and self.epochs == int(self.epochs):
+            return self._passes(int(self.epochs), n_examples, of_a_pass, seeds)
+        steps = self.n_steps(n_examples)
+        a_pass = np.maximum(-(-of_a_pass // self.batch_size), 1)
+        batches = self._passes(int((-(-steps // a_pass)).max()), n_examples, of_a_pass, seeds)
         is_idle = batches[:, :, 0] == NO_EXAMPLE
-        own = np.argsort(is_idle, axis=1, kind="stable")[:, : self.local_steps, None]
-        return np.take_along_axis(batches, own, axis=1)
+        own = np.argsort(is_idle, axis=1, kind="stable")[:, : steps.max(), None]
+        batches = np.take_along_axis(batches, own, axis=1)
+        batches[np.arange(batches.shape[1]) >= steps[:, None]] = NO_EXAMPLE
+        return batches
 
-    def _passes(self, n: int, n_examples: IntArray, seeds: UintArray) -> IntArray:
-        return np.concatenate([self._epoch(epoch, n_examples, seeds) for epoch in range(n)], axis=1)
+    def _passes(self, n: int, n_examples: IntArray, of_a_pass: IntArray, seeds: UintArray) -> IntArray:
+        return np.concatenate([self._epoch(epoch, n_examples, of_a_pass, seeds) for epoch in range(n)], axis=1)
 
-    def _epoch(self, epoch: int, n_examples: IntArray, seeds: UintArray) -> IntArray:
-        """One epoch's ``int64[n, steps, batch]``: positions in the order of their hash."""
+    def _epoch(self, epoch: int, n_examples: IntArray, of_a_pass: IntArray, seeds: UintArray) -> IntArray:
+        """One pass's ``int64[n, steps, batch]``: positions in the order of their hash, the first ``of_a_pass``."""
         n, width = len(n_examples), int(n_examples.max())
         position = np.arange(width)
         counter = np.tile(epoch * 2**32 + position, n)
         key = (rng.bits(0, "batches", np.repeat(seeds, width), counter) >> _S1).reshape(n, width)
         key[position >= n_examples[:, None]] = _PADDING_KEY
-        order = np.argsort(key, axis=1)
-        order[position >= n_examples[:, None]] = NO_EXAMPLE
+        width = int(of_a_pass.max())
+        order = np.argsort(key, axis=1)[:, :width]
+        order[position[:width] >= of_a_pass[:, None]] = NO_EXAMPLE
         n_steps = -(-width // self.batch_size)
         padding = np.full((n, n_steps * self.batch_size - width), NO_EXAMPLE)
         return np.concatenate([order, padding], axis=1).reshape(n, n_steps, self.batch_size)

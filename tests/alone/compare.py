@@ -128,6 +128,9 @@ def _session_row(server: Server, session: Session) -> dict[str, Any]:
         "participation": trip.number,
         "version": session.version,
         "network": trip.network,
+        "upload_network": trip.upload_network if trip.ends[TRAINING] <= end and not is_aborted else None,
+        "region": 0,
+        "phone_row": None,
         "n_examples": session.n_examples,
         "assigned_at": trip.at,
         "outcome": OUTCOMES.index(session.outcome),
@@ -140,6 +143,8 @@ def _session_row(server: Server, session: Session) -> dict[str, Any]:
         "staleness": session.staleness,
         "weight": session.weight,
         "compute_s": used.compute_s,
+        "download_wait_s": trip.waited_s(DOWNLOAD) if trip.ends[DOWNLOAD] <= end else None,
+        "upload_wait_s": trip.waited_s(UPLOAD) if trip.ends[UPLOAD] <= end and not is_aborted else None,
         "download_bytes": _whole(used.n_bytes[0]),
         "upload_bytes": _whole(used.n_bytes[1]),
         "download_j": used.joules[0],
@@ -155,9 +160,11 @@ def _step_rows(server: Server) -> Rows:
         {
             "step": number,
             "version": step.version,
+            "opened_at": step.opened_at,
             "started_at": step.started_at,
             "closed_at": step.closed_at,
-            "is_committed": step.is_committed,
+            "published_at": step.published_at,
+            "is_committed": step.published_at is not None,
             "n_assigned": step.n_assigned,
             "n_aggregated": len(step.staleness),
             "mean_staleness": sum(step.staleness) / len(step.staleness) if step.staleness else None,
@@ -182,7 +189,7 @@ def _gauge_rows(server: Server) -> Rows:
 
 
 def _summary(server: Server) -> dict[str, Any]:
-    sessions, n_steps = server.sessions, sum(step.is_committed for step in server.steps)
+    sessions, n_steps = server.sessions, sum(step.published_at is not None for step in server.steps)
     counts = Counter(session.outcome for session in sessions)
     wasted = [session for session in sessions if session.outcome != "AGGREGATED"]
     return {

@@ -63,7 +63,7 @@ def gauges_of(server: Server) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"at": start, "until": until, "eligible_fraction_mean": share.over(start, until)[0]}
         for name, curve in curves.items():
             row[f"{name}_mean"], row[f"{name}_max"] = curve.over(start, until)
-        row["version"] = sum(step.is_committed and step.closed_at <= start for step in server.steps)
+        row["version"] = sum(step.published_at is not None and step.closed_at <= start for step in server.steps)
         rows.append(row)
         start += interval
     return rows

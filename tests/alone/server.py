@@ -76,9 +76,10 @@ class Step:
     """A row of the table of steps."""
 
     version: int
+    opened_at: float
     started_at: float
     closed_at: float
-    is_committed: bool
+    published_at: float | None
     n_assigned: int
     staleness: list[int]
 
@@ -93,6 +94,7 @@ class Server:
     steps: list[Step] = field(default_factory=list)
     evals: list[tuple[float, int]] = field(default_factory=list)
     version: int = 0
+    opened_at: float = 0
     ended_at: float = _EVER
     stop_reason: str = "max_s"
 
@@ -203,10 +205,14 @@ class Server:
         level, debt = self.level(device, now)
         trip = Trip(setup, setup.phones[device], device, seat.n_sessions, now, level)
         client = int(rng.integers(setup.seed, "client", [device], len(setup.sizes))[0])
-        made = Session(len(self.sessions), trip, self.version, client, setup.sizes[client], debt, trip.end)
+        made = Session(len(self.sessions), trip, self.newest(now), client, setup.sizes[client], debt, trip.end)
         seat.n_sessions, seat.last, seat.busy_until = seat.n_sessions + 1, made, trip.end
         self.sessions.append(made)
         return made
+
+    def newest(self, now: int) -> int:
+        """The version that is downloaded."""
+        return sum(step.published_at is not None and step.published_at <= now for step in self.steps)
 
     def next_chance(self, now: int) -> float:
         """When the fleet will have changed, at the latest after a minute; if nobody is there, when somebody comes."""
@@ -246,7 +252,10 @@ class Server:
             self.seats[session.trip.device].participated_at = self.now
         self.version += 1
         staleness = [self.version - 1 - session.version for session in sessions]
-        self.steps.append(Step(self.version, started_at, self.now, True, n_assigned, staleness))
+        takes = us_of(self.setup.rules["server_step_s"])
+        before = max((step.published_at or 0 for step in self.steps), default=0)
+        published = max(self.now, before) + takes
+        self.steps.append(Step(self.version, self.opened_at, started_at, self.now, published, n_assigned, staleness))
         if self.setup.every_steps and self.version % self.setup.every_steps == 0:
             self.evals.append((self.now, self.version))
         if self.setup.max_steps is not None and self.version >= self.setup.max_steps:
@@ -269,7 +278,7 @@ class Sync(Server):
         self._try_from(0)
 
     def _try_from(self, at: float) -> None:
-        self.trying_since = int(at)
+        self.trying_since = self.opened_at = int(at)
         self.at(at, ASSIGNS, self._try)
 
     def _try(self) -> None:
@@ -339,7 +348,7 @@ class Sync(Server):
         else:
             for session in accepted:
                 session.outcome = "TIMEOUT"
-            self.steps.append(Step(self.version, self.started_at, self.now, False, n, []))
+            self.steps.append(Step(self.version, self.opened_at, self.started_at, self.now, None, n, []))
         self._try_from(self.now + us_of(self.setup.rules["server_step_s"]))
 
 
@@ -404,7 +413,7 @@ class Buffered(Server):
         n_begun = sum(session.trip.at < self.now for session in self.sessions)
         started_at = buffer[0].ingested
         self.step(buffer, [weight / total for weight in weights], started_at, n_begun - self.n_before_step)
-        self.n_before_step = n_begun
+        self.n_before_step, self.opened_at = n_begun, self.now
 
 
 def played_alone(setup: Setup, table: Any) -> Server:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
+from fedsim.data.passes import Passes
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
@@ -145,6 +146,7 @@ def _buffered_rules(draw: random.Random, n: int) -> dict[str, Any]:
         "staleness_weight": draw.choice(["inverse_sqrt", "constant"]),
         "divisor": draw.choice(["buffer_size", "weight_sum"]),
         "assignment_interval_s": draw.choice([0.3, 1.0, 1.0, 2.5, 7.0]),
+        "server_step_s": draw.choice([0.0, 0.0, 3.0, 9.3]),
         "weighting": draw.choice(["uniform", "examples"]),
     }
 
@@ -229,8 +231,7 @@ def engine_of(setup: Setup, **changes: Any) -> Simulation:
             download_bytes=setup.download_bytes,
             upload_bytes=setup.upload_bytes,
             plan_bytes=setup.plan_bytes,
-            epochs=1,
-            batch_size=10,
+            passes=Passes(1, 10),
         ),
         clients=Sizes(setup.sizes),
         stop=Stop(max_steps=setup.max_steps, max_s=setup.max_s),

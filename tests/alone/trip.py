@@ -70,6 +70,7 @@ class Trip:
         self.ends.append(now)
         now = self._work(TRAINING, now, us_of(self._train_s()))
         self.ends.append(now)
+        self.upload_network = self.network if math.isinf(now) else self._known(self.phone.at(int(now))[0])
         now = self._bytes(UPLOAD, self._greet(UPLOAD, now), setup.upload_bytes, link.up)
         self.ends.append(now)
         self.end, self.outcome = self._first_cause()
@@ -188,6 +189,14 @@ class Trip:
         return math.inf
 
     # What it uses
+
+    def waited_s(self, phase: int) -> float:
+        """Seconds of a planned transfer in which no radio works (inf: one that never ends)."""
+        start = self.at if phase == DOWNLOAD else self.ends[TRAINING]
+        if math.isinf(self.ends[phase]):
+            return math.inf
+        worked = sum(piece.end - piece.start for piece in self.pieces if piece.phase == phase)
+        return (self.ends[phase] - start - worked) / US
 
     def _watts(self) -> tuple[float, float, float]:
         compute_w, receive_w, send_w = self.setup.watts

@@ -9,12 +9,13 @@ import pytest
 
 import fedsim
 from fedsim.cli.main import main
+from tests.smoke import small
 
 SMALL = ["stop.max_steps=3", "fleet.n_devices=2000", "server.report_goal=5"]
 
 
 def run(*words: str) -> int:
-    return main(["run", *words])
+    return main(["run", *small(words)])
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["traces", "--help"], ["bench", "--help"]])

@@ -127,5 +127,5 @@ def test_a_folder_that_cannot_be_made(
     folder: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    assert main(["run", "training=none", "report=false", f"hydra.run.dir={tmp_path}/{folder}"]) == 2
+    assert main(["run", "experiment=smoke", "training=none", "report=false", f"hydra.run.dir={tmp_path}/{folder}"]) == 2
     assert capsys.readouterr().err.startswith(f"fedsim: {line}")

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fedsim.cli.main import main
-from fedsim.config.compose import composed
 from fedsim.config.objective import NUMBERS, objectives, value_of
 from fedsim.config.simulation import build_simulation
 from fedsim.errors import InputError
+from tests.smoke import composed
 
-QUICK = ("report=false", "training=none", "stop.max_steps=2", "fleet.n_devices=20000")
+QUICK = ("experiment=smoke", "report=false", "training=none", "stop.max_steps=2", "fleet.n_devices=20000")
 
 
 @pytest.mark.slow

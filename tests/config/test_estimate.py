@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from fedsim.cli.main import main
-from fedsim.config.compose import composed
 from fedsim.config.estimate import BYTES_PER_DEVICE, BYTES_PER_SESSION, Estimate, estimate, warn_of_disk
 from fedsim.config.simulation import build_simulation
 from fedsim.server.task import Stop
 from fedsim.simulation import Progress
+from tests.smoke import composed
 
-QUICK = ("training=none", "report=false", "fleet.n_devices=70_000")
+QUICK = ("experiment=smoke", "training=none", "report=false", "fleet.n_devices=70_000")
 Usage = namedtuple("Usage", "total used free")
 
 

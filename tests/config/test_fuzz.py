@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fedsim.config.compose import composed
 from fedsim.files import write_table
 from fedsim.schema import HARDWARE
 from tests.config.player import Player
+from tests.smoke import composed
 
 N_VALUES = int(os.environ.get("FEDSIM_FUZZ_VALUES", "300"))
 SEED = int(os.environ.get("FEDSIM_FUZZ_SEED", "0"))

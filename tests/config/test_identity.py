@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from fedsim.cli.main import main
-from fedsim.config.compose import composed
 from fedsim.config.identity import identity
 from fedsim.errors import InputError
 from fedsim.files import read_json, write_json
 from fedsim.results.run import Run
+from tests.smoke import composed
 
 
 def of(*overrides: str, traces: str = "t", data: str = "d") -> dict[str, str]:
@@ -55,14 +55,14 @@ def test_arms_are_the_same_but_for_the_seed() -> None:
 
 
 def test_a_run_has_its_identity_and_a_folder_of_another_schema_is_one_line(tmp_path: Path) -> None:
-    quick = ["training=none", "report=false", "stop.max_steps=1", f"hydra.run.dir={tmp_path}/r"]
+    quick = ["experiment=smoke", "training=none", "report=false", "stop.max_steps=1", f"hydra.run.dir={tmp_path}/r"]
     assert main(["run", *quick]) == 0
     file = tmp_path / "r" / "provenance.json"
     told = read_json(file, "provenance")
     assert set(told["identity"]) == {"run", "arm"}
     Run.load(tmp_path / "r")
-    write_json(file, told | {"schema": 3, "versions": {"fedsim-fleet": "9.1"}})
-    with pytest.raises(InputError, match=r"fedsim 9\.1 wrote it and reads it: 3 in .* \(allowed: 2\)"):
+    write_json(file, told | {"schema": 4, "versions": {"fedsim-fleet": "9.1"}})
+    with pytest.raises(InputError, match=r"fedsim 9\.1 wrote it and reads it: 4 in .* \(allowed: 3\)"):
         Run.load(tmp_path / "r")
     write_json(file, {key: value for key, value in told.items() if key != "schema"})  # before schemas had numbers
     with pytest.raises(InputError, match=r"has another schema.*: 1 in "):

@@ -13,7 +13,7 @@ from fedsim.config.run_folder import RUN_FILES, opened
 from fedsim.errors import InputError
 from fedsim.results.run import Run
 
-QUICK = ("training=none", "report=false", "stop.max_steps=2", "fleet.n_devices=20000")
+QUICK = ("experiment=smoke", "training=none", "report=false", "stop.max_steps=2", "fleet.n_devices=20000")
 
 
 def run(folder: Path, *overrides: str) -> int:

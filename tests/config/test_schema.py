@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from fedsim.config.build import build, fits
-from fedsim.config.compose import composed
 from fedsim.config.roles import AGGREGATOR, HOLDERS, named
 from fedsim.config.schema import check_configuration
 from fedsim.config.trainer import build_module
 from fedsim.errors import InputError
 from fedsim.ranges import Count, DeviceCount, Positive, Range, Share01
+from tests.smoke import composed
 
 
 @lru_cache

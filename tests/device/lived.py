@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from fedsim import rng
+from fedsim.data.passes import Passes
 from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Network
@@ -176,8 +177,7 @@ def scenes(draw: st.DrawFn, mode: str) -> Scene:
         work=Work(
             download_bytes=draw(st.integers(1, 1500)),
             upload_bytes=draw(st.integers(1, 800)),
-            epochs=1,
-            batch_size=1,
+            passes=Passes(1, 1),
         ),
         mode=mode,
         timeout_s=draw(st.none() | lengths.filter(lambda s: s > 0)),
@@ -254,7 +254,7 @@ def trip(
     """One trip of the golden phone: its row and its bookings."""
     availability, track = fleet_of([GOLDEN])
     made = device(compute=FixedCompute(train_s=train_s), interruption=mode, **changes)
-    zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=down, upload_bytes=up, epochs=1, batch_size=1)
+    zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=down, upload_bytes=up, passes=Passes(1, 1))
     rows = plan_trips(made, availability, track, work, now=now, ids=zero, k=zero.astype(np.int32), n_examples=zero)
     booked = spent(rows, work, made, availability, track)
     row = {name: rows[name][0].item() for name in rows.dtype.names or ()}

@@ -7,31 +7,33 @@ import numpy as np
 
 from fedsim.cost.phones import PhoneClasses
 from fedsim.cost.table import TaskWork
+from fedsim.data.passes import Passes
+from fedsim.device.work import Assets, Work
 from fedsim.training.model_work import LayerWork, ModelWork
 
 MODEL = ModelWork(
     name="Net-10",
+    n_numbers=1000,
+    depth=1,
     forward_flops=1e6,
     training_flops=2.5e6,
     lookup_bytes=200.0,
     trained_bytes=4000,
     layers=(LayerWork("Linear", 1e6, 50.0, 1000, 0),),
 )
+N_EXAMPLES = 25  # in batches of 10: 3 steps an epoch
+WORK = Work(download_bytes=10_000, upload_bytes=4_000, passes=Passes(2, 10), assets=(Assets(20_000),))
 PLAIN = TaskWork(
-    n_examples=25,
-    epochs=2,
-    batch_size=10,  # 3 steps an epoch
+    work=WORK,
     training_flops=2.5e6,
     memory_bytes=100_000_000,
-    download_bytes=10_000,
-    upload_bytes=4_000,
-    assets_bytes=20_000,
     storage_bytes=50_000,
+    example_bytes=4.0,
 )
 
 
 def task(**changes: Any) -> TaskWork:
-    return replace(PLAIN, **changes)
+    return replace(PLAIN, work=replace(WORK, **changes))
 
 
 def model(**changes: Any) -> ModelWork:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedsim.data.passes import Passes
 from fedsim.device.battery import Battery, BatteryLimits
 from fedsim.device.compute import FixedCompute
 from fedsim.device.energy import Energy
@@ -109,7 +110,7 @@ def trip(
         seed=1, compute=FixedCompute(train_s=10.0), network=network, interruption=interruption, crash_fraction=0.0,
         energy=Energy(receive_w=watts[0], compute_w=watts[1], send_w=watts[2]), session_timeout_s=None,
     )  # fmt: skip
-    work = Work(download_bytes=50, upload_bytes=30, epochs=1, batch_size=1)
+    work = Work(download_bytes=50, upload_bytes=30, passes=Passes(1, 1))
     rows = planned(device,
         world.availability, world.track, work, now=now, ids=IDS, k=IDS.astype(np.int32), n_examples=IDS,
         battery=world.battery,
@@ -170,7 +171,7 @@ def test_a_paused_phone_drains_only_while_it_works() -> None:
         ),
         energy=Energy(receive_w=36.0, compute_w=36.0, send_w=36.0),
     )  # fmt: skip
-    work = Work(download_bytes=10, upload_bytes=10, epochs=1, batch_size=1)
+    work = Work(download_bytes=10, upload_bytes=10, passes=Passes(1, 1))
     rows = planned(device,
         availability, None, work, now=0.0, ids=one, k=one.astype(np.int32), n_examples=one,
         battery=Battery(limits, None, None, world.participation),

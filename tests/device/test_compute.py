@@ -18,6 +18,7 @@ from fedsim.fleet.hardware import Hardware
 from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import HARDWARE
 from tests.build import inference_compute
+from tests.device.task_works import model
 from tests.hand import events_of, traces_of
 
 N = 60_000
@@ -26,7 +27,8 @@ ONE = np.ones(N, dtype=np.int64)
 
 
 PLAIN: dict[str, Any] = {
-    "relative_cost": 1.0, "benchmark_flops": 1.0, "fixed_s_per_step": 0.0, "session_sigma": 0.0,
+    "relative_cost": 1.0, "benchmark_flops": 1.0, "flops_factor": 1.0, "latencies_per_layer": 0.0,
+    "fixed_s_per_step": 0.0, "session_sigma": 0.0, "model": lambda: model(depth=7),
 }  # fmt: skip
 
 
@@ -86,6 +88,19 @@ def test_without_a_relative_cost_the_flops_tell_it() -> None:
     changes = {"relative_cost": None, "benchmark_flops": 20.0}
     compute = InferenceCompute(seed=1, phones=phones, forward_flops=lambda: 5.0, **(PLAIN | changes))
     assert train_s(compute, 320, 10) == pytest.approx([19.2 / 4])
+    slower = InferenceCompute(
+        seed=1, phones=phones, forward_flops=lambda: 5.0, **(PLAIN | changes | {"flops_factor": 3.0})
+    )
+    assert train_s(slower, 320, 10) == pytest.approx([3 * 19.2 / 4])
+
+
+def test_a_step_takes_a_share_of_the_phones_latency_for_each_layer() -> None:
+    """Seven layers, half a latency each: 10 steps take 35 latencies, on a slow phone ten times as long."""
+    for latency_ms in (20.0, 200.0):
+        phones = LognormalPhones(seed=1, median_inference_ms=latency_ms, sigma=0.0)
+        changes = {"relative_cost": 0.0, "latencies_per_layer": 0.5}
+        compute = InferenceCompute(seed=1, phones=phones, forward_flops=lambda: 5.0, **(PLAIN | changes))
+        assert train_s(compute, 320, 10) == pytest.approx([35 * latency_ms / 1000])
 
 
 def test_table_rows_are_milliseconds_per_inference() -> None:
@@ -181,7 +196,10 @@ def test_a_bad_table_is_refused(weights: list[float], latencies: list[float], me
         table_compute(seed=1, table=hardware(weights, latencies))
 
 
-@pytest.mark.parametrize("name", ["fixed_s_per_step", "session_sigma", "relative_cost", "benchmark_flops"])
+@pytest.mark.parametrize(
+    "name",
+    ["flops_factor", "latencies_per_layer", "fixed_s_per_step", "session_sigma", "relative_cost", "benchmark_flops"],
+)
 @pytest.mark.parametrize("value", [-0.001, math.nan, math.inf])
 def test_bad_numbers_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"device\.compute\.{name}"):

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedsim.data.passes import Passes
 from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
 from fedsim.units import DAY_S
 from tests.build import Sizes, always, by_device, device, played, simulation, sync
 
 WORK = Work(
-    download_bytes=1000, upload_bytes=0, epochs=1, batch_size=1, plan_bytes=7,
+    download_bytes=1000, upload_bytes=0, passes=Passes(1, 1), plan_bytes=7,
     assets=(Assets(200), Assets(50, refresh_s=100.0)),
 )  # fmt: skip
 NEVER = -math.inf
@@ -59,7 +60,7 @@ def test_bad_assets_are_refused(n_bytes: int, refresh_s: float | None) -> None:
 def test_a_run_books_what_each_session_fetched(tmp_path: Path) -> None:
     """One phone, a round every 100 s or so: the vocabulary of a day is fetched on the first day and the second."""
     work = Work(
-        download_bytes=10, upload_bytes=10, epochs=1, batch_size=10, shipped_bytes_per_example=2.0,
+        download_bytes=10, upload_bytes=10, passes=Passes(1, 10), shipped_bytes_per_example=2.0,
         assets=(Assets(500, refresh_s=float(DAY_S)), Assets(300)),
     )  # fmt: skip
     made = simulation(

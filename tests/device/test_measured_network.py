@@ -93,4 +93,3 @@ def test_phones_of_known_speed_keep_their_rank_and_the_rates_are_those_that_were
     assert score == pytest.approx([0.967, -0.967, 0.0], abs=1e-3)  # Φ⁻¹ of 5/6, 1/6, 1/2
     end, _, _ = network.download(None, np.arange(3), np.zeros(3), 1_000_000, score)
     assert 1_000_000 / end == pytest.approx([4e5, 1e5, 2e5])
-    assert made(folder, phones=three).typical_level(np.arange(3)) == pytest.approx(np.sqrt(0.3) * score)

@@ -279,10 +279,10 @@ def test_a_phone_of_known_speed_has_it_on_wifi_and_in_proportion_elsewhere() -> 
     drawn = Network(**(PLAIN | {"device_sigma": 0.7}))
     ids, k = np.arange(3), np.zeros(3, dtype=np.int32)
     assert made.level(ids, k).tolist() == [drawn.level(ids, k)[0], 0.25, drawn.level(ids, k)[2]]
-    assert made.typical_level(ids).tolist() == [1.0, 0.25, 1.0]
-    end, _, _ = made.download(None, ids, np.zeros(3), 1000, made.typical_level(ids))
+    plain = Network(**PLAIN, phones=known)
+    end, _, _ = plain.download(None, ids, np.zeros(3), 1000, plain.level(ids, k))
     assert end.tolist() == [0.25, 1.0, 0.25]
-    assert Network(**PLAIN, phones=three).typical_level(ids).tolist() == [1.0] * 3
+    assert Network(**PLAIN, phones=three).level(ids, k).tolist() == [1.0] * 3
 
 
 PLAIN: dict[str, Any] = {
@@ -296,7 +296,7 @@ def test_a_phone_s_own_speed_is_one_on_wifi_whatever_the_rates_of_other_networks
     one = replace(PhoneClasses.named(["A"], [1.0]), bytes_per_s=np.array([30.0]))
     made, zero = network(phones=one), np.zeros(1, dtype=np.int64)
     level = made.level(zero, zero.astype(np.int32))
-    assert level.tolist() == made.typical_level(zero).tolist() == [0.3]
+    assert level.tolist() == [0.3]
     for kind, down_s, up_s in (("wifi", 10.0, 20.0), ("4g", 20.0, 40.0), ("5g", 5.0, 10.0)):  # of 300 bytes
         track = track_of([(0, kind)])
         assert made.download(track, zero, np.zeros(1), 300, level)[0] == pytest.approx([down_s])

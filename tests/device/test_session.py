@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedsim.data.passes import Passes
 from fedsim.device.compute import FixedCompute
 from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, TIMEOUT
 from fedsim.device.work import Work
@@ -114,7 +115,7 @@ def test_a_trip_that_fills_its_window_but_for_rounding_reports() -> None:
     traces = traces_of([events_of([(0, "charging", 1), (3.3, "charging", 0)])], period_s=10.0, is_local=False)
     windows = compile_rule(traces, Rule.parse("charging"), unknown="ineligible")
     availability = Availability(Fleet(traces, n_devices=1, seed=0, is_replay=True), windows)
-    zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=22, upload_bytes=0, epochs=1, batch_size=1)
+    zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=22, upload_bytes=0, passes=Passes(1, 1))
     for timeout_s, mode in ((None, "abort"), (3.3, "pause")):
         made = device(compute=FixedCompute(train_s=2.2), interruption=mode, session_timeout_s=timeout_s)
         rows = planned_trips(
@@ -139,7 +140,7 @@ def test_a_phone_that_is_never_on_a_network_is_given_up_after_thirty_days(mode: 
     offline = Phone([(0, 60)], [(0, "none")], 100, 0)
     availability, track = fleet_of([offline])
     made, zero = device(interruption=mode), np.zeros(1, dtype=np.int64)
-    work = Work(download_bytes=10, upload_bytes=10, epochs=1, batch_size=1)
+    work = Work(download_bytes=10, upload_bytes=10, passes=Passes(1, 1))
     rows = planned_trips(made, availability, track, work, now=50.0, ids=zero, k=zero.astype(np.int32), n_examples=zero)
     assert rows["outcome"].tolist() == [TIMEOUT]
     assert rows["end_at"].tolist() == [50.0 + 30 * DAY_S]
@@ -183,7 +184,7 @@ def test_a_gap_without_a_network_counts_once_in_a_paused_transfer() -> None:
     phone = Phone([(0, 4), (3604, 9000)], [(0, "wifi"), (4, "none"), (3604, "wifi")], 10_000, 0)
     availability, track = fleet_of([phone])
     made, zero = device(interruption="pause"), np.zeros(1, dtype=np.int64)
-    work = Work(download_bytes=1000, upload_bytes=0, epochs=1, batch_size=1)
+    work = Work(download_bytes=1000, upload_bytes=0, passes=Passes(1, 1))
     rows = planned_trips(made, availability, track, work, now=0.0, ids=zero, k=zero.astype(np.int32), n_examples=zero)
     assert rows["download_end_at"].tolist() == [3610.0]
     assert rows["download_wait_s"].tolist() == [3600.0]
@@ -196,7 +197,7 @@ def test_waits_and_instants_are_exact_to_the_microsecond() -> None:
     fleet = Fleet(traces, n_devices=1, seed=0, is_replay=True)
     availability = Availability(fleet, compile_rule(traces, Rule.parse("charging"), unknown="ineligible"))
     track, zero = Track(fleet, compile_channel(traces, "network")), np.zeros(1, dtype=np.int64)
-    work = Work(download_bytes=1000, upload_bytes=0, epochs=1, batch_size=1)
+    work = Work(download_bytes=1000, upload_bytes=0, passes=Passes(1, 1))
     rows = planned_trips(
         device(), availability, track, work, now=0.0, ids=zero, k=zero.astype(np.int32), n_examples=zero
     )
@@ -226,7 +227,7 @@ def test_a_session_that_is_told_before_its_upload_sends_nothing() -> None:
     """The server ends a row at its training's end (ABORTED): whole download and training, no upload."""
     availability, track = fleet_of([GOLDEN])
     made, zero = device(), np.zeros(1, dtype=np.int64)
-    work = Work(download_bytes=400, upload_bytes=100, epochs=1, batch_size=1)
+    work = Work(download_bytes=400, upload_bytes=100, passes=Passes(1, 1))
     rows = planned_trips(made, availability, track, work, now=0.0, ids=zero, k=zero.astype(np.int32), n_examples=zero)
     rows["end_at"] = rows["train_end_at"]
     booked = spent(rows, work, made, availability, track)

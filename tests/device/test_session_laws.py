@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedsim.data.passes import Passes
 from fedsim.device.compute import FixedCompute
 from fedsim.device.session import FAILED, INTERRUPTED, REPORTS, Sessions
 from fedsim.device.work import Work
@@ -42,7 +43,7 @@ def renewal() -> Availability:
 def outcomes(availability: Availability, now: float, **changes: Any) -> tuple[Sessions, dict[int, float]]:
     """Trips without transfers of all phones that are there, and the share of each outcome."""
     ids = np.flatnonzero(availability.at_cells(np.arange(availability.fleet.n_cells), now)[0])
-    work = Work(download_bytes=0, upload_bytes=0, epochs=1, batch_size=1)
+    work = Work(download_bytes=0, upload_bytes=0, passes=Passes(1, 1))
     rows = planned(device(**changes),
         availability, None, work, now=now, ids=ids, k=np.zeros(len(ids), dtype=np.int32),
         n_examples=np.ones(len(ids), dtype=np.int64),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedsim.data.passes import Passes
 from fedsim.device.session import Sessions, joined
 from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
@@ -24,7 +25,7 @@ def varied_plan(order: IntArray) -> Sessions:
         network=network(device_sigma=0.5, session_sigma=0.5),
         crash_fraction=0.3,
     )
-    work = Work(download_bytes=400, upload_bytes=100, epochs=2, batch_size=4)
+    work = Work(download_bytes=400, upload_bytes=100, passes=Passes(2, 4))
     return planned(made,
         availability, track, work, now=3.0, ids=order, k=(order % 3).astype(np.int32),
         n_examples=order + 1,
@@ -55,14 +56,14 @@ def test_a_session_trains_every_epoch_in_whole_batches() -> None:
     """3 × 10 ms × 2 epochs × 9 examples + 0.5 s × 2 × ⌈9 ÷ 4⌉ steps."""
     availability, track = fleet_of([GOLDEN])
     made = device(compute=inference_compute(seed=1, median_inference_ms=10, sigma=0.0, fixed_s_per_step=0.5))
-    zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=1, upload_bytes=1, epochs=2, batch_size=4)
+    zero, work = np.zeros(1, dtype=np.int64), Work(download_bytes=1, upload_bytes=1, passes=Passes(2, 4))
     rows = planned(made, availability, track, work, now=0.0, ids=zero, k=zero.astype(np.int32), n_examples=zero + 9)
     assert rows["train_s"].tolist() == pytest.approx([3 * 0.010 * 2 * 9 + 0.5 * 2 * 3])
     assert work.n_steps(np.array([0, 1, 4, 5, 8])).tolist() == [0, 2, 2, 4, 4]
 
 
 CACHING: dict[str, Any] = {
-    "download_bytes": 1000, "upload_bytes": 0, "epochs": 1, "batch_size": 1, "plan_bytes": 7,
+    "download_bytes": 1000, "upload_bytes": 0, "passes": Passes(1, 1), "plan_bytes": 7,
     "assets": (Assets(200),),
 }  # fmt: skip
 
@@ -115,10 +116,10 @@ def test_a_bad_device_is_refused(changes: dict[str, Any], message: str) -> None:
         ({"upload_bytes": -1}, "upload_bytes must not be negative: -1"),
         ({"plan_bytes": -1}, "plan_bytes must not be negative: -1"),
         ({"shipped_bytes_per_example": -1}, "shipped_bytes_per_example must not be negative: -1"),
-        ({"epochs": 0}, "epochs must be at least 1: 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1: 0"),
+        ({"passes": Passes(0, 1)}, "epochs and batch_size must be positive"),
+        ({"passes": Passes(1, 0)}, "epochs and batch_size must be positive"),
     ],
 )
 def test_bad_work_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Work(**({"download_bytes": 0, "upload_bytes": 0, "epochs": 1, "batch_size": 1} | changes))
+        Work(**({"download_bytes": 0, "upload_bytes": 0, "passes": Passes(1, 1)} | changes))

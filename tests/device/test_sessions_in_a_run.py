@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedsim.data.passes import Passes
 from fedsim.device.energy import Energy
 from fedsim.device.session import Device
 from fedsim.device.work import Assets, Work
@@ -20,7 +21,7 @@ def test_only_what_was_downloaded_to_the_end_is_cached(tmp_path: Path) -> None:
     training. At 200 s it holds this version and trains at once; the next version, at 205 s, costs the model alone.
     """
     work = Work(
-        download_bytes=40, upload_bytes=0, epochs=1, batch_size=10, assets=(Assets(300),), caches_model=True
+        download_bytes=40, upload_bytes=0, passes=Passes(1, 10), assets=(Assets(300),), caches_model=True
     )  # fmt: skip
     phone = device(by_device(5.0), link=network(down=10.0))
     fleet = replay([(0.0, 12.0), (100.0, 137.0), (200.0, 300.0)])
@@ -43,7 +44,7 @@ def test_warm_phones_train_more_slowly(tmp_path: Path) -> None:
         thermal_after_s=20.0,
         thermal_slowdown=1.5,
     )
-    work = Work(download_bytes=30, upload_bytes=70, epochs=1, batch_size=10)  # 3 s down, 7 s up
+    work = Work(download_bytes=30, upload_bytes=70, passes=Passes(1, 10))  # 3 s down, 7 s up
     run = played(
         simulation(sync(3), fleet=replay(ALWAYS, ALWAYS, ALWAYS), phone=phone, work=work, max_steps=1), tmp_path
     )

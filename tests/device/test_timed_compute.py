@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fedsim.config.cost import build_cost_device, build_task
 from fedsim.cost.phones import PhoneClasses
 from fedsim.device.compute import FlopsCompute
 from fedsim.device.measured_compute import MeasuredCompute
@@ -19,12 +20,14 @@ from fedsim.fleet.phones import LognormalPhones
 from fedsim.schema import PROFILES
 from fedsim.training.model_work import LayerWork, ModelWork
 from tests.device.task_works import model, phones
+from tests.smoke import composed
 
 FLOPS: dict[str, Any] = {
     "flops_per_s": None,
     "benchmark_flops": 2e6,
     "efficiency": 0.5,
     "memory_bytes_per_s": 1e6,
+    "latencies_per_layer": 0.0,
     "fixed_s_per_step": 0.25,
     "session_sigma": 0.0,
 }
@@ -37,14 +40,23 @@ def seconds_of(compute: Any, n_samples: int = 50, n_steps: int = 6) -> list[floa
     return seconds
 
 
-def flops(of: PhoneClasses | None = None, **changes: Any) -> FlopsCompute:
-    return FlopsCompute(seed=0, phones=of or phones(), model=model, **(FLOPS | changes))
+def flops(of: PhoneClasses | None = None, work: ModelWork | None = None, **changes: Any) -> FlopsCompute:
+    return FlopsCompute(seed=0, phones=of or phones(), model=lambda: work or model(), **(FLOPS | changes))
 
 
 def test_flops_law_is_flops_and_bytes_over_rates() -> None:
     touched_s = (200 * 50 + 3 * 4000 * 6) / 1e6
     rate = [1e8, 5e7, 2.5e7]  # half of the benchmark's 2 MFLOP in 10, 20, 40 ms
     assert seconds_of(flops()) == pytest.approx([2.5e6 * 50 / r + touched_s + 6 * 0.25 for r in rate])
+
+
+def test_layers_cost_a_share_of_the_latency_under_the_flops_law_too() -> None:
+    """A depth of 8, a quarter of the latency each: 12 latencies in 6 steps; one rate of all has the benchmark's."""
+    none, some = seconds_of(flops()), seconds_of(flops(latencies_per_layer=0.25, work=model(depth=8)))
+    assert [b - a for a, b in zip(none, some, strict=True)] == pytest.approx([12 * ms / 1000 for ms in (10, 20, 40)])
+    rate = {"flops_per_s": 1e8}
+    none, some = seconds_of(flops(**rate)), seconds_of(flops(**rate, latencies_per_layer=0.25, work=model(depth=8)))
+    assert [b - a for a, b in zip(none, some, strict=True)] == pytest.approx([12 * 2e6 / 1e8] * 3)
 
 
 def test_flops_law_with_one_rate_needs_no_latency() -> None:
@@ -216,3 +228,38 @@ def _flash_profiles(path: Path) -> pa.Table:
     rows = pq.read_table(path).rename_columns({"layer": "op", "train_time_s": "step_s"})
     rows = rows.append_column("kind", pa.array(["train_step"] * rows.num_rows))
     return PROFILES.check(rows, where=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["inference", "flops"])
+def test_laws_without_timed_steps_are_as_slow_as_the_steps_that_were_timed(
+    shared_data: Path, tmp_path: Path, law: str
+) -> None:
+    """Five models on FLASH's three phones, batches of 1 to 40: off by a factor of less than two, 1.5 as a rule."""
+    raw = shared_data / "raw" / "flash" / "on_device_layer_train_time.parquet"
+    write_table(tmp_path / "profiles.parquet", _flash_profiles(raw), PROFILES)
+    off = []
+    for words in TIMED_TASKS:
+        shipped = composed([f"device/compute={law}", "fleet/hardware=lognormal", *words])
+        timed_values = composed(["device/compute=measured", f"device.compute.profiles={tmp_path}", *words])
+        for phone, ms in timed_values["device"]["compute"]["inference_ms"].items():
+            named = PhoneClasses.named([phone], [ms])
+            made, timed = (
+                build_cost_device(values, build_task(values), named).compute for values in (shipped, timed_values)
+            )
+            for n in (1, 10, 40):
+                size = np.array([n]), np.array([1])
+                off.append(float((made.median_s(np.array([0]), *size) / timed.median_s(np.array([0]), *size))[0]))
+    assert max(np.max(off), 1 / np.min(off)) < 2.0
+    assert np.quantile(np.exp(np.abs(np.log(off))), 0.9) < 1.5
+    assert np.exp(np.mean(np.log(off))) == pytest.approx(1.0, abs=0.15)
+
+
+CLICKS = ("data=clicks", "training.loss=binary_cross_entropy", "training.metrics=[auc]", "cost.n_examples=10")
+TIMED_TASKS = (
+    ("model=logistic_digits", "cost.n_examples=10"),
+    ("model=cnn_digits", "model.example_shape=[28,28]", "cost.n_examples=10"),
+    ("model=clicks", *CLICKS),
+    ("model=lstm_words", "cost.n_examples=10"),
+    ("model=lstm_words", "model.module={n_words:10000,n_factors:96,n_hidden:272}", "cost.n_examples=10"),
+)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsim.schema import ELIGIBILITY, EVALS, OUTCOMES, RUN_SCHEMA, SESSIONS, STEPS, Table
+from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, OUTCOMES, RUN_SCHEMA, SESSIONS, STEPS, Table
 from fedsim.units import DAY_S, HOUR_S
 
 CONFIG = """\
@@ -67,6 +67,10 @@ PROVENANCE = {
 }
 DEFAULTS = {
     "client_id": 0,
+    "region": 0,
+    "assets_bytes": 0,
+    "shipped_bytes": 0,
+    "plan_bytes": 0,
     "version": 0,
     "network": 1,
     "n_examples": 10,
@@ -130,12 +134,22 @@ def write_run(
     edges = [sessions.num_rows * part // n_files for part in range(n_files + 1)]
     for part, (start, stop) in enumerate(pairwise(edges)):
         pq.write_table(sessions.slice(start, stop - start), folder / "sessions" / f"part-{part:05d}.parquet")
+    pq.write_table(gauges_of(sessions, summary["simulated_s"]), folder / "gauges.parquet")
     for schema, rows in ((STEPS, steps), (EVALS, evals), (ELIGIBILITY, eligibility)):
         pq.write_table(rows, folder / f"{schema.name}.parquet")
     (folder / "config.yaml").write_text(config)
     (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def gauges_of(sessions: pa.Table, simulated_s: float) -> pa.Table:
+    """One interval whose maximum of devices in flight is that of the sessions; the other columns stand still."""
+    starts, ends = (np.sort(sessions.column(name).to_numpy()) for name in ("assigned_at", "end_at"))
+    most = int((np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")).max(initial=0))
+    row = {column.name: 0 for column in GAUGES.columns}
+    row |= {"until": simulated_s, "in_flight_max": most, "download_bytes_per_s_max": 2e6 if most else 0}
+    return pa.Table.from_pylist([row], GAUGES.arrow())
 
 
 HAND_SESSIONS = [
@@ -171,12 +185,12 @@ HAND_SESSIONS = [
     ),
 ]  # fmt: skip
 HAND_STEPS = [
-    {"step": 0, "version": 1, "started_at": 600.0, "closed_at": 1800.0, "is_committed": True, "n_assigned": 1,
-     "n_aggregated": 1, "mean_staleness": 0.0},
-    {"step": 1, "version": 1, "started_at": 1800.0, "closed_at": 3600.0, "is_committed": False, "n_assigned": 1,
-     "n_aggregated": 0},
-    {"step": 2, "version": 2, "started_at": 3600.0, "closed_at": 5400.0, "is_committed": True, "n_assigned": 1,
-     "n_aggregated": 1, "mean_staleness": 1.0},
+    {"step": 0, "version": 1, "opened_at": 0.0, "started_at": 600.0, "closed_at": 1800.0,
+     "is_committed": True, "n_assigned": 1, "n_aggregated": 1, "mean_staleness": 0.0},
+    {"step": 1, "version": 1, "opened_at": 1800.0, "started_at": 1800.0, "closed_at": 3600.0,
+     "is_committed": False, "n_assigned": 1, "n_aggregated": 0},
+    {"step": 2, "version": 2, "opened_at": 3600.0, "started_at": 3600.0, "closed_at": 5400.0,
+     "is_committed": True, "n_assigned": 1, "n_aggregated": 1, "mean_staleness": 1.0},
 ]  # fmt: skip
 HAND_EVALS = [
     {"at": at, "version": version, "metric": metric, "value": value}
@@ -311,6 +325,13 @@ def _random_sessions(
         "participation": _nth_occurrence(device),
         "version": np.zeros(n),
         "network": rng.choice([1, 4], n, p=[0.9, 0.1]),
+        "upload_network": pa.array(np.ones(n), mask=train_end > end),
+        "region": np.zeros(n),
+        "phone_row": pa.nulls(n),
+        "inference_ms": pa.nulls(n),
+        "download_wait_s": pa.array(np.zeros(n), mask=download_end > end),
+        "upload_wait_s": pa.array(np.zeros(n), mask=upload_end > end),
+        **{f"{kind}_bytes": np.zeros(n) for kind in ("assets", "shipped", "plan")},
         "n_examples": rng.integers(5, 200, n),
         "assigned_at": assigned,
         **{name: pa.array(at, mask=at > end) for name, at in reached.items()},
@@ -348,8 +369,10 @@ def _random_steps(rng: np.random.Generator, sessions: pa.Table, protocol: str) -
     columns = {
         "step": np.arange(n),
         "version": np.cumsum(is_committed),
+        "opened_at": closed - gap,
         "started_at": closed - gap * rng.uniform(0.7, 1.0, n),
         "closed_at": closed,
+        "published_at": closed,
         "is_committed": is_committed,
         "n_assigned": np.full(n, 130),
         "n_aggregated": np.full(n, 100),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fedsim.data.passes import Passes
 from fedsim.device.work import Work
 from fedsim.results.numbers import headline, metric_curve, outcome_rows
 from fedsim.results.run import Run
@@ -13,7 +14,7 @@ from fedsim.server.task import Evaluation
 from fedsim.units import HOUR_S
 from tests.build import RecordingTrainer, always, by_device, device, network, played, simulation, sync
 
-WORK = Work(download_bytes=100, upload_bytes=50, epochs=1, batch_size=10)
+WORK = Work(download_bytes=100, upload_bytes=50, passes=Passes(1, 10))
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ def uneven(folder: Path) -> Run:
             )
         )  # fmt: skip
         steps.append(
-            {"step": i, "version": i + 1, "started_at": at, "closed_at": at + seconds, "is_committed": True,
-             "n_assigned": 1, "n_aggregated": 1}
+            {"step": i, "version": i + 1, "opened_at": at, "started_at": at, "closed_at": at + seconds,
+             "is_committed": True, "n_assigned": 1, "n_aggregated": 1}
         )  # fmt: skip
         at += seconds
     rows = table(SESSIONS, sessions)

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fedsim import rng
+from fedsim.data.passes import Passes
 from fedsim.device.session import ABORTED, AGGREGATED, LATE, REPORTS
 from fedsim.device.work import Work
 from fedsim.errors import SimulationError
@@ -21,7 +22,7 @@ from fedsim.simulation import Simulation
 from fedsim.units import HOUR_S
 from tests.build import Seconds, Sizes, Span, Tables, device, network, played, recorded, replay, simulation
 
-WORK = Work(download_bytes=100, upload_bytes=50, epochs=1, batch_size=10)
+WORK = Work(download_bytes=100, upload_bytes=50, passes=Passes(1, 10))
 PERIOD_S = 24 * HOUR_S
 
 

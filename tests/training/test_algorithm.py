@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from fedsim import rng
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
 from fedsim.data.clients import ArrayClients
 from fedsim.errors import InputError
@@ -20,6 +19,7 @@ from fedsim.training.backend.steps import step_of
 from fedsim.training.local import LocalWork
 from fedsim.training.server import FederatedTrainer
 from fedsim.training.trainer import Updates
+from tests.smoke import composed
 from tests.training.tasks import (
     UNEQUAL,
     FedProx,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fedsim.config.compose import composed
 from fedsim.config.simulation import build_simulation
 from fedsim.config.trainer import central_metrics
 from fedsim.errors import InputError
+from tests.smoke import composed
 from tests.training.tasks import updates
 
 MODULE = """
@@ -122,7 +122,7 @@ def test_a_local_algorithm_is_called_by_every_backend(own: Own, training: str) -
 def test_a_local_algorithm_takes_its_time_where_nothing_is_trained(own: Own) -> None:
     simulation = build_simulation(own("training=none", "training/local=prox", "training.local.epochs=4"))
     assert not simulation.task.trainer().is_training
-    assert simulation.task.work.epochs == 4
+    assert simulation.task.work.passes.epochs == 4
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_the_central_baseline_is_trained_by_the_own_trainer(own: Own) -> None:
         (("training=means", "+training.seed=1"), r"unknown key: 'training\.seed'"),
         (("training=halved", "+training.backend.learner=1"), r"unknown key: 'training\.backend\.learner'"),
         (("training=halved", "~training.backend"), r"training\.backend must be a group of values"),
-        (("training=bare",), r"training\.local must be given .*allowed: defaults: \[task, _self_\]"),
+        (("experiment=null", "training=bare"), r"training\.local must be given .*allowed: defaults: \[task, _self_\]"),
         (("training=loop", "training._target_=fedsim.training.server.Nothing"), r"training\._target_ cannot be found"),
     ],
 )

@@ -9,11 +9,11 @@ import numpy as np
 
 from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
 from fedsim.errors import InputError, SimulationError
-from fedsim.ranges import Count, TickS, VersionCount
+from fedsim.ranges import Count, DurationS, TickS, VersionCount
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights
 from fedsim.server.inbox import NO_SESSIONS, Inbox
 from fedsim.server.job import Job
-from fedsim.units import US_PER_S, FloatArray, IntArray, to_us
+from fedsim.units import US_PER_S, FloatArray, IntArray, on_clock, to_us
 
 StalenessWeight = Literal["inverse_sqrt", "constant"]
 Divisor = Literal["buffer_size", "weight_sum"]
@@ -29,6 +29,9 @@ class BufferedCoordinator:
     instants, between ticks too; they are worked through at the next tick, which changes nothing
     because a version is downloaded only at ticks. An update whose staleness (server version when
     it is ingested − version downloaded) exceeds ``max_staleness`` is refused as STALE.
+
+    A full buffer is aggregated, validated and published in ``server_step_s``, one after the other; until then devices
+    download the version before, and reports go into the next buffer.
 
     ``looks_ahead``: ticks whose assignments cannot influence each other are worked through together, in a *stride*;
     else one by one. Both give the same tables.
@@ -47,6 +50,7 @@ class BufferedCoordinator:
         divisor: Divisor,
         assignment_interval_s: TickS,
         weighting: Weighting,
+        server_step_s: DurationS = 0.0,
         looks_ahead: bool = True,
     ) -> None:
         for name, value in (("concurrency", concurrency), ("buffer_size", buffer_size)):
@@ -60,7 +64,9 @@ class BufferedCoordinator:
             raise InputError("server.divisor is unknown", value=divisor, allowed="buffer_size, weight_sum")
         if assignment_interval_s <= 0:
             raise InputError("server.assignment_interval_s must be positive", value=assignment_interval_s)
-        self.aggregator, self.weighting = aggregator, weighting
+        if not server_step_s >= 0:
+            raise InputError("server.server_step_s must not be negative", value=server_step_s)
+        self.aggregator, self.weighting, self.server_step_s = aggregator, weighting, server_step_s
         self.concurrency, self.buffer_size, self.max_staleness = concurrency, buffer_size, max_staleness
         self.staleness_weight, self.divisor = staleness_weight, divisor
         self.interval_us, self.looks_ahead = int(to_us(assignment_interval_s)), looks_ahead
@@ -109,6 +115,8 @@ class Buffering:
         self._lost = NO_SESSIONS  # ended without a report after the run was over
         self._buffer: list[Sessions] = []
         self._n_buffered, self._buffer_started_at, self._n_assigned_then = 0, 0.0, 0
+        self._buffer_opened_at = 0.0
+        self._published: list[float] = []  # when versions are downloaded from; those that no session waits for are gone
         self._n_ahead = _FIRST_LOOK if rules.looks_ahead and job.can_look_ahead else 0
 
     def decide(self, now: float) -> float:
@@ -136,7 +144,8 @@ class Buffering:
     def _go_on(self, now: float) -> float:
         """Assign at the tick ``now``, if anything has changed, and ahead; the last tick that is worked through."""
         at = self._wanted(now)
-        if len(at) and at[0] == now and (self._has_ended or now >= self._job.retry_at or self._ends.min() <= now):
+        has_changed = self._has_ended or self._ends.min() <= now
+        if len(at) and at[0] == now and (now >= self._job.retry_at or (has_changed and self._job.sees_every_change)):
             return self._assign(now, at)
         self._receive(now)
         return now
@@ -149,14 +158,22 @@ class Buffering:
         n = self._n_certain(rows, int(np.searchsorted(at, now, side="right")))
         begin_at = selection.at[:n]
         last = float(begin_at[-1]) if n else now
-        version = job.version
         stepped_at = self._receive(last, begin_at)
         if job.stop_reason:
             n = int(np.searchsorted(begin_at, stepped_at[-1], side="left"))
         self._has_ended = False
         job.search.take(selection, n)
-        self._begin(rows[:n], version + np.searchsorted(stepped_at, begin_at[:n], side="right"))
+        self._begin(rows[:n], self._newest(begin_at[:n]))
         return last
+
+    def _newest(self, at: FloatArray) -> IntArray:
+        """The newest version that is published at each of these instants, which ascend from call to call."""
+        if not len(at):
+            return np.zeros(0, dtype=np.int64)
+        known = np.array(self._published)
+        self._published = self._published[int(np.searchsorted(known, at[0], side="right")) :]
+        versions: IntArray = self._job.version - len(known) + np.searchsorted(known, at, side="right")
+        return versions
 
     def _begin(self, rows: Sessions, versions: IntArray) -> None:
         if len(rows):
@@ -257,7 +274,13 @@ class Buffering:
         since, self._n_assigned_then = n_assigned - self._n_assigned_then, n_assigned
         self._buffer, self._n_buffered = [], 0
         coefficients = self._rules.coefficients(rows, job.version - rows["version"])
-        job.step(rows, coefficients, started_at=self._buffer_started_at, at=at, n_assigned=since)
+        published_at = on_clock(max([at, *self._published[-1:]]) + self._rules.server_step_s)
+        opened_at, self._buffer_opened_at = self._buffer_opened_at, at
+        self._published.append(published_at)
+        job.step(
+            rows, coefficients, started_at=self._buffer_started_at, at=at, n_assigned=since, opened_at=opened_at,
+            published_at=published_at,
+        )  # fmt: skip
 
     def _end(self, now: float) -> float:
         """The run is over, with the step that met its condition or as its time is up: the rest is left open."""

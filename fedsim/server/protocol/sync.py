@@ -101,6 +101,7 @@ class Rounds:
         }  # fmt: skip
         self._phase: Phase = "try"
         self._started_at, self._close_at, self._step_at = 0.0, 0.0, 0.0  # the round is assembled since, closes, steps
+        self._opened_at = 0.0  # devices are sought since; the round starts when they are found
         self._round = NO_SESSIONS  # sessions of the open round, until its close
         self._n_assigned = 0  # in the present round
         self._stragglers = NO_SESSIONS  # sessions of closed rounds that have not ended
@@ -214,17 +215,18 @@ class Rounds:
         arrived_at = reported["upload_end_at"]
         if (arrived_at[1:] < arrived_at[:-1]).any():  # several workers: back in order of arrival
             reported = reported[np.lexsort((reported["session_id"], arrived_at))]
+        n, next_at = self._n_assigned, on_clock(now + rules.server_step_s)
+        since = {"opened_at": self._opened_at, "started_at": self._started_at}
         if len(reported) >= rules.quorum:
             weights = example_weights(reported["n_examples"], rules.weighting)
-            job.step(
-                reported, weights / weights.sum(), started_at=self._started_at, at=now, n_assigned=self._n_assigned
-            )
+            job.step(reported, weights / weights.sum(), at=now, n_assigned=n, published_at=next_at, **since)
         else:
-            job.abandon(reported, started_at=self._started_at, at=now, n_assigned=self._n_assigned, outcome=TIMEOUT)
+            job.abandon(reported, at=now, n_assigned=n, outcome=TIMEOUT, **since)
         if job.stop_reason:
             return self._end(now)
         job.advance(now)
-        self._phase, self._started_at = "try", min(on_clock(now + rules.server_step_s), job.until)
+        self._phase, self._started_at = "try", min(next_at, job.until)
+        self._opened_at = self._started_at
         return self._started_at
 
     # The end of the run

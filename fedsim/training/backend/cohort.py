@@ -9,6 +9,7 @@ plain SGD a client whose whole local work is one step needs no model of its own
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -79,14 +80,15 @@ class CohortBackend:
         copies = COPIES if self._local.is_plain else COPIES + OWN_STEP_COPIES
         self._model_bytes = FLOAT_BYTES * (copies * self._layout.n_parameters + 2 * step_activations)
         x = learner.probe[0]
-        self._example_bytes = x.nbytes // len(x) + PLAN_BYTES * (self._local.local_steps or self._local.epochs)
+        self._example_bytes = x.nbytes // len(x) + PLAN_BYTES * math.ceil(self._local.local_steps or self._local.epochs)
 
     def train(self, updates: Updates, n_examples: IntArray, versions: Versions) -> tuple[torch.Tensor, FloatArray]:
         """Σ cᵢ Δᵢ and the summed losses, as :class:`Backend` says."""
         self._learner.model.train()
         direction = torch.zeros_like(versions.newest)
         loss_sums = np.empty(len(updates))
-        is_single = (self._local.n_steps(n_examples) == 1) & self._local.is_plain
+        sees_all = (self._local.n_steps(n_examples) == 1) & (self._local.n_visits(n_examples) == n_examples)
+        is_single = sees_all & self._local.is_plain
         for rows in self._one_step_groups(updates, n_examples, np.flatnonzero(is_single)):
             loss_sums[rows] = self._one_step(updates.take(rows), versions, direction)
         for rows in self._blocks(n_examples, np.flatnonzero(~is_single)):

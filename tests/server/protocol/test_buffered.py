@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim import rng
+from fedsim.data.passes import Passes
 from fedsim.device.battery import BatteryLimits
 from fedsim.device.work import Work
 from fedsim.errors import InputError, SimulationError
@@ -182,7 +183,7 @@ def test_the_tick_that_closes_the_run_takes_nothing_from_after_its_end(tmp_path:
         buffered(2, 1, assignment_interval_s=20.0),
         fleet=replay(ALWAYS, ((0.0, 18.0),)),
         phone=device(by_device(10.5, 16.0), link=network(up=10.0)),
-        work=Work(download_bytes=0, upload_bytes=50, epochs=1, batch_size=10),
+        work=Work(download_bytes=0, upload_bytes=50, passes=Passes(1, 10)),
         max_steps=1,
     )
     run = played(parts, tmp_path)

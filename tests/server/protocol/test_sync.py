@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedsim.data.passes import Passes
 from fedsim.device.work import Work
 from fedsim.errors import InputError, SimulationError
 from tests.build import (
@@ -47,7 +48,7 @@ def test_a_report_exactly_at_the_deadline_counts(tmp_path: Path) -> None:
 
 
 def test_a_report_after_the_deadline_is_late(tmp_path: Path) -> None:
-    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, passes=Passes(1, 10))
     run = rounds(tmp_path, 2, 10, 30.5, deadline_s=60.0, quorum_fraction=0.5, max_steps=2, work=upload_of_30_s)
     outcome = dict(zip(run.column("device_id")[:2], run.outcomes[:2], strict=True))
     assert outcome == {0: "AGGREGATED", 1: "LATE"}
@@ -59,7 +60,7 @@ def test_a_late_report_keeps_a_worker_of_the_aggregator_busy(tmp_path: Path) -> 
     """20 s of service. Round 1 closes at 40 and steps at 60; device 1's report comes at 65 and is served until 85.
     Round 2 begins at 60 with device 0 alone, reports at 100; without the late one in between nothing is delayed,
     but a report at 70 waits until 85."""
-    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, passes=Passes(1, 10))
     run = rounds(
         tmp_path, 1, 10, 35, over_selection=2.0, quorum_fraction=1.0, aggregator=aggregator(20.0), max_steps=2,
         work=upload_of_30_s, server_step_s=0.0,
@@ -72,7 +73,7 @@ def test_a_late_report_keeps_a_worker_of_the_aggregator_busy(tmp_path: Path) -> 
 
 def test_a_report_waits_behind_a_late_one(tmp_path: Path) -> None:
     """As above with 60 s of service: the late report holds the worker from 100 to 160, the next one from then on."""
-    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, passes=Passes(1, 10))
     run = rounds(
         tmp_path, 1, 10, 35, over_selection=2.0, quorum_fraction=1.0, aggregator=aggregator(60.0), max_steps=2,
         work=upload_of_30_s, server_step_s=0.0,
@@ -83,7 +84,7 @@ def test_a_report_waits_behind_a_late_one(tmp_path: Path) -> None:
 
 
 def test_a_device_that_asks_at_the_closing_instant_sends_nothing(tmp_path: Path) -> None:
-    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, passes=Passes(1, 10))
     run = rounds(tmp_path, 1, 10, 40, 39.5, over_selection=3.0, max_s=75.0, server_step_s=35.0, work=upload_of_30_s)
     ends = {
         int(phone): (outcome, float(end), int(sent))
@@ -95,7 +96,7 @@ def test_a_device_that_asks_at_the_closing_instant_sends_nothing(tmp_path: Path)
 
 
 def test_reports_that_tie_for_the_last_place_count_in_order_of_assignment(tmp_path: Path) -> None:
-    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, passes=Passes(1, 10))
     run = rounds(
         tmp_path, 2, 10, 10, 10, over_selection=1.5, max_s=45.0, server_step_s=9.0, work=upload_of_30_s
     )  # fmt: skip
@@ -149,7 +150,7 @@ def test_stragglers_are_busy_until_they_end_or_free_at_the_close(
     tmp_path: Path, stragglers: str, begun_at: list[float]
 ) -> None:
     """Both devices are wanted. Round 1 closes at 40; device 1 trains until 45 and is told then."""
-    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, epochs=1, batch_size=10)
+    upload_of_30_s = Work(download_bytes=0, upload_bytes=300, passes=Passes(1, 10))
     run = rounds(
         tmp_path, 1, 10, 45, over_selection=2.0, selection_timeout_s=600.0, max_steps=2, work=upload_of_30_s,
         stragglers=stragglers,
@@ -172,7 +173,7 @@ def test_a_queue_before_the_aggregator_delays_the_step_and_the_next_round(tmp_pa
 
 def test_devices_are_told_when_the_round_closes_not_when_the_queue_is_empty(tmp_path: Path) -> None:
     """The round closes at 20; the aggregator takes until 60, beyond the end of the run at 50."""
-    upload_of_5_s = Work(download_bytes=0, upload_bytes=50, epochs=1, batch_size=10)
+    upload_of_5_s = Work(download_bytes=0, upload_bytes=50, passes=Passes(1, 10))
     run = rounds(
         tmp_path,
         2,
