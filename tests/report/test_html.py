@@ -128,8 +128,8 @@ def test_what_the_page_says(hand: tuple[str, str]) -> None:
     for sentence in (
         "In 4 h of simulated time, a fleet of 1,000 devices (5.9 % of them eligible on average) carried out "
         "5 sessions; 40.0 % of them went into 2 server steps (median 60 min). Of 3 device-hours 0 % were the price of "
-        "speed (late, or told that they were not needed) and 50.0 % were lost; held-out accuracy ended at 0.900 (central "
-        "training: 0.950).",
+        "speed (late, or told that they were not needed) and 50.0 % were lost; held-out accuracy ended at 0.900 "
+        "(central training: 0.950).",
         "Device time 3 h useful 50.0 %, lost 50.0 %",
         "Devices in flight 0.75 mean over time; 2 at once at most",
         "Reports per second 0.000208 mean over time; 0.0167 in the busiest minute",
