@@ -236,7 +236,12 @@ def _battery(values: dict[str, Any]) -> str:
 def _training(values: dict[str, Any]) -> str:
     if str(values.get("_target_", "")).endswith(".NullTrainer"):
         return "none: the schedule alone was simulated"
-    return group({key: values[key] for key in _OF_TRAINING if values.get(key) is not None})
+    return group({key: _given(values[key]) for key in _OF_TRAINING if values.get(key) is not None})
+
+
+def _given(value: Any) -> Any:
+    """A group without what is not set."""
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 def foundations(run: Run, numbers: dict[str, Any], noted: list[Noted]) -> list[str]:
