@@ -28,33 +28,48 @@ def render_costs(told: Mapping[str, Any]) -> RenderableType:
 def render_sizes(told: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Several models beside each other, a line for each."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("down", "up", "memory", "train s", "session s (p5 … p95)", "batt. %", "within", "beyond"):
-        table.add_column(column, justify="left" if column == "beyond" else "right", no_wrap=column != "beyond")
+    for column in ("down", "up", "memory", "train s", "session s", "p5–p95", "batt. %", "within"):
+        table.add_column(column, justify="right", no_wrap=True)
     for each in told:
         table.add_row(*_size_row(each))
-    summary, first = told[0]["summary"], told[0]["task"]
-    head = (
-        f"models like {first['model'].partition(', with')[0]}; medians over {summary['n_sessions']:,} planned sessions"
-    )
+    summary, task = told[0]["summary"], told[0]["task"]
     limits = ", ".join(f"{name} {told[0]['limits'][key]:g}" for name, key in _LIMITS.items())
-    lines = [head, *_work_lines(told[0]), *_classes_lines(told[0]), f"limits    {limits}"]
-    return Group(Text("\n".join(lines)), table)
+    lines = [
+        f"models    like {task['model'].removesuffix(' (scaled)')}; FLOPs in proportion to their size, as many layers",
+        f"work      {_examples(task)} × {task['epochs']:g} epochs: {task['n_steps']:,} steps of {task['batch_size']}",
+        *_classes_lines(told[0]),
+        f"limits    {limits}",
+        f"figures   medians over {summary['n_sessions']:,} planned sessions",
+    ]
+    return Group(Text("\n".join(lines)), table, Text("\n".join(_beyond(each) for each in told)))
 
 
 def _size_row(told: Mapping[str, Any]) -> list[str]:
-    task, summary = told["task"], told["summary"]
-    session = summary["quantiles"]["session_s"]
-    spread = _UNKNOWN if session is None else "{p50:.3g} ({p5:.3g} … {p95:.3g})".format(**session)
+    task, quantiles = told["task"], told["summary"]["quantiles"]
+    session = quantiles["session_s"]
+    spread = (
+        [_UNKNOWN, ""] if session is None else ["{p50:.3g}".format(**session), "{p5:.3g}–{p95:.3g}".format(**session)]
+    )
     return [
         format_bytes(task["download_bytes"]),
         format_bytes(task["upload_bytes"]),
         format_bytes(sum(task["memory_bytes"].values())),
-        _or_unknown((summary["quantiles"]["train_s"] or {}).get("p50"), "{:.3g}".format),
-        spread,
-        _or_unknown((summary["quantiles"]["battery_percent"] or {}).get("p50"), "{:.2g}".format),
-        f"{summary['feasible']['yes']:.1%}",
-        " ".join(f"{name} {share:.1%}" for name, share in summary["exceeds"].items() if share),
+        _or_unknown((quantiles["train_s"] or {}).get("p50"), "{:.3g}".format),
+        *spread,
+        _or_unknown((quantiles["battery_percent"] or {}).get("p50"), "{:.2g}".format),
+        f"{told['summary']['feasible']['yes']:.1%}",
     ]
+
+
+def _beyond(told: Mapping[str, Any]) -> str:
+    """``5.0 MB: beyond ram 2.4%, time 14.7%``."""
+    over = [f"{name} {share:.1%}" for name, share in told["summary"]["exceeds"].items() if share]
+    return f"{format_bytes(told['task']['download_bytes'])}: beyond {', '.join(over) or 'no limit'}"
+
+
+def _examples(task: Mapping[str, Any]) -> str:
+    n = task["n_examples"] * task["examples_each"]
+    return f"{n:,} examples" + (f" ({task['n_examples']:,} of the data)" if task["examples_each"] > 1 else "")
 
 
 def render_profiles(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -97,10 +112,8 @@ def _task_lines(told: Mapping[str, Any]) -> list[str]:
 def _work_lines(told: Mapping[str, Any]) -> list[str]:
     """What the median phone works through."""
     task = told["task"]
-    n = task["n_examples"] * task["examples_each"]
-    each = f" ({task['n_examples']:,} of the data)" if task["examples_each"] > 1 else ""
     return [
-        f"work      {n:,} examples{each} × {task['epochs']:g} epochs: {task['n_steps']:,} steps of "
+        f"work      {_examples(task)} × {task['epochs']:g} epochs: {task['n_steps']:,} steps of "
         f"{task['batch_size']}, {format_count(task['training_flops_per_epoch'])}FLOP an epoch"
     ]
 

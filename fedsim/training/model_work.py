@@ -65,7 +65,7 @@ class CostsAs:
         factor = n_parameters / self.n_parameters
         return replace(
             self,
-            name=f"{self.name}, with {n_parameters:,} parameters",
+            name=f"{self.name.removesuffix(_SCALED)}{_SCALED}",
             n_parameters=n_parameters,
             forward_flops=self.forward_flops * factor,
             activation_bytes=self.activation_bytes * factor,
@@ -85,4 +85,5 @@ class CostsAs:
         )
 
 
+_SCALED = " (scaled)"
 _TRAINING_PASSES = 3  # forward, and backward for activations and for parameters
