@@ -14,6 +14,14 @@ def n_steps(n_examples: Any, *, epochs: int, batch_size: int, local_steps: int |
     return local_steps * (n_examples > 0)
 
 
+def has_batch_of_one(n_examples: Any, *, epochs: int, batch_size: int, local_steps: int | None) -> Any:
+    """Whether some step takes a single example: the rest of a pass, if the steps come to it."""
+    is_one = (n_examples > 0) & ((n_examples - 1) % batch_size == 0)
+    if local_steps is None or batch_size == 1:
+        return is_one
+    return is_one & (-(-n_examples // batch_size) <= local_steps)
+
+
 def n_visits(n_examples: Any, *, epochs: int, batch_size: int, local_steps: int | None) -> Any:
     """Examples seen; a fixed number of steps goes through the batches pass after pass, each ending with its rest."""
     if local_steps is None:

@@ -13,7 +13,7 @@ from fedsim.errors import InputError
 from fedsim.moved import names_of
 from fedsim.ranges import BatchSize, Epochs, Steps
 from fedsim.rng import UintArray
-from fedsim.units import IntArray
+from fedsim.units import BoolArray, IntArray
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
@@ -63,6 +63,12 @@ class LocalWork:
         """Examples that clients with so many see, one as often as it is visited, ``int64[n]``."""
         visits: IntArray = passes.n_visits(n_examples, **self._plan)
         return visits
+
+    @final
+    def has_batch_of_one(self, n_examples: IntArray) -> BoolArray:
+        """Whether a client with so many examples takes a step on a single one, ``bool[n]``."""
+        has_one: BoolArray = passes.has_batch_of_one(n_examples, **self._plan)
+        return has_one
 
     @property
     def _plan(self) -> dict[str, Any]:
