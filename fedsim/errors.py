@@ -22,13 +22,13 @@ class InputError(FedsimError):
     exit_code = 2
 
     def __init__(self, what: str, *, value: object = None, where: object = None, allowed: object = None) -> None:
-        text = _part(what)
+        text = one_line(what)
         if value is not None:
             text += f": {shown(value)}"
         if where is not None:
-            text += f" in {_part(where)}"
+            text += f" in {one_line(where)}"
         if allowed is not None:
-            text += f" (allowed: {_part(allowed)})"
+            text += f" (allowed: {one_line(allowed)})"
         super().__init__(text)
 
 
@@ -64,16 +64,16 @@ def shown(value: object) -> str:
     return _cut(" ".join(_SHORT.repr(value).split()), _MAX_VALUE)
 
 
+def one_line(value: object) -> str:
+    """Text on one line, without its middle if it is long."""
+    return _cut(printable(_cut(" ".join(str(value).split()), _MAX_PART)), _MAX_PART)
+
+
 def printable(text: str) -> str:
     """The text with whatever no terminal and no file takes (control characters, halves of a pair) as an escape."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _part(value: object) -> str:
-    """Text on one line, without its middle if it is long."""
-    return _cut(printable(_cut(" ".join(str(value).split()), _MAX_PART)), _MAX_PART)
 
 
 def _cut(text: str, size: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ class Result:
 class Simulation:
     """All parts of a run, built and checked before the clock starts.
 
-    It holds configuration only: it can be played any number of times, each time to the same bytes.
+    It holds configuration only: it can be played any number of times, each time to the same bytes. ``remarks`` are
+    lines for the user, known before it is played.
     """
 
     world: World
@@ -68,6 +69,7 @@ class Simulation:
     coordinator: Coordinator
     gauge_interval_s: float
     seed: int
+    remarks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.gauge_interval_s <= 0:

@@ -30,6 +30,8 @@ def run(config: DictConfig, hydra_config: Any) -> float | tuple[float, ...]:
     values = plain(config)
     simulation = build_simulation(values)
     wanted = objectives(values)
+    for line in simulation.remarks:
+        print(f"fedsim: {line}", file=sys.stderr)
     if values["estimate"]:
         print(estimate(simulation).text(folder))
         _sweep_away(folder)

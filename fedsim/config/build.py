@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from fedsim.config.lines import FINITE, INT64, dotted, shown
 from fedsim.config.roles import Role, named
 from fedsim.errors import InputError
+from fedsim.files import shipped
 from fedsim.ranges import Range
 
 _NOTHING = inspect.Parameter.empty
@@ -175,7 +176,8 @@ def _instead(name: object, names: Sequence[str]) -> str:
 def check_group(values: Any, key: str) -> None:
     """Refuse a number, a list or null where a group of values belongs."""
     if not isinstance(values, Mapping):
-        allowed = f"{key.replace('.', '/')}=OPTION"
+        group = key.replace(".", "/")
+        allowed = f"{group}=OPTION" if shipped("configs", group).is_dir() else "keys, each with its value"
         raise InputError(f"{key} must be a group of values", value=shown(values), allowed=allowed)
 
 

@@ -107,6 +107,8 @@ def simulate(*overrides: str, folder: Path | str | None = None) -> Run:
     values = composed(["report=false", *overrides])
     simulation = build_simulation(values)
     place = _place(folder)
+    for line in simulation.remarks:
+        warnings.warn(line, stacklevel=2)
     result = play(simulation, values, place, overrides=overrides)
     for line in remarks(result.summary, simulation.task.stop):
         warnings.warn(line, stacklevel=2)

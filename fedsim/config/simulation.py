@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -55,16 +55,19 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         Coordinator, build(server, "server", role=roles.COORDINATOR, aggregator=aggregator, **known)
     )
     local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
+    trainers, remarks = _trainers(values, model, data, local, coordinator.max_staleness)
     task = Task(
         clients=data,
         holders=holders,
         work=build_work(values["model"], model, checked_catalogue(values), local),
-        trainer=_trainers(values, model, data, local, coordinator.max_staleness),
+        trainer=trainers,
         stop=build(values["stop"], "stop", target=Stop),
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
     )
     _probe(world.device, fleet, data, task.work)
-    return Simulation(world, task, policy, coordinator, gauge_interval_s=values["gauge_interval_s"], seed=seed)
+    return Simulation(
+        world, task, policy, coordinator, gauge_interval_s=values["gauge_interval_s"], seed=seed, remarks=remarks
+    )
 
 
 def _world(values: dict[str, Any], fleet: Fleet, rule: Rule, phones: Phones, model: Model) -> World:
@@ -115,8 +118,11 @@ def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int
 
 def _trainers(
     values: dict[str, Any], model: Model, data: ClientData, local: LocalWork, max_staleness: int
-) -> Callable[[], Trainer]:
-    """Builds a trainer for each run; the first is built now, so that what does not fit is refused before the clock."""
+) -> tuple[Callable[[], Trainer], Sequence[str]]:
+    """Builds a trainer for each run; the first is built now, so that what does not fit is refused before the clock.
+
+    Beside it the remarks of the first.
+    """
 
     def build_one() -> Trainer:
         return trainer_of(
@@ -127,4 +133,5 @@ def _trainers(
     ready = [build_one()]
     if ready[0].is_training:
         model.check()
-    return lambda: ready.pop() if ready else build_one()
+    remarks = tuple(getattr(ready[0], "remarks", ()))
+    return (lambda: ready.pop() if ready else build_one()), remarks

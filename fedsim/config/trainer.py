@@ -99,10 +99,23 @@ def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float
             average, values["model"], examples, n_parameters=lambda: 0, local=local, max_staleness=0, seed=seed
         )
 
-    if not epochs or not trainer(data).is_training:
+    if not epochs or not _is_training(values, data):
         return {}
     train_central = named("fedsim.training.central.train_central", "training.central")
-    return typing.cast("dict[str, float]", train_central(trainer, data, epochs=epochs, seed=seed)[-1])
+    try:
+        return typing.cast("dict[str, float]", train_central(trainer, data, epochs=epochs, seed=seed)[-1])
+    except InputError as error:  # the pooled data have other batches than the clients'
+        raise InputError(f"training.central, in place of training.local: {error}") from error
+
+
+def _is_training(values: dict[str, Any], data: ClientData) -> bool:
+    """Whether the run's trainer, as it is, has a model at all."""
+    local = build(values["training"]["local"], "training.local")
+    found = trainer_of(
+        values["training"], values["model"], data, n_parameters=lambda: 0, local=local, max_staleness=0,
+        seed=values["seed"],
+    )  # fmt: skip
+    return found.is_training
 
 
 _PLAIN_SGD = "fedsim.training.algorithm.sgd.LocalSgd"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedsim.units import IntArray
+from fedsim.units import BoolArray, IntArray
 
 _DIGITS = 9  # of steps: 0.7 × 10 are 7 of them
 
@@ -47,3 +47,11 @@ class Passes:
         a_pass = np.maximum(-(-n // self.batch_size), 1)
         visits: IntArray = steps // a_pass * n + np.minimum(steps % a_pass * self.batch_size, n)
         return visits
+
+    def has_batch_of_one(self, n_examples: IntArray) -> BoolArray:
+        """Whether a step of clients with so many takes a single example, the rest of a pass, ``bool[n]``."""
+        n, steps = self.of_a_pass(n_examples), self.n_steps(n_examples)
+        leaves_one = (n > 0) & ((n - 1) % self.batch_size == 0)
+        a_pass = 1 if self.batch_size == 1 else -(-n // self.batch_size)
+        has_one: BoolArray = leaves_one & (steps >= a_pass)
+        return has_one

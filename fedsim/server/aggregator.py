@@ -33,11 +33,13 @@ class Aggregator:
         service: Service,
     ) -> None:
         if n_workers < 1:
-            raise InputError("aggregator.n_workers must be at least 1", value=n_workers)
+            raise InputError("server.aggregator.n_workers must be at least 1", value=n_workers)
         if service_s < 0 or (bytes_per_s is not None and bytes_per_s <= 0):
-            raise InputError("aggregator.service_s and bytes_per_s must be positive", value=(service_s, bytes_per_s))
+            raise InputError(
+                "server.aggregator.service_s and bytes_per_s must be positive", value=(service_s, bytes_per_s)
+            )
         if service not in ("fixed", "exponential"):
-            raise InputError("aggregator.service is unknown", value=service, allowed="fixed, exponential")
+            raise InputError("server.aggregator.service is unknown", value=service, allowed="fixed, exponential")
         self.seed, self.n_workers, self.service = seed, n_workers, service
         self.service_s, self.bytes_per_s = service_s, bytes_per_s
 
@@ -84,5 +86,5 @@ class Queue:
 def example_weights(n_examples: IntArray, weighting: Weighting) -> FloatArray:
     """Weight of each update before normalisation: its examples, or 1."""
     if weighting not in ("examples", "uniform"):
-        raise InputError("weighting is unknown", value=weighting, allowed="examples, uniform")
+        raise InputError("server.weighting is unknown", value=weighting, allowed="examples, uniform")
     return n_examples.astype(np.float64) if weighting == "examples" else np.ones(len(n_examples))

@@ -41,24 +41,25 @@ class Layout:
         self._buffers = [b for b in model.buffers() if b.is_floating_point()]
         if not self.parameters:
             raise InputError("model has no parameter to train", value=type(model).__name__)
-        wrong = [t.dtype for t in self._tensors if t.dtype != torch.float32]
+        wrong = [t.dtype for t in self.tensors if t.dtype != torch.float32]
         if wrong:
             raise InputError("type of a model's tensor", value=str(wrong[0]), allowed="torch.float32")
         self.n_parameters = sum(p.numel() for p in self.parameters.values())
 
     @property
-    def _tensors(self) -> list[torch.Tensor]:
+    def tensors(self) -> list[torch.Tensor]:
+        """The model's own, in the order of the vector."""
         return [*self.parameters.values(), *self._buffers]
 
     def flatten(self) -> torch.Tensor:
         """The model's tensors as one new vector, float32[n]."""
-        return torch.cat([t.detach().reshape(-1) for t in self._tensors])
+        return torch.cat([t.detach().reshape(-1) for t in self.tensors])
 
     def load(self, vector: torch.Tensor) -> None:
         """Write a vector into the model's tensors."""
-        sizes = [t.numel() for t in self._tensors]
+        sizes = [t.numel() for t in self.tensors]
         with torch.no_grad():
-            for tensor, part in zip(self._tensors, torch.split(vector, sizes), strict=True):
+            for tensor, part in zip(self.tensors, torch.split(vector, sizes), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
     def split(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:

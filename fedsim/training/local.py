@@ -13,14 +13,14 @@ from fedsim.errors import InputError
 from fedsim.moved import names_of
 from fedsim.ranges import BatchSize, Epochs, Steps
 from fedsim.rng import UintArray
-from fedsim.units import IntArray
+from fedsim.units import BoolArray, IntArray
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 NO_EXAMPLE = -1
 _PADDING_KEY = np.uint64(2**64 - 1)
 _S1 = np.uint64(1)
-_FIXED = ("passes", "n_steps", "n_visits", "batches")
+_FIXED = ("passes", "n_steps", "n_visits", "has_batch_of_one", "batches")
 _BOUNDS = ("local_steps", "max_steps", "max_examples")
 
 
@@ -68,6 +68,11 @@ class LocalWork:
     def n_visits(self, n_examples: IntArray) -> IntArray:
         """Examples that clients with so many see, one as often as it is visited, ``int64[n]``."""
         return self.passes.n_visits(n_examples)
+
+    @final
+    def has_batch_of_one(self, n_examples: IntArray) -> BoolArray:
+        """Whether a client with so many examples takes a step on a single one, ``bool[n]``."""
+        return self.passes.has_batch_of_one(n_examples)
 
     @final
     def batches(self, n_examples: IntArray, seeds: UintArray) -> IntArray:

@@ -42,5 +42,5 @@ LOSSES = {
 def loss_named(name: str) -> Loss:
     """The loss of this name; model outputs are logits, ``[n, n_classes]`` or, if binary, ``[n]``."""
     if name not in LOSSES:
-        raise InputError("loss", value=name, allowed=", ".join(LOSSES))
+        raise InputError("training.loss", value=name, allowed=", ".join(LOSSES))
     return LOSSES[name]

@@ -42,10 +42,10 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, least in (("warm_up", 0), ("repeats", 1), ("n_threads", 1)):
             if getattr(self, name) < least:
-                raise InputError(f"measure.{name}", value=getattr(self, name), allowed=f"{least} or more")
+                raise InputError(f"cost.measure.{name}", value=getattr(self, name), allowed=f"{least} or more")
         if len(set(self.batch_sizes)) < 2 or min(self.batch_sizes) < 1:
             allowed = "two or more: one cannot tell the fixed cost of a step"
-            raise InputError("measure.batch_sizes", value=list(self.batch_sizes), allowed=allowed)
+            raise InputError("cost.measure.batch_sizes", value=list(self.batch_sizes), allowed=allowed)
 
 
 @dataclass(frozen=True)

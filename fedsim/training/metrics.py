@@ -40,9 +40,9 @@ def check_metrics(names: Sequence[str], loss: Loss, y: Array) -> None:
     """Refuse metrics that do not exist or cannot be computed for this loss and these labels."""
     for name in names:
         if name not in METRICS:
-            raise InputError("metric", value=name, allowed=", ".join(METRICS))
+            raise InputError("training.metrics", value=name, allowed=", ".join(METRICS))
         if name in RANKING and not loss.is_binary:
-            raise InputError("metric needs a binary label", value=name, allowed="loss binary_cross_entropy")
+            raise InputError("metric needs a binary label", value=name, allowed="training.loss=binary_cross_entropy")
         if name in RANKING and len(np.unique(y)) < 2:
             raise InputError("metric needs held-out examples of both classes", value=name)
 

@@ -11,7 +11,7 @@ from fedsim.data.clients import Array, ClientData
 from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Seed, Threads, VersionCount
 from fedsim.training.algorithm.sgd import LocalSgd
-from fedsim.training.backend.learner import Backend, Learner
+from fedsim.training.backend.learner import MISFITS, PROBED, Backend, Learner
 from fedsim.training.flat import Layout, ModelFactory, build_model
 from fedsim.training.loss import loss_named
 from fedsim.training.metrics import check_metrics, measured
@@ -21,6 +21,7 @@ from fedsim.training.versions import Versions
 from fedsim.units import FloatArray, IntArray
 
 EVALUATION_ROWS = 1024
+_LOOKED_AT = 64  # held-out examples, to find some that differ
 
 
 class FederatedTrainer:
@@ -53,7 +54,7 @@ class FederatedTrainer:
         n_threads: Threads = 1,
     ) -> None:
         if n_threads < 1:
-            raise InputError("n_threads", value=n_threads, allowed=">= 1")
+            raise InputError("training.n_threads", value=n_threads, allowed=">= 1")
         self._n_threads = n_threads
         torch.set_num_threads(n_threads)
         if max_staleness < 0:
@@ -73,6 +74,11 @@ class FederatedTrainer:
     def n_parameters(self) -> int:
         """Numbers (float32) that a device downloads and uploads."""
         return len(self.versions.newest)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines that the backend has for the user, of how it trains."""
+        return tuple(getattr(self._backend, "remarks", ()))
 
     @property
     def version(self) -> int:
@@ -128,24 +134,35 @@ def _check_updates(updates: Updates, n_examples: IntArray) -> None:
 
 
 def _probe(x: Array, y: Array) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two of these examples: the first, and the one with the largest id (an embedding must hold it)."""
+    """A few of these examples, unlike each other where they can: first the one with the largest id of an embedding."""
     if len(y) == 0:
         raise InputError("no held-out example to evaluate on")
-    rows = [0, int(x.argmax()) // (x.size // len(x))]
+    looked_at = np.linspace(0, len(y) - 1, _LOOKED_AT, dtype=np.int64)
+    _, unlike = np.unique(x[looked_at].reshape(_LOOKED_AT, -1), axis=0, return_index=True)
+    largest = int(x.argmax()) // (x.size // len(x))
+    others = [row for row in looked_at[np.sort(unlike)] if not np.array_equal(x[row], x[largest])]
+    rows = np.resize([largest, *others], PROBED)
     return torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
+
+
+def _outputs(learner: Learner, x: torch.Tensor, y: torch.Tensor, *, where: str | None = None) -> torch.Tensor:
+    learner.model.eval()
+    try:
+        with torch.no_grad():
+            outputs: torch.Tensor = learner.model(x)
+            learner.loss.per_example(outputs, torch.zeros_like(y))  # the labels are for what is checked next
+    except MISFITS as error:
+        what = f"model {type(learner.model).__name__} with loss {learner.loss.name} does not fit the data ({error})"
+        raise InputError(what, where=where) from error
+    return outputs
 
 
 def _check_fits(learner: Learner, labels: Array) -> None:
     """One forward pass, so that a model of the wrong shape is one line before the run, not a traceback in it."""
     x, y = learner.probe
-    learner.model.eval()
-    try:
-        with torch.no_grad():
-            outputs = learner.model(x)
-            learner.loss.per_example(outputs, y)
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        name = type(learner.model).__name__
-        raise InputError(f"model {name} with loss {learner.loss.name} does not fit the data ({error})") from error
+    outputs = _outputs(learner, x, y)
+    if len(labels) % EVALUATION_ROWS == 1:
+        _outputs(learner, x[:1], y[:1], where="the evaluation of the last held-out example, by itself")
     n_classes = 2 if learner.loss.is_binary else outputs.shape[-1]
     if labels.max() >= n_classes:
         raise InputError("label", value=int(labels.max()), allowed=f"0 to {n_classes - 1} with this model and loss")

@@ -43,7 +43,10 @@ class StepResult:
 
 
 class Trainer(Protocol):
-    """Realises promised updates, aggregates them and steps the server's optimiser."""
+    """Realises promised updates, aggregates them and steps the server's optimiser.
+
+    What the user should know before the run, a trainer may say in ``remarks``, a tuple of lines.
+    """
 
     @property
     def is_training(self) -> bool:
@@ -65,7 +68,7 @@ class Trainer(Protocol):
 
 
 class NullTrainer:
-    """``training: none``: the same schedule, no tensors. ``n_parameters`` says how large the model would be."""
+    """``training=none``: the same schedule, no tensors. ``n_parameters`` says how large the model would be."""
 
     is_training = False
 

@@ -1,4 +1,4 @@
-"""Local algorithms: plain SGD, and own ones, which every backend calls or refuses."""
+"""Local algorithms: plain SGD, and own ones, which every backend calls."""
 
 from typing import Any
 
@@ -180,11 +180,27 @@ def test_every_step_of_every_client_is_asked_of_the_algorithm() -> None:
 
 
 @pytest.mark.parametrize("algorithm", [Branching, Noisy, Listing])
-def test_a_step_that_cannot_be_batched_is_refused_and_the_loop_takes_it(algorithm: type[LocalSgd]) -> None:
-    message = rf"^step of {algorithm.__name__} cannot be trained by the cohort backend .*allowed: training=loop\)$"
-    with pytest.raises(InputError, match=message):
-        trained(algorithm(**SGD), cohort)
-    trained(algorithm(**SGD), LoopBackend).step(updates([0, 3]))
+def test_a_step_that_cannot_be_batched_is_taken_one_client_after_the_other(algorithm: type[LocalSgd]) -> None:
+    found, expected = trained(algorithm(**SGD), cohort), trained(algorithm(**SGD), LoopBackend)
+    (line,) = found.remarks
+    told = f"model Mlp is trained one client after the other: step of {algorithm.__name__} cannot be stacked ("
+    assert line.startswith(told) and "\n" not in line
+    walk(found), walk(expected)
+    assert torch.equal(found.versions.newest, expected.versions.newest)
+
+
+class Drawing(LocalSgd):
+    """Noise that vmap does not see: in a stack all clients would be given the same."""
+
+    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+        noise = float(np.random.default_rng().normal())
+        return super().step(parameters, {name: gradient + noise for name, gradient in gradients.items()}, start)
+
+
+def test_a_step_that_is_another_one_in_a_stack_is_taken_one_client_after_the_other() -> None:
+    (line,) = trained(Drawing(**SGD), cohort).remarks
+    assert line.endswith("step of Drawing differs in a stack")
+    assert trained(FedProx(**SGD, mu=2.0), cohort).remarks == ()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -58,3 +58,13 @@ def test_shuffle_has_no_favourite_place() -> None:
 def test_numbers_must_be_positive(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} of the local work: 0"):
         LocalSgd(**{"learning_rate": 0.1, "epochs": 1, "batch_size": 1} | {name: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("local_steps", [None, 1, 2, 3, 7])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_a_batch_of_one_is_foretold(batch_size: int, local_steps: int | None) -> None:
+    work = LocalSgd(learning_rate=0.1, epochs=2, batch_size=batch_size, local_steps=local_steps)
+    n_examples = np.arange(1, 14)
+    planned = (work.batches(n_examples, n_examples.astype(np.uint64)) >= 0).sum(axis=2)
+    assert work.has_batch_of_one(n_examples).tolist() == (planned == 1).any(axis=1).tolist()
+    assert not work.has_batch_of_one(np.zeros(1, dtype=np.int64)).any()

@@ -38,11 +38,11 @@ def test_probabilities_belong_to_the_loss() -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     y = np.array([0, 1])
-    with pytest.raises(InputError, match=r"metric: 'f1' .allowed: accuracy, log_loss, auc, aupr"):
+    with pytest.raises(InputError, match=r"training\.metrics: 'f1' .allowed: accuracy, log_loss, auc, aupr"):
         check_metrics(["f1"], BINARY, y)
     with pytest.raises(InputError, match="metric needs a binary label: 'auc'"):
         check_metrics(["accuracy", "auc"], CLASSES, y)
     with pytest.raises(InputError, match="metric needs held-out examples of both classes: 'aupr'"):
         check_metrics(["aupr"], BINARY, np.array([1, 1]))
-    with pytest.raises(InputError, match=r"loss: 'hinge' .allowed: cross_entropy, binary_cross_entropy"):
+    with pytest.raises(InputError, match=r"training\.loss: 'hinge' .allowed: cross_entropy, binary_cross_entropy"):
         loss_named("hinge")

@@ -31,8 +31,8 @@ class LocalSgd(LocalWork):
 
         ``parameters`` are those before it, ``gradients`` those of the batch's mean loss, ``start`` the parameters that
         the client downloaded. Every call is about one client. A backend that trains many at once calls it under
-        ``torch.func.vmap`` and refuses at the start a step that cannot be batched (it branches on values or draws at
-        random). Simplification: a step keeps nothing for the next one (no local momentum).
+        ``torch.func.vmap``; where the step cannot be batched (it branches on values or draws at random), one client is
+        trained after the other. Simplification: a step keeps nothing for the next one (no local momentum).
         """
         return {name: value.sub(gradients[name], alpha=self.learning_rate) for name, value in parameters.items()}
 

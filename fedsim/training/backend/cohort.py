@@ -5,6 +5,7 @@ sorted by size and cut into blocks; a block's models lie stacked, and one vmappe
 serve them all. Where stacking does not pay (large models, two clients) the loop trains them. With
 plain SGD a client whose whole local work is one step needs no model of its own
 (Σ cᵢ Δᵢ = −lr Σ cᵢ ∇ℓᵢ, one backward pass for all of a version), which is exact for it alone.
+What cannot be trained so is found by trying (:mod:`fedsim.training.backend.trial`) and left to the loop.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from torch import nn
-from torch.func import functional_call, grad_and_value, vmap
 
 from fedsim.data.clients import Examples
 from fedsim.errors import InputError
 from fedsim.ranges import Range
 from fedsim.training.algorithm.sgd import Tensors
+from fedsim.training.backend.gradients import padded, pooled_gradients, stacked_gradients
 from fedsim.training.backend.learner import Learner
 from fedsim.training.backend.loop import LoopBackend
 from fedsim.training.backend.steps import step_of
+from fedsim.training.backend.trial import trial, why_alone
 from fedsim.training.trainer import Updates
 from fedsim.training.versions import Versions
 from fedsim.units import FloatArray, IntArray
@@ -39,9 +40,6 @@ FLOAT_BYTES = 4
 PLAN_BYTES = 32  # of the batch plan, for each example and epoch
 COPIES = 3  # of a client's parameters: downloaded, now, gradient
 OWN_STEP_COPIES = 3  # more of them in an own algorithm's step: its result and what lies in between; assumed
-
-UNSUITABLE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase, nn.RNNCellBase)
-INSTEAD = "training=loop"
 
 
 @dataclass(frozen=True)
@@ -58,21 +56,24 @@ class CohortBackend:
     """The same results as :class:`LoopBackend` to 1e-5, several clients at a time in bounded memory.
 
     ``memory_budget_bytes`` bounds models, activations and examples of a block; a single client larger than that is
-    trained alone. Raises :class:`InputError` for modules that mix the examples of a batch (BatchNorm, padding would
-    leak), draw at random (dropout) or that vmap cannot batch (LSTM, GRU), and for an own algorithm whose step it
-    cannot batch: those need ``training=loop``.
+    trained alone. So is every client, with results of :class:`LoopBackend` to the last bit, of a model that mixes the
+    examples of a batch (BatchNorm), draws at random (dropout) or that vmap cannot batch (LSTM, GRU), and of an own
+    algorithm whose step it cannot batch; ``remarks`` then says so.
     """
 
     def __init__(self, learner: Learner, *, memory_budget_bytes: Annotated[int, Range(1, 2**50)]) -> None:
         if memory_budget_bytes <= 0:
-            raise InputError("memory_budget_bytes", value=memory_budget_bytes, allowed="> 0")
+            raise InputError("training.backend.memory_budget_bytes", value=memory_budget_bytes, allowed="> 0")
         self._learner, self._layout, self._local = learner, learner.layout, learner.local
         self._loop = LoopBackend(learner)
-        self._gradients = vmap(grad_and_value(self._batch_loss))
+        self._gradients = stacked_gradients(learner)
         self._step = step_of(learner.local, is_stacked=True)
-        self._check_can_batch()
+        why = why_alone(learner)
+        name = type(learner.model).__name__
+        self.remarks = () if why is None else (f"model {name} is trained one client after the other: {why}",)
+        self._is_alone = why is not None
         self._memory_budget_bytes = memory_budget_bytes
-        self._activations = self._saved_floats()
+        self._activations = 0 if self._is_alone else self._saved_floats()
         step_activations = self._local.batch_size * self._activations
         self._largest_block = min(
             BLOCK_PARAMETERS // self._layout.n_parameters, BLOCK_ACTIVATIONS // max(step_activations, 1)
@@ -84,6 +85,8 @@ class CohortBackend:
 
     def train(self, updates: Updates, n_examples: IntArray, versions: Versions) -> tuple[torch.Tensor, FloatArray]:
         """Σ cᵢ Δᵢ and the summed losses, as :class:`Backend` says."""
+        if self._is_alone:
+            return self._loop.train(updates, n_examples, versions)
         self._learner.model.train()
         direction = torch.zeros_like(versions.newest)
         loss_sums = np.empty(len(updates))
@@ -112,14 +115,12 @@ class CohortBackend:
         """Add clients whose local work is one step of plain SGD from the same version; their summed losses."""
         self._layout.load(versions.get(int(updates.versions[0])))
         examples = self._learner.data.fetch(updates.client_ids)
-        share = np.repeat(updates.weights / examples.n_examples, examples.n_examples)
-        outputs = self._learner.model(torch.from_numpy(examples.x))
-        losses = self._learner.loss.per_example(outputs, torch.from_numpy(examples.y))
-        objective = losses @ torch.from_numpy(share.astype(np.float32))
-        gradients = torch.autograd.grad(objective, list(self._layout.parameters.values()), materialize_grads=True)
-        for total, gradient in zip(self._layout.views(direction).values(), gradients, strict=True):
-            total.sub_(gradient, alpha=self._local.learning_rate)
-        return np.add.reduceat(losses.detach().double().numpy(), examples.offsets[:-1])
+        share = np.repeat(updates.weights / examples.n_examples, examples.n_examples).astype(np.float32)
+        x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
+        gradients, losses = pooled_gradients(self._learner, x, y, torch.from_numpy(share))
+        for name, total in self._layout.views(direction).items():
+            total.sub_(gradients[name], alpha=self._local.learning_rate)
+        return np.add.reduceat(losses.double().numpy(), examples.offsets[:-1])
 
     def _blocks(self, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
         """Rows in blocks of clients of similar size that fit cache and budget, the largest clients first."""
@@ -157,9 +158,7 @@ class CohortBackend:
 
     def _steps_together(self, stack: Stack, rows: IntArray, n_batch: IntArray) -> FloatArray:
         """One step of each of the first clients on its row of examples; their summed losses before it."""
-        is_example = np.arange(rows.shape[1]) < n_batch[:, None]
-        share = torch.from_numpy((is_example / n_batch[:, None]).astype(np.float32))
-        batch = torch.from_numpy(np.where(is_example, rows, rows[:, :1]))  # padding repeats the first, with share 0
+        batch, share = padded(rows, n_batch)
         active = {name: models[: len(rows)] for name, models in stack.models.items()}
         gradients, losses = self._gradients(active, stack.x[batch], stack.y[batch], share)
         with torch.no_grad():
@@ -182,34 +181,6 @@ class CohortBackend:
                 value.copy_(parameter.detach())
         return summed
 
-    def _batch_loss(self, parameters: Tensors, x: torch.Tensor, y: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-        """The loss of one client's batch; ``share`` is 1 / batch size, 0 for padding."""
-        outputs = functional_call(self._learner.model, dict(parameters), (x,))
-        return (self._learner.loss.per_example(outputs, y) * share).sum()
-
-    def _check_can_batch(self) -> None:
-        """Refuse what would be wrong or impossible in a stack, by name where known, else by trying."""
-        for name, module in self._learner.model.named_modules():
-            if isinstance(module, UNSUITABLE) and getattr(module, "p", 1) > 0:
-                what = f"module {name!r} ({type(module).__name__}) cannot be trained by the cohort backend"
-                raise InputError(what, allowed=INSTEAD)
-        self._learner.model.train()
-        x, y = (torch.stack([part] * 2) for part in self._learner.probe)
-        models = {name: torch.stack([p.detach()] * 2) for name, p in self._layout.parameters.items()}
-        try:
-            gradients, _ = self._gradients(models, x, y, torch.full((2, 2), 0.5))
-        except RuntimeError as error:
-            raise self._refusal("model", self._learner.model, error) from error
-        try:
-            with torch.no_grad():
-                self._step(models, gradients, {name: stack.clone() for name, stack in models.items()})
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise self._refusal("step of", self._local, error) from error
-
-    def _refusal(self, role: str, of: object, error: Exception) -> InputError:
-        what = f"{role} {type(of).__name__} cannot be trained by the cohort backend ({error})"
-        return InputError(what, allowed=INSTEAD)
-
     def _saved_floats(self) -> int:
         """Numbers that a backward pass keeps for each example: two examples' minus one's."""
         x, y = self._learner.probe
@@ -219,8 +190,8 @@ class CohortBackend:
             sizes.append(tensor.numel())
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with trial(self._learner), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             self._learner.loss.per_example(self._learner.model(x[:1]), y[:1])
             one = sum(sizes)
-            self._learner.loss.per_example(self._learner.model(x), y)
+            self._learner.loss.per_example(self._learner.model(x[:2]), y[:2])
         return sum(sizes) - 2 * one

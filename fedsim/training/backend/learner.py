@@ -16,10 +16,13 @@ from fedsim.training.trainer import Updates
 from fedsim.training.versions import Versions
 from fedsim.units import FloatArray, IntArray
 
+PROBED = 5  # examples to try a model on
+MISFITS = (RuntimeError, IndexError, TypeError, ValueError)  # what a model raises that its input does not fit
+
 
 @dataclass(frozen=True)
 class Learner:
-    """What is trained on clients. ``model`` holds whatever was loaded last; ``probe`` is two examples to try it on."""
+    """What is trained on clients. ``model`` holds whatever was loaded last; ``probe`` is examples to try it on."""
 
     model: nn.Module
     layout: Layout  # of the model
@@ -36,5 +39,6 @@ class Backend(Protocol):
         """Σ cᵢ Δᵢ as a flat vector, and each update's loss summed over its visited examples, float64[n].
 
         ``n_examples`` are those of each update's client, at least one. A visit's loss is that of the data alone,
-        before its step.
+        before its step. What the user should know of the way in which it trains, a backend may say in ``remarks``, a
+        tuple of lines.
         """

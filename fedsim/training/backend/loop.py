@@ -7,8 +7,10 @@ import torch
 
 from fedsim.rng import UintArray
 from fedsim.training.algorithm.sgd import Tensors
+from fedsim.training.backend.gradients import batch_gradients
 from fedsim.training.backend.learner import Learner
 from fedsim.training.backend.steps import check_step, step_of
+from fedsim.training.backend.trial import check_trains
 from fedsim.training.trainer import Updates
 from fedsim.training.versions import Versions
 from fedsim.units import FloatArray, IntArray
@@ -17,11 +19,15 @@ from fedsim.units import FloatArray, IntArray
 class LoopBackend:
     """Trains updates one by one in the module itself, in the order of arrival.
 
-    Any module and any step will do. Random layers (dropout) draw from the update's seed.
+    Any step will do, and any module whose state is parameters and float buffers, which every client starts with as it
+    downloaded them. Random layers (dropout) draw from the update's seed. Raises :class:`InputError` for a module that
+    keeps something else from one client to the next, or that cannot be trained on a batch of one example (BatchNorm)
+    where a client has such a batch.
     """
 
     def __init__(self, learner: Learner) -> None:
         check_step(learner)
+        check_trains(learner)
         self._learner = learner
         self._step = step_of(learner.local, is_stacked=False)
 
@@ -54,10 +60,8 @@ class LoopBackend:
 
     def step(self, x: torch.Tensor, y: torch.Tensor, start: Tensors) -> float:
         """One step of the module on a batch, for a client that downloaded ``start``; its mean loss before the step."""
-        parameters = self._learner.layout.parameters
-        loss = self._learner.loss.per_example(self._learner.model(x), y).mean()
-        gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+        gradients, loss = batch_gradients(self._learner, x, y)
         with torch.no_grad():
-            now = {name: parameter.detach() for name, parameter in parameters.items()}
-            self._step(now, dict(zip(parameters, gradients, strict=True)), start)
+            now = {name: parameter.detach() for name, parameter in self._learner.layout.parameters.items()}
+            self._step(now, gradients, start)
         return loss.item()
