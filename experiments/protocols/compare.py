@@ -14,7 +14,7 @@ from fedsim.files import write_text
 from fedsim.units import HOUR_S
 
 FIGURES: dict[str, Callable[[fedsim.Run], float]] = {
-    "hours to AUC 0.82": lambda run: run.summary["simulated_s"] / HOUR_S,
+    "hours to AUC 0.80": lambda run: run.summary["simulated_s"] / HOUR_S,
     "server steps": lambda run: run.summary["n_steps"],
     "sessions": lambda run: run.summary["n_sessions"],
     "uploads": lambda run: len(run.sessions(["upload_end_at"]).dropna()),
