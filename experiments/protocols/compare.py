@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ FIGURES: dict[str, Callable[[fedsim.Run], float]] = {
 def interval(values: Sequence[float]) -> str:
     """Mean and half of the 95 % interval over seeds."""
     mean, half = np.mean(values), t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean:.3g} ± {half:.2g}"
+    digits = max(0, 1 - math.floor(math.log10(half))) if half else 3  # two of the interval
+    return f"{mean:,.{digits}f} ± {half:,.{digits}f}"
 
 
 def main(report: Path, folder: Path) -> None:
