@@ -1,5 +1,6 @@
 """Every YAML composes and builds; every wrong value is refused in one line that names its key."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,28 @@ def values_of(node: Any, path: str = "") -> Any:
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_every_file_is_plain_yaml(file: Path) -> None:
     assert yaml.safe_load(file.read_text()) is not None
+
+
+RANGED = re.compile(r"assumed.*\(.*…")
+CHOICES = (
+    "short_round",
+    "stragglers",
+    "Conv1d",
+    "MultiheadAttention",
+    "GRU",
+    "RNN",
+    "benchmark_flops",
+    "n_fields",
+    "country",
+)
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_what_is_assumed_has_a_plausible_range(file: Path) -> None:
+    """But for choices of a name, whole files that say it of all their values, and what the user is to set."""
+    lines = [line for line in file.read_text().splitlines() if re.search(r"#.*assumed", line)]
+    told = [line for line in lines if not line.startswith("#") and not any(name in line for name in CHOICES)]
+    assert [line for line in told if ":" in line.partition("#")[0] and not RANGED.search(line)] == []
 
 
 def test_a_replay_needs_a_device_per_trace(tmp_path: Path) -> None:
