@@ -12,7 +12,11 @@ from fedsim.schema import NETWORKS, OUTCOMES
 if TYPE_CHECKING:
     import pandas as pd
 
-WORDS: Mapping[str, tuple[str, ...]] = {"network": NETWORKS, "outcome": OUTCOMES}  # columns that index into words
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "network": NETWORKS,
+    "upload_network": NETWORKS,
+    "outcome": OUTCOMES,
+}  # columns that index into words
 
 
 def frame(table: pa.Table) -> pd.DataFrame:

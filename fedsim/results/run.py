@@ -97,7 +97,7 @@ class Run:
         return frame(self.eligibility_table)
 
     def sessions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """All sessions, one row each, read anew at each call; ``outcome`` and ``network`` as words.
+        """All sessions, one row each, read anew at each call; outcomes and networks as words.
 
         There can be millions: name the few ``columns`` that are needed, in the order wanted (None: all of
         ``fedsim tables``). Raises :class:`InputError` for a column that does not exist, and if the rows are
