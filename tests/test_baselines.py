@@ -48,7 +48,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
         "server.report_goal=6", "server.over_selection=1.5", "server.quorum_fraction=0.6", "server.deadline_s=61",
         "device/battery=phone", "device.battery.capacity_wh=0.2", "device.battery.floor_percent=40",
         "device.energy.compute_w=3", "device.network.device_sigma=2", "stop.max_steps=6", "stop.max_s=40_000",
-        "server.server_step_s=60", "fleet.rule=screen",
+        "server.server_step_s=60", "fleet.rule=screen", "device.setup_s=0",
     ),
     "sync_cohort": ("server.report_goal=12", "stop.max_steps=7", "training.central.epochs=0"),
     "buffered_loop_fedadam": (

@@ -76,7 +76,7 @@ def test_levers_stretch_time_and_links(tmp_path: Path) -> None:
     plain = run_of(tmp_path / "a", *quiet)[1].set_index("session_id")
     levers = ["device.compute.time_factor=1.5", "device.network.rate_factor=0.25"]
     slow = run_of(tmp_path / "b", *quiet, *levers)[1].set_index("session_id")
-    both = plain.join(slow, rsuffix="_slow").dropna(subset=["train_end_at", "train_end_at_slow"])
+    both = plain.join(slow.add_suffix("_slow")).dropna(subset=["train_end_at", "train_end_at_slow"])
     took = both["train_end_at"] - both["download_end_at"], both["train_end_at_slow"] - both["download_end_at_slow"]
     assert (took[1] / took[0]).to_numpy() == pytest.approx(1.5, rel=1e-3)
     loaded = both["download_end_at"] - both["assigned_at"], both["download_end_at_slow"] - both["assigned_at"]
