@@ -25,7 +25,7 @@ from fedsim.results.sessions import STALE
 from fedsim.units import DAY_S, HOUR_S, MINUTE_S
 
 LINE_BINS, BAR_BINS = 400, 200
-BINS_PER_ROUND, ROUNDS_PER_BIN = 4, 4
+BINS_PER_ROUND, ROUNDS_PER_BIN = 4, 12  # a bin holds a round more or less: of 12 that is little
 _PERIODS: dict[float, str] = {MINUTE_S: "minute", HOUR_S: "hour"}
 
 
@@ -67,8 +67,8 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
     busiest = "" if peak is None else f", {large(peak)} in the busiest {_PERIODS[peak_width_s(run)]}"
     # Bins either resolve the rise and fall within a round or average over several: between the two they beat.
     is_fine = BINS_PER_ROUND * numbers["n_steps"] <= LINE_BINS
-    flying = in_flight(run, n_bins=LINE_BINS, at_least_s=0.0 if is_fine else _few_rounds_s(run, numbers))
-    ended = display(run, run.totals.ended, n_bins=BAR_BINS, at_least_s=_few_rounds_s(run, numbers))
+    flying = in_flight(run, n_bins=LINE_BINS, at_least_s=0.0 if is_fine else few_rounds_s(run, numbers))
+    ended = display(run, run.totals.ended, n_bins=BAR_BINS, at_least_s=few_rounds_s(run, numbers))
     return [
         Panel(
             "Devices in flight",
@@ -85,7 +85,7 @@ def work_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
     ]
 
 
-def _few_rounds_s(run: Run, numbers: dict[str, Any]) -> float:
+def few_rounds_s(run: Run, numbers: dict[str, Any]) -> float:
     """The time in which a few rounds begin, if the run has many; 0 where there are no rounds."""
     if run.summary["protocol"] != "sync" or numbers["step_median_s"] is None:
         return 0.0
@@ -156,7 +156,7 @@ def cost_panels(run: Run, numbers: dict[str, Any]) -> list[Panel]:
         if down is None
         else f"Busiest hour: {size(down)} down, {size(up)} up."
     )
-    at_least_s = _few_rounds_s(run, numbers)
+    at_least_s = few_rounds_s(run, numbers)
     series = [
         display(run, values, n_bins=BAR_BINS, at_least_s=at_least_s) for values in (t.download_by_bin, t.upload_by_bin)
     ]
