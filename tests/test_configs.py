@@ -21,6 +21,8 @@ from fedsim.traces.folder import save_traces
 from tests.hand import events_of, traces_of
 from tests.smoke import composed, small
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = shipped("configs")
 OPTIONS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*.yaml") if p.parent != CONFIGS)
 NOT_SHIPPED = {

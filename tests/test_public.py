@@ -28,6 +28,8 @@ from fedsim.config.simulation import build_simulation
 from fedsim.results.run import Run
 from tests.smoke import composed
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "training=none",
     "fleet.n_devices=2000",

@@ -35,6 +35,8 @@ from tests.training.tasks import (
     walk,
 )  # fmt: skip
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = {"loop": LoopBackend, "cohort": cohort}
 SGD: dict[str, Any] = {"learning_rate": 0.1, "epochs": 2, "batch_size": 4}
 

@@ -38,6 +38,8 @@ from tests.training.tasks import (
     updates,
 )  # fmt: skip
 
+pytestmark = pytest.mark.slow
+
 SIZES = [4, 6, 2, 7, *[8, 3] * 6]  # no batch of one at batches of four
 ONE_STEP = LocalSgd(learning_rate=0.1, epochs=1, batch_size=10)
 STEPS = LocalSgd(learning_rate=0.1, epochs=2, batch_size=4)

@@ -13,6 +13,8 @@ from fedsim.server.selector.uniform import UniformSelector
 from tests.build import ALWAYS, always, replay
 from tests.server.selector.scenes import busy, drawn, scene, search_of
 
+pytestmark = pytest.mark.slow
+
 CLOSED = [(0.0, 10.0)]
 
 
