@@ -59,7 +59,7 @@ DOORS = {
     "omegaconf": {"config", "cli.run"},
     "matplotlib": {"report"},
     "sklearn": {"training", "data"},
-    "scipy": {"cost", "device"},
+    "scipy": {"cost", "device", "results"},
     "pandas": {"data", "results", "traces.importers"},
     "jinja2": {"report"},
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},

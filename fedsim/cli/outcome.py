@@ -16,8 +16,10 @@ from fedsim.errors import FedsimError
 EXIT_CODES = """\
 exit codes:
   0    done
+  1    a curve or a load regressed (check)
   2    bad input, or the system refused: a file, the disk, memory
   3    the simulated world cannot go on
+  7    check --strict: undecided, or the draws changed, so that little can be seen
   8    a job of a sweep failed
   9    a required metric was not reached (stop.is_required)
   70   a fault of fedsim's own, or of a class of yours; FEDSIM_TRACEBACK=1 shows where

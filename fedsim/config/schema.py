@@ -119,6 +119,7 @@ class TrainingKeys(TypedDict):
     loss: str
     metrics: NotRequired[Sequence[str]]
     n_threads: NotRequired[Threads]
+    seed: NotRequired[Seed]
 
 
 class CentralKeys(TypedDict):
@@ -252,7 +253,7 @@ CONFIGURATION = Group(
         "training": Group(
             takes=(TrainingKeys,),
             role=roles.TRAINER,
-            given=("model", "n_parameters", "data", "max_staleness", "seed"),
+            given=("model", "n_parameters", "data", "max_staleness"),
             hint="defaults: [task, _self_]",
             parts={
                 "local": Group(role=roles.LOCAL_WORK),

@@ -50,6 +50,8 @@ def trainer_of(
 ) -> Trainer:  # fmt: skip
     """The trainer that ``training._target_`` names; one that asks for nothing of torch imports none.
 
+    ``seed`` is the run's; ``training.seed``, if there is one, draws the initial parameters instead.
+
     It is given what its signature asks for: of the parts below, ``server_optimizer``, ``backend``, the settings that
     all trainers share, and keys of its own. ``n_parameters`` is what devices download, for trainers without a module.
     """
@@ -63,7 +65,7 @@ def trainer_of(
         data=data,
         local=local,
         max_staleness=max_staleness,
-        seed=seed,
+        seed=values.get("seed", seed),
         **{part: make(values.get(part), f"training.{part}") for part, make in _MAKERS.items() if part in asked},
         **given,
     )
@@ -80,7 +82,7 @@ def _server_optimizer(values: Any, key: str) -> Any:
 
 
 _MAKERS: Mapping[str, Callable[[Any, str], Any]] = {"server_optimizer": _server_optimizer, "backend": _backend}
-_PARTS = ("local", "central", *_MAKERS)  # no values for the trainer: they are built
+_PARTS = ("local", "central", "seed", *_MAKERS)  # no values for the trainer: they are built, or given by name
 _SHARED = ("loss", "metrics", "n_threads")  # a trainer takes of these settings what it asks for
 
 
