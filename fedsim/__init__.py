@@ -1,6 +1,7 @@
 """A discrete-event fleet simulator for cross-device federated learning.
 
-``simulate`` plays a run in this process, ``open_run`` opens one from its files; both give a ``Run`` with pandas frames.
+``simulate`` plays a run in this process, ``open_run`` opens one from its files: a ``Run`` with pandas frames.
+``open_runs`` opens several, of whole sweeps too.
 These names and the version are looked up when they are first used (a lazy door): ``import fedsim`` loads nothing heavy.
 """
 
@@ -13,12 +14,29 @@ from fedsim.moved import answer_imports
 if TYPE_CHECKING:
     from fedsim.config.play import simulate
     from fedsim.results.run import Run, open_run
+    from fedsim.results.runs import Runs, open_runs
 
     __version__: str
 
-__all__ = ["FedsimError", "InputError", "Run", "SimulationError", "__version__", "open_run", "simulate"]
+__all__ = [
+    "FedsimError",
+    "InputError",
+    "Run",
+    "Runs",
+    "SimulationError",
+    "__version__",
+    "open_run",
+    "open_runs",
+    "simulate",
+]
 
-_PLACES = {"simulate": "fedsim.config.play", "Run": "fedsim.results.run", "open_run": "fedsim.results.run"}
+_PLACES = {
+    "simulate": "fedsim.config.play",
+    "Run": "fedsim.results.run",
+    "open_run": "fedsim.results.run",
+    "Runs": "fedsim.results.runs",
+    "open_runs": "fedsim.results.runs",
+}
 
 answer_imports()
 

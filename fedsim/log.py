@@ -78,8 +78,9 @@ class SessionLog:
         if self._n_pending >= ROWS_PER_FLUSH:
             rows, decided_at = self._all_in_order()
             n = len(rows) // ROWS_PER_FLUSH * ROWS_PER_FLUSH
-            self._write_aside(rows[:n])
+            # In this order: a run that is stopped between the two lines loses rows, but has none twice.
             self._pending, self._n_pending = [(rows[n:], decided_at[n:])], len(rows) - n
+            self._write_aside(rows[:n])
 
     def _all_in_order(self) -> tuple[Sessions, FloatArray]:
         rows = joined([rows for rows, _ in self._pending])

@@ -41,9 +41,9 @@ def commit() -> str | None:
 
 
 def describe_run(
-    *, traces: list[Path], trace_provenance: Any, data_sha256: str, seed: int, overrides: list[str], wall_s: float
+    *, traces: list[Path], trace_provenance: Any, data_sha256: str, seed: int, overrides: list[str]
 ) -> dict[str, Any]:
-    """The content of ``provenance.json``."""
+    """The content of ``provenance.json``; ``wall_s`` is not known before the run has ended."""
     return {
         "schema": RUN_SCHEMA,
         "commit": commit(),
@@ -58,5 +58,5 @@ def describe_run(
         "data_sha256": data_sha256,
         "seed": seed,
         "overrides": overrides,
-        "wall_s": round(wall_s, 3),
+        "wall_s": None,
     }

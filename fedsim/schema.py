@@ -279,10 +279,47 @@ ELIGIBILITY = Table(
     ),
 )
 
+COMPARISON = Table(
+    "compare",
+    "one row per measure and arm: what the arm came to, and how it differs from the arm it is held against",
+    (
+        Column("measure", _STR, "what is compared"),
+        Column("unit", _STR, "fraction, s, h, bytes, kWh, count or number"),
+        Column("better", _STR, "higher or lower; null: neither is better", True),
+        Column("arm", _STR, "what tells the arm from the others"),
+        Column("seeds", pa.list_(_I64), "seeds of its runs"),
+        Column("n_runs", _I64, "runs that measured it"),
+        Column("n_reached", _I64, "of them those that reached it; the others ended before, which bounds it from below"),
+        Column("center", _F64, "mean over the runs, or their median (method median; inf: not reached)", True),
+        Column("low", _F64, "lower end of the 95 % interval; null: cannot be known", True),
+        Column("high", _F64, "upper end of the 95 % interval; null: cannot be known; inf: beyond the runs' ends", True),
+        Column("method", _STR, "of the interval: t, bootstrap, median (order statistics) or none"),
+        Column("against", _STR, "the arm that it is held against; null: it is that one", True),
+        Column(
+            "n_pairs",
+            _I64,
+            "seeds that both have, of signs those that tell; unpaired: the runs of the smaller arm",
+            True,
+        ),
+        Column("difference", _F64, "mean of arm − against", True),
+        Column("difference_low", _F64, "lower end of its 95 % interval", True),
+        Column("difference_high", _F64, "upper end of its 95 % interval", True),
+        Column(
+            "difference_method", _STR, "t or bootstrap of pairs, welch (no seeds in common), signs of pairs, none", True
+        ),
+        Column("p_value", _F64, "of the hypothesis that there is no difference", True),
+        Column("verdict", _STR, "better, worse, higher, lower, equal, cannot be told or not measured", True),
+        Column(
+            "n_seeds_needed", _I64, "seeds that would tell such a difference with a chance of 80 %; 1001: more", True
+        ),
+    ),
+)
+
 RUN_SCHEMA = 3  # of the files of a run; it goes up when a reader of the former ones would misread them
 RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES, ELIGIBILITY)
 TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
 MEASUREMENT_TABLES = (LINKS, LEVELS, PROFILES)
+RESULT_TABLES = (COMPARISON,)
 
 
 def describe(table: Table) -> str:

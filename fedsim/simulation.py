@@ -22,7 +22,7 @@ from fedsim.server.clock import Decides, play
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Policy, Stop, Task
-from fedsim.units import DAY_S, HOUR_S, J_PER_KWH, FloatArray
+from fedsim.units import DAY_S, HOUR_S, J_PER_KWH, US_PER_S, FloatArray
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
@@ -95,14 +95,19 @@ class Simulation:
         job = Job(self.world, self.task, self.policy, self._log(folder), seed=self.seed, on_step=tell)
         week, env = self._eligible_week(), simpy.Environment()
         running = _Told(self.coordinator.start(job), job, tell, self.gauge_interval_s)
+        if folder is not None:
+            week.write(folder)
         try:
             env.run(until=env.process(play(env, running, rank=0)))
+        except BaseException as error:
+            if folder is not None and not isinstance(error, Exception):  # told to stop: what is there so far is kept
+                job.log.sessions.close()
+                _write(job, folder, end_at=float(env.now) / US_PER_S)
+            raise
         finally:
             job.log.sessions.stop()
         if folder is not None:
-            for table in (job.log.steps, job.log.evals, week):
-                table.write(folder)
-            job.log.gauges.write(folder, end_at=job.ended_at, stepped_at=_stepped_at(job.log.steps))
+            _write(job, folder, end_at=job.ended_at)
         summary = self._summary(job, week) | ({"central_metrics": dict(central_metrics)} if central_metrics else {})
         return Result(summary, time.perf_counter() - began)
 
@@ -167,6 +172,13 @@ class _Told:
             self._tell(self._job, now)
             self._next_at = now + self._interval_s
         return next_at
+
+
+def _write(job: Job, folder: Path, *, end_at: float) -> None:
+    """The small tables of a run that ended, or was stopped, at ``end_at``."""
+    for table in (job.log.steps, job.log.evals):
+        table.write(folder)
+    job.log.gauges.write(folder, end_at=end_at, stepped_at=_stepped_at(job.log.steps))
 
 
 def _stepped_at(steps: RowLog) -> FloatArray:

@@ -21,7 +21,7 @@ ENGINE = WORDS | FLOOR | {"data", "fleet", "device", "server", "log"}
 TRAINING = {"training.trainer", "training.local", "training.model_work"}  # what the engine knows of it: no torch
 MAY_IMPORT = {  # by file or folder; the longest name counts
     **dict.fromkeys(WORDS, WORDS),
-    "": WORDS | {"config.play", "results.run"},  # public names, behind a lazy door
+    "": WORDS | {"config.play", "results.run", "results.runs"},  # public names, behind a lazy door
     "__main__": {"cli.main"},
     "traces": WORDS | FLOOR,
     "traces.edit": WORDS | FLOOR | {"traces.edit"},
@@ -45,6 +45,7 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli": WORDS | FLOOR | {"traces.importers", "cli"} | {"fleet", "device", "data", "server", "config", "simulation"},
     "cli.cost": WORDS | FLOOR | {"cost", "config", "device", "fleet", "provenance", "training"},
     "cli.bench": ENGINE | TRAINING | {"config", "provenance", "simulation", "traces.statistics"},
+    "cli.compare": WORDS | {"report", "results"},
     "cli.run": WORDS | {"cli", "config"},
     "cli.sweep": WORDS | {"cli.outcome"},
     "cli.outcome": {"errors"},
@@ -66,7 +67,13 @@ DOORS = {
     "yaml": {"config", "report", "results", "traces.importers"},
 }
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names
-MATPLOTLIB_FILES = {"report/plots.py", "report/figures.py", "report/svg.py", "report/trace_plots.py"}
+MATPLOTLIB_FILES = {
+    "report/plots.py",
+    "report/figures.py",
+    "report/svg.py",
+    "report/trace_plots.py",
+    "report/compare_plots.py",
+}
 AT_THE_ROOT = WORDS | {"__init__", "__main__", "log", "provenance", "simulation"}
 
 

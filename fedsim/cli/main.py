@@ -1,4 +1,4 @@
-"""The command ``fedsim``: run, traces, cost, report, tables, bench, completion.
+"""The command ``fedsim``: run, traces, cost, report, compare, tables, bench, completion.
 
 Modules that are slow to import are imported where a sub-command needs them (the documented lazy
 doors), so that ``fedsim --help`` answers at once.
@@ -47,6 +47,18 @@ What a task costs every kind of phone: seconds, memory, bytes, joules, battery, 
 Overrides are those of `fedsim run`; they stand before the options."""
 
 
+COMPARE_HELP = """\
+Arms of runs beside each other: what each came to, and how it differs from one of them, seed by seed.
+
+  fedsim run -m seed=0,1,2,3,4,5 server.over_selection=1.0,1.3
+  fedsim compare multirun/2026-01-31/12-00-00
+  fedsim compare SWEEP --against over_selection=1.3 --target accuracy=0.9
+  fedsim compare YESTERDAY TODAY --out comparison
+
+Runs that differ in their seed alone are one arm; what else differs tells the arms apart. Writes compare.parquet
+(columns: `fedsim tables`) and compare.html, and Markdown to the terminal."""
+
+
 def _report(arguments: argparse.Namespace) -> None:
     print(door("fedsim.report.html").write_report(arguments.folder))
 
@@ -62,17 +74,20 @@ def _cost(arguments: argparse.Namespace) -> None:
     )
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.compare").main(
+        arguments.folders, targets=arguments.target, against=arguments.against, out=arguments.out
+    )
+
+
 def _bench(arguments: argparse.Namespace) -> None:
     door("fedsim.cli.bench").main(arguments.names, json_file=arguments.json)
 
 
 def _tables(arguments: argparse.Namespace) -> None:
     schema = door("fedsim.schema")
-    print(
-        "\n\n".join(
-            schema.describe(table) for table in (*schema.RUN_TABLES, *schema.TRACE_TABLES, *schema.MEASUREMENT_TABLES)
-        )
-    )
+    tables = (*schema.RUN_TABLES, *schema.RESULT_TABLES, *schema.TRACE_TABLES, *schema.MEASUREMENT_TABLES)
+    print("\n\n".join(map(schema.describe, tables)))
 
 
 def _completion(arguments: argparse.Namespace) -> None:
@@ -107,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
     _add_cost(commands)
     report = add_command(commands, "report", "write report.html from a run's tables", _report)
     report.add_argument("folder", type=Path, metavar="RUN_DIR", help="a finished run")
+    _add_compare(commands)
     add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
     bench = add_command(commands, "bench", "measure speed and memory against baselines in one run", _bench)
     bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
@@ -146,6 +162,25 @@ def _add_cost(commands: Any) -> None:
     cost.add_argument("--csv", type=Path, metavar="FILE", help="also write every class as CSV")
     cost.add_argument("--measure", type=Path, metavar="DIR", help="time the model here and write its profile instead")
     cost.set_defaults(action=_cost)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare arms of runs, seed by seed, with what can be said of each difference",
+        description=COMPARE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="runs, and folders of runs (sweeps)")
+    compare.add_argument(
+        "--target", action="append", default=[], metavar="METRIC=VALUE",
+        help="what it takes to reach this (several may be given); none: the metric at which all runs were to stop",
+    )  # fmt: skip
+    compare.add_argument("--against", metavar="ARM", help="the arm to hold the others against, or a part of its name")
+    compare.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="folder for the files; none: the current one"
+    )
+    compare.set_defaults(action=_compare)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

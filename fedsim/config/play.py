@@ -48,24 +48,28 @@ def _play(
     on_progress: Callable[[Progress], None] | None,
 ) -> Result:
     write_text(folder / "config.yaml", as_yaml(values))
+    provenance = _provenance(simulation, values, overrides)
+    write_json(folder / "provenance.json", provenance)  # a run that is stopped has it too
     central = central_metrics(values, simulation.task.clients)
     result = simulation.run(folder, on_progress=warn_of_disk(folder, on_progress), central_metrics=central)
-    provenance = describe_run(
+    write_json(folder / "provenance.json", provenance | {"wall_s": round(result.wall_s, 3)})
+    write_json(folder / "summary.json", result.summary)
+    if values["report"]:
+        importlib.import_module("fedsim.report.html").write_report(folder)  # a lazy door: it loads matplotlib
+    return result
+
+
+def _provenance(simulation: Simulation, values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    described = describe_run(
         traces=[Path(folder) for folder in values["traces"]["mixture"] or [values["traces"]["folder"]]],
         trace_provenance=simulation.world.fleet.traces.provenance,
         data_sha256=simulation.task.clients.sha256(),
         seed=simulation.seed,
         overrides=list(overrides),
-        wall_s=result.wall_s,
     )
-    hashes = provenance["traces"]
-    traces_sha256 = [hashes["devices_sha256"], hashes["events_sha256"]]
-    provenance["identity"] = identity(values, traces_sha256=traces_sha256, data_sha256=provenance["data_sha256"])
-    write_json(folder / "provenance.json", provenance)
-    write_json(folder / "summary.json", result.summary)
-    if values["report"]:
-        importlib.import_module("fedsim.report.html").write_report(folder)  # a lazy door: it loads matplotlib
-    return result
+    traces_sha256 = [described["traces"][name] for name in ("devices_sha256", "events_sha256")]
+    known = identity(values, traces_sha256=traces_sha256, data_sha256=described["data_sha256"])
+    return described | {"identity": known}
 
 
 def remarks(summary: Mapping[str, Any], stop: Stop) -> list[str]:

@@ -78,10 +78,12 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class MetricCurve:
-    """One held-out metric: instants, device-hours of the sessions ended by then, versions' values."""
+    """One held-out metric, ``float64[n]`` each: instants, what the sessions ended by then had spent, values."""
 
     at: FloatArray
     device_h: FloatArray
+    n_bytes: FloatArray
+    kwh: FloatArray
     value: FloatArray
 
 
@@ -178,12 +180,13 @@ def metric_names(run: Run) -> list[str]:
 
 
 def metric_curve(run: Run, metric: str) -> MetricCurve:
-    """One metric over simulated time and over the device-hours of the sessions ended by then."""
+    """One metric over simulated time, and over device-hours, bytes and energy of the sessions ended by then."""
     rows = run.eval_table.filter(pc.field("metric") == pa.scalar(metric))
     at = rows.column("at").to_numpy()
     instants = np.unique(run.eval_table.column("at").to_numpy())
-    device_s = np.cumsum(run.totals.ended_device_s)[np.searchsorted(instants, at)]
-    return MetricCurve(at, device_s / HOUR_S, rows.column("value").to_numpy())
+    places, t = np.searchsorted(instants, at), run.totals
+    device_s, n_bytes, joules = (np.cumsum(each)[places] for each in (t.ended_device_s, t.ended_bytes, t.ended_j))
+    return MetricCurve(at, device_s / HOUR_S, n_bytes, joules / J_PER_KWH, rows.column("value").to_numpy())
 
 
 def top_share(nth_session: IntArray, fraction: float) -> float | None:

@@ -61,7 +61,10 @@ class SessionTotals:
     nth_session: IntArray  # [k] rows that are their device's session number k
     base_trace: IntArray  # [base trace] sessions
     staleness: IntArray  # [is stale, staleness] aggregated (0) and refused (1) updates
-    ended_device_s: FloatArray  # [instant] device-seconds of sessions ended after the previous instant
+    # Of sessions ended after the previous instant:
+    ended_device_s: FloatArray  # [instant] device-seconds
+    ended_bytes: FloatArray  # [instant] bytes both ways
+    ended_j: FloatArray  # [instant] joules
 
     @property
     def device_s(self) -> FloatArray:
@@ -99,6 +102,8 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
     device_s = end - column["assigned_at"]
     phases_j = [column[name] for name in ("download_j", "compute_j", "upload_j")]
     network = column["network"].astype(np.int64)
+    n_bytes = column["download_bytes"] + column["upload_bytes"]
+    joules = sum(phases_j, start=np.zeros(len(end)))
 
     def by_outcome(values: Column) -> FloatArray:
         return weighted_counts(outcome, values, len(OUTCOMES))
@@ -111,8 +116,8 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
         compute_s=by_outcome(column["compute_s"]),
         phase_j=np.stack([by_outcome(joules) for joules in phases_j]),
         n_by_network=_counts(network, len(NETWORKS)),
-        bytes_by_network=weighted_counts(network, column["download_bytes"] + column["upload_bytes"], len(NETWORKS)),
-        joules_by_network=weighted_counts(network, sum(phases_j, start=np.zeros(len(end))), len(NETWORKS)),
+        bytes_by_network=weighted_counts(network, n_bytes, len(NETWORKS)),
+        joules_by_network=weighted_counts(network, joules, len(NETWORKS)),
         battery_start=_counts(_known(column["battery_start_percent"]), 101),
         battery_used=log_histogram(MILLIPERCENT * _known(column["battery_used_percent"])),
         phase_s=np.stack([by_outcome(seconds) for seconds in phase_s]),
@@ -128,6 +133,8 @@ def _total(batch: pa.Table, grid: Grid, instants: FloatArray) -> SessionTotals:
         base_trace=_counts(column["base_trace"], 0),
         staleness=_staleness(outcome, column["staleness"]),
         ended_device_s=_sum_until(end, device_s, instants),
+        ended_bytes=_sum_until(end, n_bytes, instants),
+        ended_j=_sum_until(end, joules, instants),
     )
 
 
@@ -172,7 +179,7 @@ def _staleness(outcome: IntArray, staleness: FloatArray) -> IntArray:
     return counts
 
 
-def _sum_until(end: FloatArray, device_s: FloatArray, instants: FloatArray) -> FloatArray:
-    """Device-seconds of the sessions that ended between each instant and the one before it."""
+def _sum_until(end: FloatArray, spent: Column, instants: FloatArray) -> FloatArray:
+    """What the sessions spent that ended between each instant and the one before it."""
     bins = np.searchsorted(instants, end, side="left")
-    return weighted_counts(bins, device_s, len(instants) + 1)[: len(instants)]
+    return weighted_counts(bins, spent, len(instants) + 1)[: len(instants)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedsim.errors import InputError
-from fedsim.results import run as run_module
+from fedsim.results import tables
 from fedsim.results.numbers import (
     NetworkRow,
     display,
@@ -214,7 +214,7 @@ def test_top_share_of_unequal_devices() -> None:
 def test_batches_do_not_change_the_totals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = random_run(tmp_path / "run", n=3000, days=1.0)
     whole = Run.load(folder).totals
-    monkeypatch.setattr(run_module, "ROWS_PER_BATCH", 97)
+    monkeypatch.setattr(tables, "ROWS_PER_BATCH", 97)
     pieces = Run.load(folder).totals
     for name in whole.__dataclass_fields__:
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-9, atol=1e-4, err_msg=name)
