@@ -141,7 +141,8 @@ def _short(row: Flat, rows: Sequence[Flat]) -> Flat:
 
 
 def _last(name: str) -> str:
-    return name.replace("/", ".").rpartition(".")[2]
+    last = name.replace("/", ".").rpartition(".")[2]
+    return name if last == "seed" else last  # a seed by itself is the run's
 
 
 def _label(values: Flat) -> str:

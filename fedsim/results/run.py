@@ -75,7 +75,8 @@ class Run:
         summary = _summary(folder / "summary.json") if is_complete else {}
         has_provenance = is_complete or (folder / "provenance.json").exists()
         provenance = _object(folder / "provenance.json", "provenance") if has_provenance else {}
-        _check_schema(provenance, folder)
+        if has_provenance:  # a run that was killed at its very start has none, and no tables
+            _check_schema(provenance, folder)
         text = _text(folder / "config.yaml")
         config = _parse_config(text, folder / "config.yaml")
         return cls(

@@ -93,7 +93,7 @@ class Runs(Sequence[Run]):
         return found
 
     def _together(self, frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-        labelled = [frame.assign(**label)[[*label, *frame]] for label, frame in zip(self.labels, frames, strict=True)]
+        labelled = [_labelled(frame, label) for label, frame in zip(self.labels, frames, strict=True)]
         made: pd.DataFrame = _pandas().concat(labelled, ignore_index=True)
         return made
 
@@ -170,6 +170,12 @@ def _in_numbers(path: Path) -> list[tuple[int, int | str]]:
     """``10`` comes after ``9``."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def _labelled(frame: pd.DataFrame, label: dict[str, Any]) -> pd.DataFrame:
+    """The frame with what tells its run in front; a value that has the name of a column becomes ``arm.NAME``."""
+    label = {f"arm.{name}" if name in frame else name: value for name, value in label.items()}
+    return frame.assign(**label)[[*label, *frame]]
 
 
 def _flat(summary: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 from fedsim.cli.main import main
 from fedsim.cli.outcome import EXIT_CODES, Terminated, ended
 from fedsim.errors import FedsimError, InputError, NotReachedError, SimulationError, SweepError
+from fedsim.results.run import open_run
 
 
 def raising(error: BaseException) -> Any:
@@ -96,7 +97,7 @@ def test_a_run_that_is_stopped_says_so_and_is_incomplete(number: int, code: int,
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "config.yaml").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.3)
+    time.sleep(2.0)
     os.kill(run.pid, number)
     _, said = run.communicate(timeout=60)
     lines = [line for line in said.splitlines() if "more on the disk" not in line]  # so long a run would not fit
@@ -104,6 +105,15 @@ def test_a_run_that_is_stopped_says_so_and_is_incomplete(number: int, code: int,
     assert len(lines) == 1 and lines[0].endswith("what was written is incomplete")
     assert not (tmp_path / "run" / "summary.json").exists()
     assert main(["report", str(tmp_path / "run")]) == 2
+    with pytest.warns(UserWarning, match="run is not complete"):
+        run = open_run(tmp_path / "run")
+    told = ["session_id", "assigned_at", "end_at", "version", "outcome"]
+    sessions, last_at = run.sessions(told), run.gauges["until"].max()
+    assert not sessions["session_id"].duplicated().any()
+    assert len(sessions) == run.summary["n_sessions"] > 0 < len(run.steps) == run.steps["version"].max()
+    assert sessions["assigned_at"].max() <= last_at <= sessions["end_at"].max() + 600
+    assert (sessions["outcome"] == "AGGREGATED").sum() == run.steps["n_aggregated"].sum()
+    assert run.provenance["wall_s"] is None
 
 
 @pytest.mark.slow

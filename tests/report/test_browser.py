@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
+from fedsim.report.compare_page import write_comparison
+from fedsim.results.compare import compare
+from fedsim.results.runs import found_runs
 from tests.report.fake_run import hand_made, random_run, without_training
 from tests.report.test_html import write_report
+from tests.results.many_runs import accuracy, written
 
 # Windows are not narrower than 500 px; a frame is as narrow as a phone.
 FRAME = """<!doctype html><title>not loaded</title><body style="margin:0">
@@ -41,11 +45,17 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="module", params=["buffered", "sync", "untrained", "few"])
+@pytest.fixture(scope="module", params=["buffered", "sync", "untrained", "few", "compared"])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param) / "run"
     if request.param == "untrained":
         return write_report(without_training(folder))
+    if request.param == "compared":
+        for share in (0.3, 0.7):
+            for seed in (0, 1, 2):
+                asked, learned = {"server.share": share}, accuracy(0.1, share, share + 0.02 * seed)
+                written(folder / f"{share}-{seed}", seed=seed, asked=asked, learned=learned)
+        return write_comparison(folder / "compare.html", compare(found_runs([folder])))
     if request.param == "few":
         return write_report(hand_made(folder))
     return write_report(random_run(folder, n=20_000, days=3.0, protocol=request.param))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,7 @@ def run(folder: Path) -> Run:
 def test_what_the_files_say(run: Run, folder: Path) -> None:
     assert open_run(str(folder)).folder == folder
     assert (run.summary["n_sessions"], run.config["seed"], run.provenance["seed"]) == (5, 3, 3)
-    assert repr(run) == f"Run(folder={folder!r})"  # not all that it holds
+    assert repr(run) == f"Run({str(folder)!r})"  # not all that it holds
 
 
 def test_small_tables_are_frames(run: Run) -> None:
@@ -102,10 +103,6 @@ def emptied(folder: Path) -> None:
     folder.mkdir()
 
 
-def unfinished(folder: Path) -> None:
-    (folder / "summary.json").unlink()
-
-
 def is_a_folder(name: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         (folder / name).unlink()
@@ -126,7 +123,6 @@ def holds(name: str, content: bytes) -> Callable[[Path], None]:
     [
         (shutil.rmtree, "run directory not found"),
         (emptied, "no run is here, config.yaml and summary.json are missing"),
-        (unfinished, "run is not complete, summary.json is missing"),
         (is_a_folder("summary.json"), "summary cannot be read"),
         (is_a_folder("config.yaml"), "config of the run cannot be read"),
         (holds("summary.json", b"{"), "summary is not valid JSON"),
@@ -153,3 +149,76 @@ def test_pandas_is_imported_when_a_frame_is_asked_for(folder: Path) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["False", "True"]
+
+
+# ------------------------------------------------------------------------------ filters, datasets, notebooks
+
+
+def test_filters_are_of_the_stored_columns_and_take_words(run: Run) -> None:
+    found = run.sessions(["session_id", "network"], filters=[("outcome", "in", ["STALE", "INTERRUPTED"])])
+    assert found["session_id"].tolist() == [2, 3, 4]
+    assert found["network"].tolist() == ["4g", "4g", "wifi"]
+    assert run.sessions(["session_id"], filters=[("device_id", "=", 7), ("end_at", ">", 7200)])[
+        "session_id"
+    ].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ([("outcome", "==", "LOST")], "outcome of sessions: 'LOST'"),
+        ([("colour", "==", 1)], "filter on sessions: ('colour', '==', 1)"),
+        ([("end_at", "about", 1)], "filter on sessions"),
+        ([("end_at", 1)], "filter on sessions: ('end_at', 1)"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_one_line(run: Run, filters: list[Any], expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        run.sessions(["end_at"], filters=filters)
+    assert str(refused.value).startswith(expected)
+
+
+def test_a_dataset_reads_what_a_query_asks_for(run: Run) -> None:
+    sessions = run.dataset("sessions")
+    assert sessions.schema.names == [column.name for column in SESSIONS.columns]
+    assert sessions.count_rows() == 5
+    assert run.dataset("steps").to_table(columns=["version"]).column("version").to_pylist() == [1, 1, 2]
+    with pytest.raises(InputError, match=r"table of a run: 'session' \(allowed: sessions, steps"):
+        run.dataset("session")
+
+
+def test_it_shows_itself_in_a_notebook(run: Run) -> None:
+    shown = run._repr_html_()
+    for expected in ("4 h", "40.0% aggregated", "accuracy</th><td>0.9"):
+        assert expected in shown
+
+
+# ------------------------------------------------------------------------------ runs that are not complete
+
+
+def test_a_run_that_is_not_complete_tells_what_it_came_to(folder: Path) -> None:
+    (folder / "summary.json").unlink()
+    with pytest.warns(UserWarning, match="run is not complete, it came to 4 h of simulated time"):
+        run = open_run(folder)
+    assert not run.is_complete
+    assert (run.summary["n_sessions"], run.summary["n_steps"], run.summary["seed"]) == (5, 2, 3)
+    assert run.summary["outcomes"]["INTERRUPTED"] == 2
+    assert run.summary["metrics"] == {"accuracy": 0.9, "log_loss": 0.4}
+    assert len(run.sessions(["end_at"])) == 5
+    assert "not complete" in repr(run)
+    assert "not complete" in run._repr_html_()
+    with pytest.raises(InputError, match="run is not complete"):
+        Run.load(folder)
+
+
+def test_a_run_that_was_killed_has_what_it_had_written(folder: Path) -> None:
+    for name in ("summary.json", "provenance.json", "steps.parquet", "evals.parquet", "gauges.parquet"):
+        (folder / name).unlink()
+    parts = sorted((folder / "sessions").glob("*.parquet"))
+    parts[-1].rename(folder / "sessions" / ".part.tmp")
+    with pytest.warns(UserWarning, match="run is not complete"):
+        run = open_run(folder)
+    assert run.summary["n_sessions"] == len(run.sessions(["end_at"])) == 2
+    assert (len(run.steps), len(run.evals), run.summary["metrics"]) == (0, 0, {})
+    assert run.summary["simulated_s"] == 5400.0
+    assert run.dataset("steps").count_rows() == 0
