@@ -19,7 +19,16 @@ def first_run(names: dict[str, Any], folder: Path) -> None:
     assert names["accuracy"].iloc[-1].min() > names["accuracy"].iloc[0].max()
 
 
-SHOWN: Mapping[str, Callable[[dict[str, Any], Path], None]] = {"first_run": first_run}
+def comparing_runs(names: dict[str, Any], folder: Path) -> None:
+    assert [arm.label for arm in names["runs"].arms] == ["over_selection=1.1", "over_selection=1.5"]
+    row = names["told"].set_index("measure").loc["device-hours"]
+    by_hand = names["hours"][1.5] - names["hours"][1.1]
+    assert row["difference"] == pytest.approx(by_hand.mean(), rel=1e-6)  # the summary's whole microseconds
+    assert row["verdict"] == "worse"
+    assert names["late"].groupby("over_selection").size()[1.5] > 0
+
+
+SHOWN: Mapping[str, Callable[[dict[str, Any], Path], None]] = {"first_run": first_run, "comparing_runs": comparing_runs}
 
 
 @pytest.mark.slow
