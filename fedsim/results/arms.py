@@ -10,17 +10,22 @@ from fedsim.results.run import Run
 
 # Where files are, what is made of them, what the server's phones would cost: none of it changes what happens in a run.
 _NOT_PART = ("report", "paths", "hydra", "force", "objective", "estimate", "cost")
-_CONTENT = "content"  # what a run rests on besides its configuration stands under this name
+FOLLOWS = "${seed}"  # a seed that is the run's
+CONTENT = "content"  # what a run rests on besides its configuration stands under this name
 Flat = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs of one configuration, one for each seed, by seed; ``values`` is what tells it from the other arms."""
+    """Runs of one configuration, one for each seed, by seed; ``values`` is what tells it from the other arms.
+
+    ``flat`` is their configuration as dotted keys, ``${seed}`` where it follows the run's seed.
+    """
 
     label: str
     values: Flat
     runs: tuple[Run, ...]
+    flat: Flat
 
     @property
     def seeds(self) -> list[int]:
@@ -33,52 +38,80 @@ def arms_of(runs: Sequence[Run]) -> tuple[tuple[Arm, ...], list[str]]:
 
     Runs of one configuration and seed that rest on different commits are different arms; else the first one counts.
     """
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_key(seedless(run)), []).append(run)
-    split = [part for group in groups.values() for part in _by_commit(group)]
+    flats = _resolved([flat_config(run) for run in runs], [_seed(run) for run in runs])
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, flat in enumerate(flats):
+        groups.setdefault(_key(flat), []).append(place)
+    split = [part for group in groups.values() for part in _by_commit(group, runs)]
     repeated: list[str] = []
-    kept = [_one_a_seed(group, repeated) for group in split]
-    values = labels_of([group[0] for group in kept])
-    return tuple(
-        Arm(_label(each), each, tuple(sorted(group, key=lambda run: run.summary["seed"])))
+    kept = [_one_a_seed(group, runs, repeated) for group in split]
+    firsts = [group[0] for group in kept]
+    values = _told_apart([runs[place] for place in firsts], [flats[place] for place in firsts])
+    arms = [
+        Arm(_label(each), each, tuple(sorted((runs[place] for place in group), key=_seed)), flats[group[0]])
         for each, group in zip(values, kept, strict=True)
-    ), repeated
+    ]
+    return tuple(arms), repeated
 
 
-def _by_commit(group: list[Run]) -> list[list[Run]]:
+def _seed(run: Run) -> int:
+    seed: int = run.summary["seed"]
+    return seed
+
+
+def _by_commit(group: list[int], runs: Sequence[Run]) -> list[list[int]]:
     """The group, or one for each commit if a seed was played by several."""
-    seeds = [run.summary["seed"] for run in group]
+    seeds = [_seed(runs[place]) for place in group]
     if len(set(seeds)) == len(seeds):
         return [group]
-    parts: dict[Any, list[Run]] = {}
-    for run in group:
-        parts.setdefault(run.provenance.get("commit"), []).append(run)
+    parts: dict[Any, list[int]] = {}
+    for place in group:
+        parts.setdefault(runs[place].provenance.get("commit"), []).append(place)
     return list(parts.values())
 
 
-def _one_a_seed(group: list[Run], repeated: list[str]) -> list[Run]:
-    kept: dict[int, Run] = {}
-    for run in group:
-        first = kept.setdefault(run.summary["seed"], run)
-        if first is not run:
-            repeated.append(f"the same configuration and seed as {first.folder}: {run.folder}")
+def _one_a_seed(group: list[int], runs: Sequence[Run], repeated: list[str]) -> list[int]:
+    kept: dict[int, int] = {}
+    for place in group:
+        first = kept.setdefault(_seed(runs[place]), place)
+        if first != place:
+            repeated.append(f"the same configuration and seed as {runs[first].folder}: {runs[place].folder}")
     return list(kept.values())
 
 
-def seedless(run: Run) -> Flat:
-    """The configuration as dotted keys, without the run's seed wherever it stands, and what else the run rests on."""
-    values = {name: value for name, value in run.config.items() if name not in _NOT_PART}
-    seed = run.summary["seed"]
-    found = {
-        key: value
-        for key, value in _dotted(values, "")
-        if not (key.rpartition(".")[2] == "seed" and value == seed and not isinstance(value, bool))
-    }
+def flat_config(run: Run) -> Flat:
+    """The configuration as :func:`flat_values`, and what else the run rests on."""
+    found = flat_values(run.config, seed=_seed(run))
     traces = run.provenance.get("traces") or {}
-    found[f"{_CONTENT}.traces"] = traces.get("events_sha256")
-    found[f"{_CONTENT}.version"] = (run.provenance.get("versions") or {}).get("fedsim-fleet")
+    found[f"{CONTENT}.traces"] = traces.get("events_sha256")
+    found[f"{CONTENT}.version"] = (run.provenance.get("versions") or {}).get("fedsim-fleet")
     return found
+
+
+def flat_values(values: Mapping[str, Any], *, seed: int) -> Flat:
+    """A configuration as dotted keys; ``${seed}`` stands for the run's seed, wherever it is, and without itself."""
+    kept = {name: value for name, value in values.items() if name not in (*_NOT_PART, "seed")}
+    return {key: FOLLOWS if _is_seed(key) and value == seed else value for key, value in _dotted(kept, "")}
+
+
+def _resolved(flats: Sequence[Flat], seeds: Sequence[int]) -> list[Flat]:
+    """Of a seed of a part that equals the run's by chance its value, where all other runs have that value for good.
+
+    Such are data of seed 0 and the run of seed 0, beside runs of other seeds.
+    """
+    plain = [_key({key: value for key, value in flat.items() if not _is_seed(key)}) for flat in flats]
+    found = [dict(flat) for flat in flats]
+    for flat, group, seed in zip(found, plain, seeds, strict=True):
+        beside = [each for each, other in zip(flats, plain, strict=True) if other == group]
+        for key in [key for key, value in flat.items() if value == FOLLOWS]:
+            n_follow = sum(each.get(key) == FOLLOWS for each in beside)
+            if n_follow == 1 and any(each.get(key) == seed for each in beside):
+                flat[key] = seed
+    return found
+
+
+def _is_seed(key: str) -> bool:
+    return key.rpartition(".")[2] == "seed"
 
 
 def _dotted(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -93,13 +126,12 @@ def _key(flat: Flat) -> tuple[Any, ...]:
     return tuple(sorted((key, repr(value)) for key, value in flat.items()))
 
 
-def labels_of(runs: Sequence[Run]) -> list[Flat]:
+def _told_apart(runs: Sequence[Run], flats: Sequence[Flat]) -> list[Flat]:
     """For one run of each arm what tells it from the others, in the words in which it was asked for.
 
     That is the overrides in which they differ, an arm without one with the value of its configuration; where these do
     not tell all apart, values of the configuration, and then the commit.
     """
-    flats = [seedless(run) for run in runs]
     asked = [_overrides(run) for run in runs]
     names = list(dict.fromkeys(name for each in asked for name in each))
     told = [{name: _value(name, given, flat) for name in names} for given, flat in zip(asked, flats, strict=True)]

@@ -28,7 +28,16 @@ def test_runs_that_differ_in_their_seed_alone_are_one_arm(tmp_path: Path) -> Non
 
 def test_a_seed_that_is_not_the_runs_makes_an_arm(tmp_path: Path) -> None:
     found = labels(tmp_path, {"seed": 3}, {"seed": 3, "asked": {"data.seed": 4}})
-    assert found == {"data.seed=default": [3], "data.seed=4": [3]}
+    assert found == {"data.seed=${seed}": [3], "data.seed=4": [3]}
+
+
+def test_a_seed_that_equals_the_runs_by_chance_makes_no_arm(tmp_path: Path) -> None:
+    """Data of seed 0 for all runs, of which one has seed 0 too; beside them an arm whose data follow the seed."""
+    fixed = [{"seed": seed, "asked": {"data.seed": 0}} for seed in (0, 1, 2)]
+    assert labels(tmp_path / "fixed", *fixed) == {"all runs": [0, 1, 2]}
+    follows = [{"seed": seed} for seed in (1, 2)]
+    found = labels(tmp_path / "both", *fixed[1:], *follows)
+    assert found == {"data.seed=0": [1, 2], "data.seed=${seed}": [1, 2]}
 
 
 def test_an_arm_without_the_override_has_the_value_of_its_configuration(tmp_path: Path) -> None:
