@@ -54,6 +54,18 @@ class NotReachedError(FedsimError):
     exit_code = 9
 
 
+class RegressedError(FedsimError):
+    """Runs are worse than their baseline, or contradict themselves."""
+
+    exit_code = 1
+
+
+class UndecidedError(FedsimError):
+    """Whether runs are worse than their baseline cannot be said, where it was to be (``--strict``)."""
+
+    exit_code = 7
+
+
 def shown(value: object) -> str:
     """A value as a message quotes it: some 120 printable characters at most, however large and deep it is.
 

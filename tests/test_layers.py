@@ -45,6 +45,9 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli": WORDS | FLOOR | {"traces.importers", "cli"} | {"fleet", "device", "data", "server", "config", "simulation"},
     "cli.cost": WORDS | FLOOR | {"cost", "config", "device", "fleet", "provenance", "training"},
     "cli.bench": ENGINE | TRAINING | {"config", "provenance", "simulation", "traces.statistics"},
+    "config.recheck": WORDS | {"results", "config"},
+    "cli.check": WORDS | {"config", "results", "report"},
+    "cli.fixture": {"errors"},
     "cli.compare": WORDS | {"report", "results"},
     "cli.run": WORDS | {"cli", "config"},
     "cli.sweep": WORDS | {"cli.outcome"},
@@ -64,6 +67,7 @@ DOORS = {
     "pandas": {"data", "results", "traces.importers"},
     "jinja2": {"report"},
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},
+    "pytest": {"cli.fixture"},
     "yaml": {"config", "report", "results", "traces.importers"},
 }
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names

@@ -1,4 +1,4 @@
-"""The command ``fedsim``: run, traces, cost, report, compare, tables, bench, completion.
+"""The command ``fedsim``: run, traces, cost, report, compare, baseline, check, tables, bench, completion.
 
 Modules that are slow to import are imported where a sub-command needs them (the documented lazy
 doors), so that ``fedsim --help`` answers at once.
@@ -59,6 +59,28 @@ Runs that differ in their seed alone are one arm; what else differs tells the ar
 (columns: `fedsim tables`) and compare.html, and Markdown to the terminal."""
 
 
+BASELINE_HELP = """\
+Write down what runs of one configuration came to, for `fedsim check` to hold others against.
+
+  fedsim run -m experiment=smoke data.seed=0 training.seed=0 seed=0,1,2,3,4,5,6,7,8,9 hydra.sweep.dir=clean
+  fedsim baseline record clean --out baseline.json
+
+Ten and more seeds; twenty if draws may change. Data and first parameters with a seed of their own, as above, leave less
+to chance. FILE is text: commit it, and read its changes."""
+
+
+CHECK_HELP = """\
+Have runs regressed against a baseline? One line says so, and the exit code: 0 held, 1 regressed.
+
+  fedsim check --baseline baseline.json                    play its configuration and seeds, and hold them against it
+  fedsim check --baseline baseline.json SWEEP              hold these runs against it
+  fedsim check --baseline baseline.json --junit check.xml --html check.html --strict
+
+In this order: the same bytes; what holds in every run (nothing lost, nothing twice); with the same draws seed by seed,
+where a change counts that is larger than a tenth of the spread between seeds; with other draws many seeds against many,
+which sees little and says how little. More seeds are played, up to ten, as long as it is undecided."""
+
+
 def _report(arguments: argparse.Namespace) -> None:
     print(door("fedsim.report.html").write_report(arguments.folder))
 
@@ -77,6 +99,21 @@ def _cost(arguments: argparse.Namespace) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     door("fedsim.cli.compare").main(
         arguments.folders, targets=arguments.target, against=arguments.against, out=arguments.out
+    )
+
+
+def _record(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.check").record(arguments.folders, out=arguments.out, targets=arguments.target)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.check").main(
+        arguments.baseline,
+        arguments.folders,
+        is_strict=arguments.strict,
+        junit_file=arguments.junit,
+        json_file=arguments.json,
+        html_file=arguments.html,
     )
 
 
@@ -123,6 +160,8 @@ def parser() -> argparse.ArgumentParser:
     report = add_command(commands, "report", "write report.html from a run's tables", _report)
     report.add_argument("folder", type=Path, metavar="RUN_DIR", help="a finished run")
     _add_compare(commands)
+    _add_baseline(commands)
+    _add_check(commands)
     add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
     bench = add_command(commands, "bench", "measure speed and memory against baselines in one run", _bench)
     bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
@@ -181,6 +220,41 @@ def _add_compare(commands: Any) -> None:
         "--out", type=Path, default=Path(), metavar="DIR", help="folder for the files; none: the current one"
     )
     compare.set_defaults(action=_compare)
+
+
+def _add_baseline(commands: Any) -> None:
+    baseline = commands.add_parser("baseline", help="write down what runs came to, to hold later ones against")
+    parts = baseline.add_subparsers(dest="part", required=True, metavar="COMMAND")
+    record = parts.add_parser(
+        "record",
+        help="the baseline of runs of one configuration",
+        description=BASELINE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    record.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="runs, and folders of runs (sweeps)")
+    record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the baseline, as text")
+    record.add_argument(
+        "--target", action="append", default=[], metavar="METRIC=VALUE", help="also hold the time until this is reached"
+    )
+    record.set_defaults(action=_record)
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="have runs regressed against a baseline?",
+        description=CHECK_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument(
+        "folders", nargs="*", type=Path, metavar="RUN", help="runs, and folders of runs; none: they are played"
+    )
+    check.add_argument("--baseline", type=Path, required=True, metavar="FILE", help="of `fedsim baseline record`")
+    check.add_argument("--strict", action="store_true", help="exit code 7 if it is undecided, or the draws changed")
+    check.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML: a test case for each quantity")
+    check.add_argument("--json", type=Path, metavar="FILE", help="also write what was found as JSON")
+    check.add_argument("--html", type=Path, metavar="FILE", help="also write a page with the curves in their bands")
+    check.set_defaults(action=_check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
