@@ -72,11 +72,7 @@ DOORS = {
 }
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names
 MATPLOTLIB_FILES = {
-    "report/plots.py",
-    "report/figures.py",
-    "report/svg.py",
-    "report/trace_plots.py",
-    "report/compare_plots.py",
+    f"report/{name}.py" for name in ("plots", "figures", "svg", "trace_plots", "compare_plots", "gate_plots")
 }
 AT_THE_ROOT = WORDS | {"__init__", "__main__", "log", "provenance", "simulation"}
 

@@ -153,16 +153,13 @@ def _told(run: Played) -> dict[str, Any]:
         "seed": run.seed,
         "digests": run.digests,
         "draws": run.draws,
-        "quantities": {name: _rounded(value, 12) for name, value in run.quantities.items()},
-        "curves": {
-            metric: [curve.versions.tolist(), [_rounded(value, 6) for value in curve.values.tolist()]]
-            for metric, curve in run.curves.items()
-        },
+        "quantities": {name: _rounded(value) for name, value in run.quantities.items()},
+        "curves": {metric: [curve.versions.tolist(), curve.values.tolist()] for metric, curve in run.curves.items()},
     }
 
 
-def _rounded(value: float, digits: int) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.{digits}g}")
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.12g}")
 
 
 def read(path: Path) -> Baseline:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedsim.errors import InputError
-from fedsim.results.arms import Arm
+from fedsim.results.arms import FOLLOWS, Arm
 from fedsim.results.regress.baseline import Baseline, config_of, content_of
 
 _MISSING = object()
@@ -23,7 +23,7 @@ def require_same(baseline: Baseline, arm: Arm, defaults: Mapping[str, Any]) -> N
     Raises:
         InputError: naming what differs, with both values.
     """
-    differing = differences(baseline.config, config_of(arm), defaults)
+    differing = differences(baseline.config, _seen_from(baseline, arm), defaults)
     content = content_of(arm)
     differing += [
         f"{name.removesuffix('_sha256')}: other content"
@@ -36,6 +36,15 @@ def require_same(baseline: Baseline, arm: Arm, defaults: Mapping[str, Any]) -> N
         raise InputError(
             f"another configuration than the baseline's ({told}{more})", allowed="record a baseline of this one"
         )
+
+
+def _seen_from(baseline: Baseline, arm: Arm) -> dict[str, Any]:
+    """The arm's values; of one run alone a part's seed that equals the run's may be the baseline's by itself."""
+    seed = arm.seeds[0]
+    return {
+        key: seed if value == FOLLOWS and len(arm.seeds) == 1 and baseline.config.get(key) == seed else value
+        for key, value in config_of(arm).items()
+    }
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:

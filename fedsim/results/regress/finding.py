@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+LEAST_MARGIN = 1e-6  # of a value: what another machine's last digits make
 Verdict = Literal["regressed", "changed", "improved", "harmless", "undecided"]
 
 
@@ -29,10 +30,13 @@ class Finding(NamedTuple):
 
 
 def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Holm's step-down: which hypotheses fall, with a chance of ``alpha`` in all that a true one does (Holm 1979)."""
+    """Holm's step-down: which hypotheses fall, with a chance of ``alpha`` in all that a true one does (Holm 1979).
+
+    One with p = 1 is of a quantity in which nothing changed. It cannot fall by chance, and does not count.
+    """
     order = np.argsort(p_values, kind="stable")
-    found, n = [False] * len(p_values), len(p_values)
-    for place, index in enumerate(order.tolist()):
+    found, n = [False] * len(p_values), sum(p < 1 for p in p_values)
+    for place, index in enumerate(order[:n].tolist()):
         if not p_values[index] <= alpha / (n - place):
             break
         found[index] = True

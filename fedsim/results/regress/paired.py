@@ -15,13 +15,12 @@ from scipy import stats
 
 from fedsim.results.measures import Better
 from fedsim.results.regress.baseline import Baseline, Played
-from fedsim.results.regress.finding import Finding, Verdict, rejected
+from fedsim.results.regress.finding import LEAST_MARGIN, Finding, Verdict, rejected
 from fedsim.results.regress.quantities import better_of
 from fedsim.units import FloatArray
 
 ALPHA = 0.05  # two-sided, over all quantities
 MARGIN_SD = 0.1  # of the spread between seeds: so small a change does no harm
-LEAST_MARGIN = 1e-6  # of the value: what another machine's last digits make
 
 
 class _Pairs(NamedTuple):

@@ -57,10 +57,13 @@ def curve_of(run: Run, metric: str) -> Curve:
 
 
 def thinned(curve: Curve) -> Curve:
-    """At most 40 versions of it, evenly taken, the first and the last among them."""
+    """At most 40 versions of it, evenly taken, the first and the last among them, to six digits.
+
+    Those of a file and those of a run are then the same numbers.
+    """
     n = len(curve.versions)
     kept = np.unique(np.linspace(0, n - 1, min(n, MAX_VERSIONS)).round().astype(np.int64))
-    return Curve(curve.versions[kept], curve.values[kept])
+    return Curve(curve.versions[kept], np.array([float(f"{value:.6g}") for value in curve.values[kept].tolist()]))
 
 
 def _evaluations(run: Run, metric: str) -> tuple[FloatArray, IntArray, FloatArray]:

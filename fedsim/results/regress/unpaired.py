@@ -10,7 +10,7 @@ from scipy import stats
 
 from fedsim.results.measures import DIRECTIONS, Better
 from fedsim.results.regress.baseline import Baseline, Played
-from fedsim.results.regress.finding import Finding, Verdict, rejected
+from fedsim.results.regress.finding import LEAST_MARGIN, Finding, Verdict, rejected
 from fedsim.results.regress.quantities import better_of
 from fedsim.units import BoolArray, FloatArray
 
@@ -25,8 +25,9 @@ def findings(baseline: Baseline, runs: Sequence[Played]) -> list[Finding]:
     found = [each for name in baseline.runs[0].curves if (each := _course(baseline, runs, name)) is not None]
     found += [each for name in baseline.runs[0].quantities if (each := _scalar(baseline, runs, name)) is not None]
     alarms = rejected([each.p_value for each in found], ALPHA)
+    n_tests = sum(each.p_value < 1 for each in found)
     return [
-        each._replace(margin=_smallest_seen(each.margin, len(found)), verdict=_judged(each, is_alarm=is_alarm))
+        each._replace(margin=_smallest_seen(each.margin, n_tests), verdict=_judged(each, is_alarm=is_alarm))
         for each, is_alarm in zip(found, alarms, strict=True)
     ]
 
@@ -48,7 +49,7 @@ def _better(quantity: str) -> Better | None:
 
 def _smallest_seen(standard_error: float, n_tests: int) -> float:
     """The change that is found with a chance of 80 %, by the normal law."""
-    return float(stats.norm.ppf(1 - ALPHA / 2 / n_tests) + stats.norm.ppf(POWER)) * standard_error
+    return float(stats.norm.ppf(1 - ALPHA / 2 / max(n_tests, 1)) + stats.norm.ppf(POWER)) * standard_error
 
 
 def _scalar(baseline: Baseline, runs: Sequence[Played], name: str) -> Finding | None:
@@ -111,7 +112,7 @@ def _max_t(values: FloatArray, is_after: BoolArray) -> FloatArray:
         means.append(mean)
         errors.append(variance / n)
     distance, error = np.abs(means[1] - means[0]), np.sqrt(errors[0] + errors[1])
-    # A version at which no run differs tells nothing: all start from the same model.
-    t = np.divide(distance, error, out=np.zeros_like(distance), where=error > 1e-12 * np.abs(means[0]) + 1e-300)
+    # A version at which runs differ by their last digits alone tells nothing: all start from the same model.
+    t = np.divide(distance, error, out=np.zeros_like(distance), where=error > LEAST_MARGIN * np.abs(means[0]))
     largest: FloatArray = t.max(axis=1)
     return largest

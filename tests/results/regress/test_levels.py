@@ -89,6 +89,7 @@ def test_holm_steps_down() -> None:
     assert rejected([0.03, 0.013, 0.9, 0.01], 0.05) == [False, True, False, True]
     assert rejected([], 0.05) == []
     assert rejected([0.04], 0.05) == [True]
+    assert rejected([0.04, 1.0, 1.0], 0.05) == [True, False, False]  # what cannot change does not count
 
 
 @pytest.mark.slow
@@ -162,6 +163,19 @@ def test_curves_are_compared_where_all_have_a_version() -> None:
     ]
     course = found(unpaired.findings(baseline(curves(3)), runs))["log_loss course"]
     assert course.after == pytest.approx(1.5)
+
+
+def test_a_version_that_is_the_same_in_all_seeds_tells_nothing() -> None:
+    """All runs begin with one model: a last digit there is no change of learning."""
+
+    def begun(at: float, runs: list[Played]) -> list[Played]:
+        for run in runs:
+            run.curves["log_loss"].values[0] = at
+        return runs
+
+    recorded = baseline(begun(2.30259, curves(20)))
+    course = found(unpaired.findings(recorded, begun(2.302590001, curves(10, seed=1))))["log_loss course"]
+    assert course.p_value > 0.05
 
 
 def test_one_run_tells_nothing() -> None:
