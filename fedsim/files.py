@@ -110,6 +110,19 @@ def read_table(path: Path | str, schema: Table, columns: list[str] | None = None
     return schema.check(table, where=path, columns=columns)
 
 
+def portable(value: Any, folders: Mapping[str, str]) -> Any:
+    """A configuration's value with folders by their names, ``<datasets>/clicks`` say: the same on every machine."""
+    if isinstance(value, Mapping):
+        return {key: portable(item, folders) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item, folders) for item in value]
+    if isinstance(value, str):
+        for name, folder in folders.items():
+            if value.startswith(f"{folder}/"):
+                return f"<{name}>{value[len(folder) :]}"
+    return value
+
+
 def sha256(path: Path | str) -> str:
     """Hex digest of a file's bytes."""
     with reading(path, "file"), open(path, "rb") as file:

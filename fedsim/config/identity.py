@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fedsim
+from fedsim.files import portable
 from fedsim.schema import RUN_SCHEMA
 
 # When a run ends, where its files are, what is made of them: none of it changes what happens in it.
@@ -22,7 +23,7 @@ def identity(values: Mapping[str, Any], *, traces_sha256: Sequence[str], data_sh
     Simplification: a seed of a part of its own counts as the run's where the two are equal.
     """
     content = {
-        "config": _portable({key: value for key, value in values.items() if key not in _NOT_PART}, values["paths"]),
+        "config": portable({key: value for key, value in values.items() if key not in _NOT_PART}, values["paths"]),
         "traces": list(traces_sha256),
         "data": data_sha256,
         "schema": RUN_SCHEMA,
@@ -31,19 +32,6 @@ def identity(values: Mapping[str, Any], *, traces_sha256: Sequence[str], data_sh
     traces = content["config"]["traces"]
     traces["folder"], traces["mixture"] = None, list((traces.get("mixture") or {}).values())
     return {"run": _digest(content), "arm": _digest(_seedless(content, values["seed"]))}
-
-
-def _portable(value: Any, paths: Mapping[str, str]) -> Any:
-    """The value with the folders of ``paths`` by their names."""
-    if isinstance(value, Mapping):
-        return {key: _portable(item, paths) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_portable(item, paths) for item in value]
-    if isinstance(value, str):
-        for name, folder in paths.items():
-            if value.startswith(f"{folder}/"):
-                return f"<{name}>{value[len(folder) :]}"
-    return value
 
 
 def _seedless(value: Any, seed: int) -> Any:

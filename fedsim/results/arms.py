@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedsim.files import portable
 from fedsim.results.run import Run
 
 # Where files are, what is made of them, what the server's phones would cost: none of it changes what happens in a run.
@@ -83,15 +84,24 @@ def flat_config(run: Run) -> Flat:
     """The configuration as :func:`flat_values`, and what else the run rests on."""
     found = flat_values(run.config, seed=_seed(run))
     traces = run.provenance.get("traces") or {}
-    found[f"{CONTENT}.traces"] = traces.get("events_sha256")
+    found[f"{CONTENT}.traces"] = str(traces.get("events_sha256"))[:12]
     found[f"{CONTENT}.version"] = (run.provenance.get("versions") or {}).get("fedsim-fleet")
     return found
 
 
 def flat_values(values: Mapping[str, Any], *, seed: int) -> Flat:
-    """A configuration as dotted keys; ``${seed}`` stands for the run's seed, wherever it is, and without itself."""
-    kept = {name: value for name, value in values.items() if name not in (*_NOT_PART, "seed")}
+    """A configuration as dotted keys, the same on every machine; ``${seed}`` stands for the run's seed elsewhere."""
+    kept = portable(
+        {name: value for name, value in values.items() if name not in (*_NOT_PART, "seed")}, _folders(values)
+    )
+    if isinstance(kept.get("traces"), Mapping):  # their content tells them, their place depends on the machine
+        mixture = list((kept["traces"].get("mixture") or {}).values())
+        kept["traces"] = {**kept["traces"], "folder": None, "mixture": mixture}
     return {key: FOLLOWS if _is_seed(key) and value == seed else value for key, value in _dotted(kept, "")}
+
+
+def _folders(values: Mapping[str, Any]) -> Mapping[str, str]:
+    return {name: str(folder) for name, folder in (values.get("paths") or {}).items()}
 
 
 def _resolved(flats: Sequence[Flat], seeds: Sequence[int]) -> list[Flat]:

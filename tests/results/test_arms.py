@@ -96,3 +96,15 @@ def test_where_files_are_makes_no_arm(tmp_path: Path) -> None:
     asked = ({"report": True, "paths.datasets": "here"}, {"report": False, "paths.datasets": "there"})
     found = labels(tmp_path, {"seed": 0, "asked": asked[0]}, {"seed": 1, "asked": asked[1]})
     assert found == {"all runs": [0, 1]}
+
+
+def test_a_colleagues_machine_makes_no_arm(tmp_path: Path) -> None:
+    def on(machine: str) -> dict[str, Any]:
+        paths = {"datasets": f"/{machine}/sets", "local_traces": f"/{machine}/traces"}
+        traces = {"folder": f"/{machine}/traces/flash", "mixture": None}
+        return {"paths": paths, "traces": traces, "data": {"path": f"/{machine}/sets/clicks", "seed": 5}}
+
+    found = arms(tmp_path, {"seed": 0, "config": on("here")}, {"seed": 1, "config": on("there")})
+    assert [(arm.label, arm.seeds) for arm in found] == [("all runs", [0, 1])]
+    assert found[0].flat["data.path"] == "<datasets>/clicks"
+    assert found[0].flat["traces.folder"] is None
