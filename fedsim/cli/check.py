@@ -29,8 +29,8 @@ def record(folders: Sequence[Path], *, out: Path, targets: Sequence[str]) -> Non
     write(out, baseline)
     n = len(baseline.runs)
     if n < MOST_SEEDS:
-        _tell(f"{n} seeds: what does no harm is measured by their spread; {MOST_SEEDS} and more measure it better")
-    print(f"{out}: {n} seeds, {len(baseline.runs[0].quantities)} quantities")
+        _tell(f"what does no harm is measured by the spread of seeds: of {n}, where {MOST_SEEDS} and more are better")
+    print(f"{out}: {len(baseline.runs[0].quantities)} quantities of {n} seed{'' if n == 1 else 's'}")
 
 
 def main(

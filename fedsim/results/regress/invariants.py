@@ -5,6 +5,7 @@ A run in which one of it does not hold is wrong; no statistics are asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -122,9 +123,9 @@ class _Totals:
         yield from self._of_summary()
         yield from self._of_versions()
         yield from self._of_abandoned()
-        most = self._run.config.get("server", {}).get("max_staleness", 0)
-        if self._freshest < 0 or (most is not None and self._stalest > most):
-            yield f"staleness of aggregated updates from {self._freshest} to {self._stalest}, allowed 0 to {most}"
+        most = _most_stale(self._run)
+        if self._freshest < 0 or self._stalest > most:
+            yield f"staleness of aggregated updates from {self._freshest} to {self._stalest}, allowed 0 to {most:g}"
 
     def _of_summary(self) -> Iterator[str]:
         summary = self._run.summary
@@ -158,6 +159,8 @@ class _Totals:
             yield "the mean staleness of steps is not that of their sessions"
 
     def _of_weights(self) -> Iterator[str]:
+        if self._run.summary["protocol"] not in ("sync", "buffered"):
+            return  # how a protocol of the user's own weights its updates is not known
         weight, n = self._weight_by_version[1:], self._n_by_version[1:]
         may_be_less = self._run.config.get("server", {}).get("divisor") == "buffer_size"
         is_off = (weight > 1 + _TINY) if may_be_less else (np.abs(weight - 1) > _TINY)
@@ -170,6 +173,14 @@ class _Totals:
         n_abandoned = int(pc.sum(pc.invert(self._run.step_table.column("is_committed"))).as_py() or 0)
         if self._n_timed_out_reports and not n_abandoned:
             yield f"{self._n_timed_out_reports:,} reports timed out though no round was abandoned"
+
+
+def _most_stale(run: Run) -> float:
+    """Bound of the staleness of what is aggregated; a protocol of the user's own may have none."""
+    known: float | None = run.config.get("server", {}).get("max_staleness")
+    if known is not None:
+        return known
+    return 0 if run.summary["protocol"] == "sync" else math.inf
 
 
 def _of_steps(run: Run) -> Iterator[str]:
