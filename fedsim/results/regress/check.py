@@ -106,7 +106,7 @@ def _of_pairs(found: Sequence[Finding], n_seeds: int) -> tuple[Status, str]:
 def _of_others(found: Sequence[Finding], n_seeds: int, n_before: int) -> tuple[Status, str]:
     worse = [each for each in found if each.verdict in _REGRESSED]
     if worse:
-        return "regressed", _line("regressed, other draws", worse, n_seeds)
+        return "regressed", _line("regressed, other draws", worse, n_seeds, is_paired=False)
     return "draws changed", (
         f"draws changed: {_blindness(found)} with {n_seeds} seeds against {n_before}; "
         "a new baseline would see such changes again"
@@ -118,32 +118,29 @@ def _blindness(found: Sequence[Finding]) -> str:
     if not found:
         return "nothing could be seen"
     first = found[0]
-    return f"no change of the {first.quantity} would be seen below {_share(first.margin, first.before)}"
+    return f"no change of the {first.quantity} would be seen below {_share(first, first.margin)}"
 
 
 def _by_margin(found: Sequence[Finding]) -> list[Finding]:
     return sorted(found, key=lambda each: -abs(each.difference) / each.margin if each.margin else 0.0)
 
 
-def _line(status: str, found: Sequence[Finding], n_seeds: int) -> str:
+def _line(status: str, found: Sequence[Finding], n_seeds: int, *, is_paired: bool = True) -> str:
     """Of the first of them, and how many more there are."""
     first = found[0]
-    interval = (
-        "" if math.isnan(first.low) else f" ({_share(first.low, first.before)} … {_share(first.high, first.before)})"
-    )
-    allowed = (
-        ""
-        if first.verdict != "undecided" and math.isnan(first.low)
-        else f", harmless ±{_share(first.margin, first.before)}"
-    )
-    more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
     word = f" {_WORDS[first.verdict]}" if first.verdict in _WORDS else ""
-    signed = _share(first.difference, first.before, sign="+")
-    return f"{status}: {first.quantity}{word} {signed}{interval}{allowed}, {n_seeds} seeds{more}"
+    parts = [f"{status}: {first.quantity}{word} {_share(first, first.difference, sign='+')}"]
+    if not math.isnan(first.low):
+        parts[0] += f" ({_share(first, first.low)} … {_share(first, first.high)})"
+    if is_paired:
+        parts.append(f"harmless ±{_share(first, first.margin)}")
+    more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
+    return ", ".join([*parts, f"{n_seeds} seed{'' if n_seeds == 1 else 's'}"]) + more
 
 
-def _share(value: float, of: float, sign: str = "") -> str:
-    """As a share of what it was, where that can be said."""
+def _share(finding: Finding, value: float, sign: str = "") -> str:
+    """A difference as a share of what the quantity was; of a logarithm it is one already."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{100 * value / abs(of):{sign}.2g} %" if of else f"{value:{sign}.3g}"
+    of = 1.0 if finding.quantity.startswith("log time") else abs(finding.before)
+    return f"{100 * value / of:{sign}.2g} %" if of else f"{value:{sign}.3g}"
