@@ -16,6 +16,7 @@ import pytest
 
 from fedsim import rng
 from fedsim.cli.main import main
+from fedsim.results.regress import unpaired
 from fedsim.results.regress.baseline import read, write
 from fedsim.server.protocol.sync import Rounds
 from fedsim.training.algorithm.sgd import LocalSgd
@@ -109,8 +110,11 @@ def test_reports_that_are_lost_are_missed(check: Say, monkeypatch: pytest.Monkey
 def test_other_draws_are_yellow(check: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = rng.normal
     monkeypatch.setattr(rng, "normal", lambda seed, name, *given: drawn(seed, name + "'", *given))
+    tested, found = list[int](), unpaired.findings
+    monkeypatch.setattr(unpaired, "findings", lambda *given: tested.append(len(given[1])) or found(*given))
     code, line = check()
     assert code == 0
+    assert tested == [4]  # three were not enough to look at, and to look twice would alarm more often
     assert line.startswith("draws changed: no change of the accuracy course would be seen below ")
     assert "with 4 seeds against 4" in line
     assert check("--strict") == (7, f"fedsim: {line}")

@@ -38,6 +38,8 @@ def test_a_seed_that_equals_the_runs_by_chance_makes_no_arm(tmp_path: Path) -> N
     follows = [{"seed": seed} for seed in (1, 2)]
     found = labels(tmp_path / "both", *fixed[1:], *follows)
     assert found == {"data.seed=0": [1, 2], "data.seed=${seed}": [1, 2]}
+    found = labels(tmp_path / "two", *fixed[1:], {"seed": 0}, {"seed": 1})  # seed 0 is of those that follow
+    assert found == {"data.seed=0": [1, 2], "data.seed=${seed}": [0, 1]}
 
 
 def test_an_arm_without_the_override_has_the_value_of_its_configuration(tmp_path: Path) -> None:

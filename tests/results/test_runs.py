@@ -21,6 +21,8 @@ def sweep(tmp_path: Path) -> Path:
         written(tmp_path / "sweep" / str(number), seed=seed, asked={"server.over_selection": share})
     (tmp_path / "sweep" / ".failed").mkdir()
     (tmp_path / "sweep" / "multirun.yaml").write_text("hydra: {}\n")
+    (tmp_path / "sweep" / "2" / "kept").mkdir()  # what lies in a run is the run's
+    (tmp_path / "sweep" / "2" / "kept" / "config.yaml").write_text("seed: 1\n")
     return tmp_path / "sweep"
 
 

@@ -133,6 +133,7 @@ def test_seeds_needed_are_those_of_the_textbooks(effect: float, n: int) -> None:
 
 def test_more_seeds_than_anybody_plays_are_said_to_be_so() -> None:
     assert seeds_needed(1e-9) == MANY_SEEDS + 1
+    assert seeds_needed(50.0) == 2
 
 
 @pytest.mark.slow
@@ -158,11 +159,11 @@ def test_signs_tell_what_censored_pairs_can() -> None:
 
 
 def test_pairs_that_cannot_be_ordered_do_not_count() -> None:
-    """Both not reached; one ended before the other was reached; equal: no sign. One pair is left."""
-    a, b = mixed(-50, 60, 20, 10), mixed(-50, -50, 20, -50)
+    """Both not reached; one ended before the other was reached, twice; equal: no sign. One pair of five is left."""
+    a, b = mixed(-50, 60, -30, 20, 10), mixed(-50, -50, 45, 20, -50)
     found = difference(a, b, is_paired=True, better="lower")
     assert (found.n_pairs, found.verdict, found.p_value) == (1, "cannot be told", 1.0)
-    assert found.n_needed == 24  # six that agree, of which every fourth pair is one
+    assert found.n_needed == 30  # six that agree, of which every fifth pair is one
 
 
 def test_five_agreeing_signs_are_too_few() -> None:
