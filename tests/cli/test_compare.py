@@ -87,7 +87,9 @@ def test_one_arm_is_told_without_differences(sweep: Path, capsys: pytest.Capture
 
 
 @pytest.mark.slow
-def test_a_paired_difference_of_real_runs_is_what_the_tables_say(tmp_path: Path) -> None:
+def test_a_paired_difference_of_real_runs_is_what_the_tables_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Device-hours from the raw sessions, subtracted seed by seed, against what the comparison says."""
     asked = ["training=none", "fleet.n_devices=3000", "stop.max_steps=4", "server.report_goal=10", "report=false"]
     swept = ["seed=0,1,2", "server.over_selection=1.3,1.7", f"hydra.sweep.dir={tmp_path}/sweep"]
@@ -105,3 +107,5 @@ def test_a_paired_difference_of_real_runs_is_what_the_tables_say(tmp_path: Path)
     low, high = stats.ttest_1samp(d, 0).confidence_interval()
     assert (row["difference_low"], row["difference_high"]) == pytest.approx((low, high), rel=1e-9)
     assert row["verdict"] == "worse"
+    share = 100 * d.mean() / np.mean([hours[1.3, seed] for seed in range(3)])
+    assert f"| device-hours | worse: +{share:.3g} % (" in capsys.readouterr().out
