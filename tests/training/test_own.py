@@ -142,7 +142,8 @@ def test_the_central_baseline_is_trained_by_the_own_trainer(own: Own) -> None:
     [
         (("training=means", "+training.slop=1"), r"unknown key: 'training\.slop' .*slope"),
         (("training=means", "training.slope=steep"), r"training\.slope has the wrong type: 'steep'"),
-        (("training=means", "+training.seed=1"), r"unknown key: 'training\.seed'"),
+        (("training=means", "+training.data=1"), r"unknown key: 'training\.data'"),
+        (("training=halved", "training.seed=first"), r"training\.seed has the wrong type: 'first'"),
         (("training=halved", "+training.backend.learner=1"), r"unknown key: 'training\.backend\.learner'"),
         (("training=halved", "~training.backend"), r"training\.backend must be a group of values: .*: keys, each"),
         (("experiment=null", "training=bare"), r"training\.local must be given .*allowed: defaults: \[task, _self_\]"),
