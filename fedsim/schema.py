@@ -276,6 +276,9 @@ ELIGIBILITY = Table(
         Column("at", _F64, "instant, s"),
         Column("eligible_fraction", _F64, "expected share of the fleet that is eligible"),
         Column("admitted_fraction", _F64, "of the fleet, also let in by requirements, roll-out and holders of data"),
+        _fact(
+            "openings_per_device", _F64, "windows of eligibility that open until the next row, ÷ devices of the fleet"
+        ),
     ),
 )
 

@@ -120,8 +120,15 @@ class Simulation:
         week, availability = RowLog(ELIGIBILITY), self.world.availability
         at = np.arange(0.0, 7 * DAY_S, _ELIGIBILITY_INTERVAL_S)
         eligible, admitted = availability.eligible_fraction(at), availability.admitted_fraction(at, self.policy.gates)
-        for row in zip(at.tolist(), eligible.tolist(), admitted.tolist(), strict=True):
-            week.add(**dict(zip(("at", "eligible_fraction", "admitted_fraction"), row, strict=True)))
+        openings = availability.openings_per_device(np.append(at, 7 * DAY_S))
+        columns = {
+            "at": at,
+            "eligible_fraction": eligible,
+            "admitted_fraction": admitted,
+            "openings_per_device": openings,
+        }
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+            week.add(**dict(zip(columns, row, strict=True)))
         return week
 
     def _summary(self, job: Job, week: RowLog) -> dict[str, Any]:

@@ -75,6 +75,10 @@ def digest(column: pa.ChunkedArray, *, is_share: bool) -> str:
     return hashlib.sha256(content + np.packbits(values.is_null().to_numpy(False)).tobytes()).hexdigest()[:16]
 
 
+def _is_long_sum(column: str) -> bool:
+    return "eligible" in column or column.endswith("_mean") or column == "openings_per_device"
+
+
 def told(folder: Path) -> dict[str, Any]:
     """What is frozen of a run: digests of the schedule's columns, values of what was trained."""
     tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
@@ -83,7 +87,7 @@ def told(folder: Path) -> dict[str, Any]:
     for name, table in sorted(tables.items()):
         trained = TRAINED.get(name, ())
         schedule = [column for column in table.column_names if column not in trained]
-        found[name] = {c: digest(table[c], is_share="eligible" in c or c.endswith("_mean")) for c in schedule}
+        found[name] = {c: digest(table[c], is_share=_is_long_sum(c)) for c in schedule}
         found |= {f"{name}.{c}": table[c].drop_null().to_pylist() for c in trained}
     return found
 

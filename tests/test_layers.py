@@ -38,6 +38,9 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cost": WORDS | FLOOR | {"data", "fleet", "device", "training", "cost"},
     "results": WORDS | {"results"},
     "report": WORDS | {"results", "report"},
+    "forecast": WORDS | {"results", "forecast"},
+    "report.forecast_page": WORDS | {"results", "report", "forecast"},
+    "report.forecast_text": WORDS | {"results", "report", "forecast"},
     "provenance": WORDS,
     "config": ENGINE | TRAINING | {"traces.edit", "simulation", "config"},
     "config.play": ENGINE | {"results", "simulation", "provenance", "config"},
@@ -48,6 +51,7 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "config.recheck": WORDS | {"results", "config"},
     "cli.check": WORDS | {"config", "results", "report"},
     "cli.fixture": {"errors"},
+    "cli.forecast": WORDS | {"forecast", "report", "results"},
     "cli.compare": WORDS | {"report", "results"},
     "cli.run": WORDS | {"cli", "config"},
     "cli.sweep": WORDS | {"cli.outcome"},
@@ -68,7 +72,7 @@ DOORS = {
     "jinja2": {"report"},
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},
     "pytest": {"cli.fixture"},
-    "yaml": {"config", "report", "results", "traces.importers"},
+    "yaml": {"config", "forecast", "report", "results", "traces.importers"},
 }
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names
 MATPLOTLIB_FILES = {

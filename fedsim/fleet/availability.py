@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.curve import EligibleCurve
 from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.openings import openings_per_device
 from fedsim.fleet.watch import Watch
 from fedsim.traces.criteria import Levels, Windows
 from fedsim.units import DAY_S, US_PER_MS, US_PER_S, BoolArray, FloatArray, IntArray, to_us
@@ -40,7 +41,7 @@ class Availability:
     """
 
     def __init__(self, fleet: Fleet, windows: Windows) -> None:
-        self.fleet = fleet
+        self.fleet, self._windows = fleet, windows
         self._period_us: IntArray = windows.period_ms * US_PER_MS
         self._start_us: IntArray = windows.start_ms * US_PER_MS
         self._end_us: IntArray = windows.end_ms * US_PER_MS
@@ -207,6 +208,10 @@ class Availability:
             share = share * np.array([np.atleast_1d(gate.share_by_trace(float(now))) for now in at])
         admitted: FloatArray = (self._open_by_trace(at) * share).sum(axis=1)
         return admitted
+
+    def openings_per_device(self, edges: FloatArray) -> FloatArray:
+        """Windows that open between these instants, per device of the fleet, ``float64[n - 1]``."""
+        return openings_per_device(self.fleet, self._windows, edges)
 
     def _open_by_trace(self, at: FloatArray) -> FloatArray:
         """Share of the fleet that is eligible among the devices of each base trace, ``float64[instants, traces]``."""

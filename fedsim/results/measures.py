@@ -98,6 +98,11 @@ def _final(name: str) -> Callable[[Run], Value]:
     return lambda run: Value(float(run.summary["metrics"].get(name, math.nan)))
 
 
+def time_to(target: Target, run: Run) -> Value:
+    """The instant of the first evaluation that meets the target; of the last, as a bound, if none does."""
+    return _until(target, run, lambda curve: curve.at)
+
+
 def _to_target(target: Target) -> list[Measure]:
     def spent(of: Callable[[MetricCurve], FloatArray]) -> Callable[[Run], Value]:
         return lambda run: _until(target, run, of)

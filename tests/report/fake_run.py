@@ -265,9 +265,9 @@ def random_run(
         sessions=sessions,
         steps=steps,
         evals=evals,
-        eligibility=pa.table({"at": at, "eligible_fraction": share, "admitted_fraction": share}).cast(
-            ELIGIBILITY.arrow()
-        ),
+        eligibility=pa.table(
+            {"at": at, "eligible_fraction": share, "admitted_fraction": share, "openings_per_device": share / 20}
+        ).cast(ELIGIBILITY.arrow()),
         summary=summary(
             sessions,
             n_devices=1_000_000,
