@@ -76,7 +76,8 @@ DOORS = {
 }
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names
 MATPLOTLIB_FILES = {
-    f"report/{name}.py" for name in ("plots", "figures", "svg", "trace_plots", "compare_plots", "gate_plots")
+    f"report/{name}.py"
+    for name in ("plots", "figures", "svg", "trace_plots", "compare_plots", "gate_plots", "forecast_plots")
 }
 AT_THE_ROOT = WORDS | {"__init__", "__main__", "log", "provenance", "simulation"}
 

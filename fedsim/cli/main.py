@@ -1,4 +1,4 @@
-"""The command ``fedsim``: run, traces, cost, report, compare, baseline, check, tables, bench, completion.
+"""The command ``fedsim``: run, traces, cost, report, compare, baseline, check, forecast, tables, bench, completion.
 
 Modules that are slow to import are imported where a sub-command needs them (the documented lazy
 doors), so that ``fedsim --help`` answers at once.
@@ -81,6 +81,18 @@ where a change counts that is larger than a tenth of the spread between seeds; w
 which sees little and says how little. More seeds are played, up to ten, as long as it is undecided."""
 
 
+FORECAST_HELP = """\
+What servers, network and phones must carry: loads by the second, workers, device-hours, energy, money.
+
+  fedsim run training=none fleet=million stop.max_s=604800
+  fedsim forecast RUN
+  fedsim forecast SWEEP --population 8_000_000         several seeds: with intervals; check-ins of more phones
+  fedsim forecast RUN --prices mine.yaml --grid mine.csv --constants mine.yaml
+
+Reads the tables of runs of one configuration. Writes forecast.html and forecast.json, and Markdown to the terminal.
+Shipped prices, constants and grids stand in fedsim/forecast/ with their sources."""
+
+
 def _report(arguments: argparse.Namespace) -> None:
     print(door("fedsim.report.html").write_report(arguments.folder))
 
@@ -114,6 +126,17 @@ def _check(arguments: argparse.Namespace) -> None:
         junit_file=arguments.junit,
         json_file=arguments.json,
         html_file=arguments.html,
+    )
+
+
+def _forecast(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.forecast").main(
+        arguments.folders,
+        population=arguments.population,
+        prices_file=arguments.prices,
+        grid_file=arguments.grid,
+        constants_file=arguments.constants,
+        out=arguments.out,
     )
 
 
@@ -162,6 +185,7 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_baseline(commands)
     _add_check(commands)
+    _add_forecast(commands)
     add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
     bench = add_command(commands, "bench", "measure speed and memory against baselines in one run", _bench)
     bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
@@ -255,6 +279,24 @@ def _add_check(commands: Any) -> None:
     check.add_argument("--json", type=Path, metavar="FILE", help="also write what was found as JSON")
     check.add_argument("--html", type=Path, metavar="FILE", help="also write a page with the curves in their bands")
     check.set_defaults(action=_check)
+
+
+def _add_forecast(commands: Any) -> None:
+    forecast = commands.add_parser(
+        "forecast",
+        help="what servers, network and phones must carry: load, workers, energy, money",
+        description=FORECAST_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    forecast.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="runs, and folders of runs (sweeps)")
+    forecast.add_argument("--population", type=int, metavar="N", help="phones of the real fleet; none: those simulated")
+    forecast.add_argument("--prices", type=Path, metavar="FILE", help="a price list of yours (YAML)")
+    forecast.add_argument("--grid", type=Path, metavar="FILE", help="carbon by country of yours (CSV)")
+    forecast.add_argument("--constants", type=Path, metavar="FILE", help="what else is assumed, of yours (YAML)")
+    forecast.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="folder for the files; none: the current one"
+    )
+    forecast.set_defaults(action=_forecast)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

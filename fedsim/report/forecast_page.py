@@ -1,0 +1,201 @@
+"""A forecast as a page: what a planner orders by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fedsim.forecast.energy import PARTS
+from fedsim.forecast.forecast import Forecast, Key
+from fedsim.forecast.tables import Constants, Prices
+from fedsim.report import forecast_plots as plots
+from fedsim.report.exhibit import Exhibit, Page, write_page
+from fedsim.report.forecast_text import (
+    PHONE_STATISTICS,
+    STATISTICS,
+    amount,
+    listed_rows,
+    of,
+    pivoted,
+    scaling,
+    shown,
+)
+from fedsim.report.words import OUTCOME_MEANINGS, Unit, byte_unit, large, percent
+from fedsim.results.statistics import Estimate
+
+
+def write_forecast(path: Path, forecast: Forecast, *, prices: Prices, constants: Constants, name: str) -> Path:
+    """Write the page and return its path. The same runs give the same bytes."""
+    sections = [
+        ("What servers and links carry", _loads(forecast)),
+        ("How many workers take the reports", _aggregator(forecast, constants)),
+        ("What the phones' time goes into", _work(forecast)),
+        ("What it takes from a phone", _phones(forecast, constants)),
+        ("Energy and carbon", _energy(forecast, constants)),
+        ("Money and storage", _money(forecast, prices, constants)),
+        ("How fast the server moves", _plain(forecast, "learning", "Steps", "Server steps, and days to the target.")),
+    ]
+    page = Page(
+        kind="fedsim forecast",
+        title=f"{name}: what {large(forecast.population)} phones ask of the servers",
+        lead=_lead(forecast),
+        tiles=_tiles(forecast),
+        sections=[(title, exhibits) for title, exhibits in sections if exhibits],
+        facts=_facts(forecast, prices, constants),
+    )
+    return write_page(path, page)
+
+
+def _lead(forecast: Forecast) -> str:
+    reports, workers = of(forecast, "load", "updates", "busiest minute"), of(forecast, "aggregator", "workers")
+    egress = of(forecast, "load", "egress", "busiest minute")
+    said = []
+    if reports is not None and egress is not None:
+        said.append(
+            f"In the busiest minute {amount(reports.center, '')} updates a second come in and "
+            f"{amount(egress.center, 'bytes/s')} go out"
+        )
+    if workers is not None:
+        n = round(workers.center)
+        said.append(f"{n} aggregator worker{' takes' if n == 1 else 's take'} the reports in time")
+    return "; ".join(said) + f". {scaling(forecast)}" if said else "No session took place."
+
+
+def _tiles(forecast: Forecast) -> list[tuple[str, str, str]]:
+    work = forecast.of("device-hours a day")
+    total = sum(found.center for found in work.values())
+    useful = next((found.center for key, found in work.items() if key.quantity == "aggregated"), 0.0)
+    wanted: list[tuple[str, Estimate | None, str, str]] = [
+        ("Updates", of(forecast, "load", "updates", "busiest minute"), "1/s", "in the busiest minute"),
+        ("Check-ins", of(forecast, "load", "check-ins", "busiest minute"), "1/s", "in the busiest ten minutes"),
+        ("Egress", of(forecast, "load", "egress", "busiest minute"), "bytes/s", "in the busiest minute"),
+        ("Workers", of(forecast, "aggregator", "workers"), "", "of the aggregator"),
+        (
+            "Battery",
+            of(forecast, "phones", "battery of a phone and day", "worst 1 %"),
+            "%",
+            "a day, worst 1 % of phones",
+        ),
+        ("Energy", of(forecast, "energy a day", "all"), "kWh", "a day, phones, network and servers"),
+    ]
+    tiles = [(name, amount(found.center, unit), remark) for name, found, unit, remark in wanted if found is not None]
+    money = [found.center for key, found in forecast.of("money a month").items() if key.quantity != "TEE surcharge"]
+    unit = next((key.unit for key in forecast.of("money a month")), "")
+    if money:
+        tiles.append(("Money", amount(sum(money), unit), "a month, without a TEE"))
+    if total:
+        tiles.append(("Wasted", percent(1 - useful / total), "of the phones' time"))
+    return tiles
+
+
+def _loads(forecast: Forecast) -> list[Exhibit]:
+    figures = forecast.of("load")
+    if not figures:
+        return []
+    rates = {name: forecast.by_hour[name] for name in ("updates", "check-ins") if name in forecast.by_hour}
+    traffic = {name: forecast.by_hour[name] for name in ("egress", "ingress")}
+    unit = byte_unit(max(_known(traffic)))
+    header = ("", *STATISTICS)
+    rows = pivoted(figures, STATISTICS)
+    caption = "Means of each hour; simulated time begins at midnight."
+    return [
+        Exhibit("Updates and check-ins", caption, plots.by_hour(rates, label="per second", unit=Unit("", 1)),
+                ("", "mean", "busiest minute"), _short(rows, rates)),
+        Exhibit("Bytes", caption, plots.by_hour(traffic, label=f"{unit.name} per second", unit=unit),
+                ("", "mean", "busiest minute"), _short(rows, traffic)),
+        Exhibit(
+            "All loads",
+            "Over the seconds of the run. A cohort of a synchronous round is assigned in one instant, so assignments "
+            "and egress of single seconds are larger than servers would make them: order by the busiest minute.",
+            None, header, rows, is_wide=True,
+        ),
+    ]  # fmt: skip
+
+
+def _known(loads: Mapping[str, Sequence[float]]) -> list[float]:
+    return [value for values in loads.values() for value in values if not math.isnan(value)] or [1.0]
+
+
+def _short(rows: Sequence[Sequence[str]], names: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    return [(row[0], row[1], row[5]) for row in rows if row[0] in names]
+
+
+def _aggregator(forecast: Forecast, constants: Constants) -> list[Exhibit]:
+    caption = (
+        f"The measured arrivals, played again: the fewest workers with which 99 % of the reports wait no longer than "
+        f"{constants.wait_p99_s:g} s, where one takes {constants.ingest_report_s:g} s and a second for "
+        f"{amount(constants.ingest_bytes_per_s, 'bytes')}. The formula knows the mean alone."
+    )
+    return _plain(forecast, "aggregator", "Workers", caption)
+
+
+def _work(forecast: Forecast) -> list[Exhibit]:
+    figures = {key: found for key, found in forecast.of("device-hours a day").items() if found.center > 0}
+    if not figures:
+        return []
+    names = [key.quantity for key in figures]
+    svg = plots.shares(names, [found.center for found in figures.values()], label="device-hours a day")
+    rows = [
+        (f"{key.quantity}: {OUTCOME_MEANINGS[key.quantity.upper()]}", shown(found, key.unit))
+        for key, found in figures.items()
+    ]
+    caption = "Only what is aggregated reaches a model; the rest is the price of speed and of phones that leave."
+    return [Exhibit("Device-hours by outcome", caption, svg, ("outcome", "a day"), rows)]
+
+
+def _phones(forecast: Forecast, constants: Constants) -> list[Exhibit]:
+    figures = forecast.of("phones")
+    if not figures:
+        return []
+    caption = (
+        "Over the phones that were asked. Where batteries were not simulated, energy is told of a battery of "
+        f"{constants.battery_wh:g} Wh."
+    )
+    return [Exhibit("Phones", caption, None, ("", *PHONE_STATISTICS), pivoted(figures, PHONE_STATISTICS), is_wide=True)]
+
+
+def _energy(forecast: Forecast, constants: Constants) -> list[Exhibit]:
+    exhibits = []
+    for section, label in (("energy a day", "kWh a day"), ("carbon a day", "kg CO2e a day")):
+        figures = forecast.of(section)
+        if not figures:
+            continue
+        parts = {key.quantity: found.center for key, found in figures.items() if key.quantity in PARTS}
+        svg = plots.shares(list(parts), list(parts.values()), label=label)
+        caption = (
+            f"Network at {constants.network_kwh_per_gb:g} kWh/GB; between {constants.network_kwh_per_gb_low:g} and "
+            f"{constants.network_kwh_per_gb_high:g} nobody knows, and it decides the sum."
+        )
+        exhibits.append(Exhibit(section.capitalize(), caption, svg, ("", "a day"), listed_rows(figures)))
+    countries = forecast.of("carbon a day by country")
+    if len(countries) > 1:
+        exhibits.append(_table("By country of the phones", "Phones and network.", countries))
+    return exhibits
+
+
+def _money(forecast: Forecast, prices: Prices, constants: Constants) -> list[Exhibit]:
+    caption = f"By prices of {prices.date}: egress in tiers, workers all the time, storage of what is kept."
+    exhibits = [_table("A month of it", caption, forecast.of("money a month"))]
+    kept = f"{constants.checkpoints_kept:g} versions of the model, and the tables that this simulation wrote."
+    return [*exhibits, _table("What is kept", kept, forecast.of("storage"))]
+
+
+def _plain(forecast: Forecast, section: str, title: str, caption: str) -> list[Exhibit]:
+    figures = forecast.of(section)
+    return [_table(title, caption, figures)] if figures else []
+
+
+def _table(title: str, caption: str, figures: Mapping[Key, Estimate]) -> Exhibit:
+    return Exhibit(title, caption, None, ("", ""), listed_rows(figures), is_wide=True)
+
+
+def _facts(forecast: Forecast, prices: Prices, constants: Constants) -> list[tuple[str, str]]:
+    assumed = ", ".join(f"{name} {value}" for name, value in vars(constants).items())
+    return [
+        ("seeds", ", ".join(map(str, forecast.seeds))),
+        ("simulated", f"{large(forecast.n_devices)} phones"),
+        ("prices", f"{prices.currency} of {prices.date}"),
+        ("assumed", assumed),
+        *(("remark", line) for line in forecast.remarks),
+    ]
