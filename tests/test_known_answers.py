@@ -341,6 +341,15 @@ def test_a_fleet_of_a_million_keeps_the_rhythm_of_the_flash_phones(flash: TraceS
 
 
 @pytest.mark.slow
+def test_phones_of_flash_check_in_in_the_evening(flash: TraceSet, lock_rule: Windows) -> None:
+    """28.7 openings a second and million phones, 67 at 18 h: check-ins follow plugging in, not the night."""
+    availability = Availability(Fleet(flash, n_devices=1_000_000, seed=4), lock_rule)
+    per_s = 1e6 * availability.openings_per_device(HOUR_S * np.arange(25.0)) / HOUR_S
+    assert round(float(per_s.mean()), 1) == 28.7
+    assert (int(per_s.argmax()), round(float(per_s.max()))) == (18, 67)
+
+
+@pytest.mark.slow
 def test_gauges_of_a_run_over_the_flash_phones(flash: TraceSet, lock_rule: Windows, tmp_path: Path) -> None:
     parts = simulation(
         buffered(10, 10, assignment_interval_s=60.0),

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fedsim.report.words import Unit, byte_unit, duration, duration_unit, large, percent, size
+from fedsim.report.amounts import amount, with_half_width
 from fedsim.results.arms import Arm
 from fedsim.results.compare import Comparison
 from fedsim.results.measures import Measure
 from fedsim.results.statistics import MANY_SEEDS, Difference, Estimate
-from fedsim.units import DAY_S
 
 _AMOUNTS = ("s", "h", "bytes", "kWh", "count")
 _MINUS = "\u2212"
-_MOST_DECIMALS = 6
 
 
 class Grid(NamedTuple):
@@ -109,7 +107,7 @@ def _estimated(found: Estimate, unit: str) -> str:
     if not found.n:
         return "not measured"
     if found.method == "t" and found.high > found.low:
-        return _with_half_width(found.center, (found.high - found.low) / 2, unit)
+        return with_half_width(found.center, (found.high - found.low) / 2, unit)
     ends = (amount(found.low, unit), amount(found.high, unit))
     interval = "" if math.isnan(found.low) or found.low == found.high else f" ({ends[0]} … {ends[1]})"
     if found.method != "median":
@@ -118,38 +116,3 @@ def _estimated(found: Estimate, unit: str) -> str:
     if math.isinf(found.center):
         return f"not reached by half: {reached}" if found.n_reached else "never reached"
     return f"median {amount(found.center, unit)}{interval}, {reached}"
-
-
-def _with_half_width(center: float, half: float, unit: str) -> str:
-    """``0.847 ± 0.021``: the half width to two digits, the mean as exactly."""
-    scale = _unit(center, unit)
-    half, center = half / scale.size, center / scale.size
-    n = min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(half))))
-    return f"{center:,.{n}f} ± {half:,.{n}f}" + (f"\u00a0{scale.name}" if scale.name else "")
-
-
-def _unit(number: float, unit: str) -> Unit:
-    if unit == "s":
-        return Unit("days", DAY_S) if number >= 2 * DAY_S else duration_unit(number)
-    if unit == "bytes":
-        return byte_unit(number)
-    if unit == "kWh" and number < 1:
-        return Unit("Wh", 1e-3)
-    return {"fraction": Unit("%", 0.01), "h": Unit("h", 1), "kWh": Unit("kWh", 1)}.get(unit, Unit("", 1))
-
-
-def amount(number: float, unit: str) -> str:
-    """A number with its unit, in few digits."""
-    if math.isinf(number):
-        return "not reached"
-    if unit == "fraction":
-        return percent(number)
-    if unit == "s":
-        return duration(number)
-    if unit == "h":
-        return f"{large(number)}\u00a0h"
-    if unit == "bytes":
-        return size(number)
-    if unit == "kWh":
-        return f"{large(number)}\u00a0kWh" if number >= 1 else f"{1000 * number:.3g}\u00a0Wh"
-    return large(number) if unit == "count" else f"{number:.4g}"

@@ -10,11 +10,11 @@ from fedsim.forecast.energy import PARTS
 from fedsim.forecast.forecast import Forecast, Key
 from fedsim.forecast.tables import Constants, Prices
 from fedsim.report import forecast_plots as plots
+from fedsim.report.amounts import amount
 from fedsim.report.exhibit import Exhibit, Page, write_page
 from fedsim.report.forecast_text import (
     PHONE_STATISTICS,
     STATISTICS,
-    amount,
     listed_rows,
     of,
     pivoted,
@@ -93,32 +93,41 @@ def _loads(forecast: Forecast) -> list[Exhibit]:
     figures = forecast.of("load")
     if not figures:
         return []
-    rates = {name: forecast.by_hour[name] for name in ("updates", "check-ins") if name in forecast.by_hour}
-    traffic = {name: forecast.by_hour[name] for name in ("egress", "ingress")}
-    unit = byte_unit(max(_known(traffic)))
-    header = ("", *STATISTICS)
-    rows = pivoted(figures, STATISTICS)
     caption = "Means of each hour; simulated time begins at midnight."
+    drawn = [
+        _by_hour(forecast, "Updates and assignments", caption, ("updates", "assignments"), "per second"),
+        _by_hour(forecast, "Check-ins", caption, ("check-ins",), "per second"),
+        _by_hour(forecast, "Bytes", caption, ("egress", "ingress"), "per second"),
+    ]
     return [
-        Exhibit("Updates and check-ins", caption, plots.by_hour(rates, label="per second", unit=Unit("", 1)),
-                ("", "mean", "busiest minute"), _short(rows, rates)),
-        Exhibit("Bytes", caption, plots.by_hour(traffic, label=f"{unit.name} per second", unit=unit),
-                ("", "mean", "busiest minute"), _short(rows, traffic)),
+        *(each for each in drawn if each is not None),
         Exhibit(
             "All loads",
             "Over the seconds of the run. A cohort of a synchronous round is assigned in one instant, so assignments "
             "and egress of single seconds are larger than servers would make them: order by the busiest minute.",
-            None, header, rows, is_wide=True,
+            None, ("", *STATISTICS), pivoted(figures, STATISTICS), is_wide=True,
         ),
     ]  # fmt: skip
 
 
-def _known(loads: Mapping[str, Sequence[float]]) -> list[float]:
-    return [value for values in loads.values() for value in values if not math.isnan(value)] or [1.0]
+def _by_hour(forecast: Forecast, title: str, caption: str, names: Sequence[str], label: str) -> Exhibit | None:
+    """Loads of one unit over the day, with their means and busiest minutes beside them."""
+    loads = {name: forecast.by_hour[name] for name in names if name in forecast.by_hour}
+    if not loads:
+        return None
+    units = {key.quantity: key.unit for key in forecast.of("load")}
+    largest = max((value for each in loads.values() for value in each if not math.isnan(value)), default=1.0)
+    unit = byte_unit(largest) if units[names[0]] == "bytes/s" else Unit("", 1)
+    rows = [
+        (name, *(_amount(of(forecast, "load", name, each), units[name]) for each in ("mean", "busiest minute")))
+        for name in loads
+    ]
+    svg = plots.by_hour(loads, label=f"{unit.name} {label}".strip(), unit=unit)
+    return Exhibit(title, caption, svg, ("", "mean", "busiest minute"), rows)
 
 
-def _short(rows: Sequence[Sequence[str]], names: Mapping[str, object]) -> list[tuple[str, str, str]]:
-    return [(row[0], row[1], row[5]) for row in rows if row[0] in names]
+def _amount(found: Estimate | None, unit: str) -> str:
+    return "" if found is None else amount(found.center, unit)
 
 
 def _aggregator(forecast: Forecast, constants: Constants) -> list[Exhibit]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from fedsim.forecast.forecast import Forecast, Key
-from fedsim.report.words import UNKNOWN, duration, large, percent, size
+from fedsim.report.amounts import amount, with_half_width
+from fedsim.report.words import large
 from fedsim.results.statistics import Estimate
 
 STATISTICS = ("mean", "p50", "p95", "p99", "busiest minute", "busiest second")
@@ -14,30 +14,13 @@ PHONE_STATISTICS = ("mean", "p50", "p95", "p99", "worst 1 %", "most")
 Rows = Sequence[Sequence[str]]
 
 
-def amount(value: float, unit: str) -> str:
-    """A number with its unit in three digits."""
-    if math.isnan(value):
-        return UNKNOWN
-    if math.isinf(value):
-        return "without end"
-    if unit in ("bytes", "bytes/s"):
-        return size(value) + unit.removeprefix("bytes")
-    if unit == "s":
-        return duration(value)
-    if unit == "fraction":
-        return percent(value)
-    text = large(value) if value >= 1000 else f"{value:.3g}"
-    return f"{text}\u00a0{unit}" if unit else text
-
-
 def shown(found: Estimate, unit: str) -> str:
     """A figure with its interval over seeds, if it has one."""
     if found.method == "median":
         return f"{amount(found.center, unit)} ({found.n_reached} of {found.n} reached)"
-    text = amount(found.center, unit)
-    if math.isnan(found.low) or found.low == found.high:
-        return text
-    return f"{text} ({amount(found.low, unit)} … {amount(found.high, unit)})"
+    if found.method == "t" and found.high > found.low:
+        return with_half_width(found.center, (found.high - found.low) / 2, unit)
+    return amount(found.center, unit)
 
 
 def pivoted(figures: Mapping[Key, Estimate], statistics: Sequence[str]) -> Rows:
@@ -87,8 +70,8 @@ def scaling(forecast: Forecast) -> str:
         return ""
     return (
         f"Scaled from {large(forecast.n_devices)} simulated phones: check-ins follow the number of phones; sessions, "
-        "and with them reports, bytes, energy and money, follow what the server asks for and do not; a phone is asked the "
-        "less often the more there are, which is not scaled."
+        "and with them reports, bytes, energy and money, follow what the server asks for and do not; a phone is asked "
+        "the less often the more there are, which is not scaled."
     )
 
 
