@@ -51,6 +51,7 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "config.recheck": WORDS | {"results", "config"},
     "cli.check": WORDS | {"config", "results", "report"},
     "cli.fixture": {"errors"},
+    "cli.query": WORDS | {"results"},
     "cli.forecast": WORDS | {"forecast", "report", "results"},
     "cli.compare": WORDS | {"report", "results"},
     "cli.run": WORDS | {"cli", "config"},
@@ -71,6 +72,7 @@ DOORS = {
     "pandas": {"data", "results", "traces.importers"},
     "jinja2": {"report"},
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},
+    "duckdb": {"results.query"},
     "pytest": {"cli.fixture"},
     "yaml": {"config", "forecast", "report", "results", "traces.importers"},
 }

@@ -1,4 +1,4 @@
-"""The command ``fedsim``: run, traces, cost, report, compare, baseline, check, forecast, tables, bench, completion.
+"""The command ``fedsim`` and its sub-commands.
 
 Modules that are slow to import are imported where a sub-command needs them (the documented lazy
 doors), so that ``fedsim --help`` answers at once.
@@ -93,6 +93,17 @@ Reads the tables of runs of one configuration. Writes forecast.html and forecast
 Shipped prices, constants and grids stand in fedsim/forecast/ with their sources."""
 
 
+QUERY_HELP = """\
+SQL over all tables of one or many runs (DuckDB, the extra `query`).
+
+  fedsim query RUN "select outcome, count(*) from sessions group by 1"
+  fedsim query SWEEP "select seed, max(value) from evals where metric = 'accuracy' group by 1"
+  fedsim query RUN "copy (select * from sessions where outcome = 'LATE') to 'late.csv'"
+
+Views: sessions, steps, evals, gauges, eligibility with the columns of `fedsim tables` behind run and seed, outcomes and
+networks as words; runs with run, seed, arm, folder."""
+
+
 def _report(arguments: argparse.Namespace) -> None:
     print(door("fedsim.report.html").write_report(arguments.folder))
 
@@ -138,6 +149,14 @@ def _forecast(arguments: argparse.Namespace) -> None:
         constants_file=arguments.constants,
         out=arguments.out,
     )
+
+
+def _query(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.query").query(arguments.folders, arguments.sql)
+
+
+def _timeline(arguments: argparse.Namespace) -> None:
+    door("fedsim.cli.query").timeline(arguments.folder, n_devices=arguments.devices, out=arguments.out)
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -186,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
     _add_baseline(commands)
     _add_check(commands)
     _add_forecast(commands)
+    _add_query(commands)
     add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
     bench = add_command(commands, "bench", "measure speed and memory against baselines in one run", _bench)
     bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
@@ -297,6 +317,22 @@ def _add_forecast(commands: Any) -> None:
         "--out", type=Path, default=Path(), metavar="DIR", help="folder for the files; none: the current one"
     )
     forecast.set_defaults(action=_forecast)
+
+
+def _add_query(commands: Any) -> None:
+    query = commands.add_parser(
+        "query",
+        help="SQL over the tables of runs",
+        description=QUERY_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    query.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="runs, and folders of runs (sweeps)")
+    query.add_argument("sql", metavar="SQL", help="one query, in quotes")
+    query.set_defaults(action=_query)
+    timeline = add_command(commands, "timeline", "write a run as a Chrome trace, for Perfetto", _timeline)
+    timeline.add_argument("folder", type=Path, metavar="RUN_DIR", help="a finished run")
+    timeline.add_argument("--devices", type=int, default=200, metavar="N", help="phones in it, a sample; none: 200")
+    timeline.add_argument("--out", type=Path, required=True, metavar="FILE", help="the trace, JSON, or .json.gz")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
