@@ -39,6 +39,5 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     print(markdown(found))
     write_json(out / "forecast.json", found.told())
-    name = runs.arms[0].runs[0].folder.name if len(runs) == 1 else f"{len(runs.arms[0].runs)} runs"
-    page = write_forecast(out / "forecast.html", found, prices=prices, constants=constants, name=name)
+    page = write_forecast(out / "forecast.html", found, prices=prices, constants=constants)
     print(f"\n{page}")

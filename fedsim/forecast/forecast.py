@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from fedsim.errors import InputError
 from fedsim.forecast.devices import per_device
-from fedsim.forecast.energy import footprint
+from fedsim.forecast.energy import footprint, shares
 from fedsim.forecast.money import monthly, stored_bytes
 from fedsim.forecast.queueing import Service, Workers, arrivals, workers_for
 from fedsim.forecast.series import Load, check_ins, load_of, series_of
@@ -22,7 +22,7 @@ from fedsim.results.measures import Target, Value, common_target, time_to
 from fedsim.results.numbers import outcome_rows, step_times
 from fedsim.results.run import Run
 from fedsim.results.statistics import Estimate, estimate
-from fedsim.units import DAY_S, HOUR_S
+from fedsim.units import DAY_S, HOUR_S, format_bytes, format_duration
 
 QUANTILE_NAMES = ("p50", "p95", "p99")
 _LOAD_SECTION, _DEVICE_SECTION = "load", "phones"
@@ -40,7 +40,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Forecast:
-    """Figures with their interval over seeds; loads by the hour of the day as means over seeds, ``[24]`` each."""
+    """Figures with their interval over seeds; loads by the hour of the day as means over seeds, ``[24]`` each.
+
+    ``about`` is what was simulated, in words.
+    """
 
     seeds: tuple[int, ...]
     n_devices: int
@@ -48,6 +51,7 @@ class Forecast:
     figures: Mapping[Key, Estimate]
     by_hour: Mapping[str, list[float]]
     remarks: tuple[str, ...]
+    about: Mapping[str, str]
 
     def of(self, section: str) -> dict[Key, Estimate]:
         """The figures of a section."""
@@ -64,7 +68,7 @@ class Forecast:
         ]  # fmt: skip
         return {
             "seeds": list(self.seeds), "n_devices": self.n_devices, "population": self.population,
-            "remarks": list(self.remarks), "figures": rows,
+            "remarks": list(self.remarks), "about": dict(self.about), "figures": rows,
             "by_hour": {name: [_known(value) for value in values] for name, values in self.by_hour.items()},
         }  # fmt: skip
 
@@ -100,7 +104,20 @@ def forecast(
         figures={key: estimate(values) for key, values in found.items()},
         by_hour={name: np.mean(each, axis=0).tolist() for name, each in hours.items()},
         remarks=tuple(remarks),
+        about=_about(arm.runs[0]),
     )
+
+
+def _about(run: Run) -> dict[str, str]:
+    summary = run.summary
+    model = "unknown" if summary["model_bytes"] is None else format_bytes(summary["model_bytes"])
+    return {
+        "simulated": f"{summary['n_devices']:,} phones for {format_duration(summary['simulated_s'])}",
+        "protocol": f"{summary['protocol']}, {summary['n_steps']:,} server steps, {summary['n_sessions']:,} sessions",
+        "eligible": f"{summary['rule']}: {summary['eligible_fraction_mean']:.1%} of the phones on average",
+        "model": f"{model} to download",
+        "asked for": " ".join(run.provenance.get("overrides", [])) or "the shipped defaults",
+    }
 
 
 def _require_pool(run: Run, factor: float, population: int) -> None:
@@ -207,6 +224,8 @@ def _of_footprint(
         yield Key("carbon a day", name, "", "kg CO2e", "sessions"), Value(per_day * value)
     for name, value in found.by_country.items():
         yield Key("carbon a day by country", name, "", "kg CO2e", "sessions"), Value(per_day * value)
+    for name, value in shares(found.kwh).items():
+        yield Key("shares of energy", name, "", "fraction", "sessions"), Value(value)
     totals = {"energy a day": ("kWh", found.kwh, found.kwh_low, found.kwh_high)}
     totals["carbon a day"] = ("kg CO2e", found.kg, found.kg_low, found.kg_high)
     for section, (unit, parts, low, high) in totals.items():

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fedsim.forecast.energy import PARTS
+from fedsim.forecast.energy import GREEN_FL, PARTS
 from fedsim.forecast.forecast import Forecast, Key
 from fedsim.forecast.tables import Constants, Prices
 from fedsim.report import forecast_plots as plots
@@ -25,7 +25,7 @@ from fedsim.report.words import OUTCOME_MEANINGS, Unit, byte_unit, large, percen
 from fedsim.results.statistics import Estimate
 
 
-def write_forecast(path: Path, forecast: Forecast, *, prices: Prices, constants: Constants, name: str) -> Path:
+def write_forecast(path: Path, forecast: Forecast, *, prices: Prices, constants: Constants) -> Path:
     """Write the page and return its path. The same runs give the same bytes."""
     sections = [
         ("What servers and links carry", _loads(forecast)),
@@ -38,7 +38,7 @@ def write_forecast(path: Path, forecast: Forecast, *, prices: Prices, constants:
     ]
     page = Page(
         kind="fedsim forecast",
-        title=f"{name}: what {large(forecast.population)} phones ask of the servers",
+        title=f"What {large(forecast.population)} phones ask of the servers",
         lead=_lead(forecast),
         tiles=_tiles(forecast),
         sections=[(title, exhibits) for title, exhibits in sections if exhibits],
@@ -177,10 +177,28 @@ def _energy(forecast: Forecast, constants: Constants) -> list[Exhibit]:
             f"{constants.network_kwh_per_gb_high:g} nobody knows, and it decides the sum."
         )
         exhibits.append(Exhibit(section.capitalize(), caption, svg, ("", "a day"), listed_rows(figures)))
+    exhibits += _beside_green_fl(forecast, constants)
     countries = forecast.of("carbon a day by country")
     if len(countries) > 1:
         exhibits.append(_table("By country of the phones", "Phones and network.", countries))
     return exhibits
+
+
+def _beside_green_fl(forecast: Forecast, constants: Constants) -> list[Exhibit]:
+    """Shares of energy beside published ones, and what decides them."""
+    figures = forecast.of("shares of energy")
+    if not figures:
+        return []
+    rows = []
+    for key, found in figures.items():
+        low, high = GREEN_FL[key.quantity]
+        rows.append((key.quantity, shown(found, key.unit), f"{low} to {high}\u00a0%"))
+    caption = (
+        "Beside what Green FL measured of its tasks (Yousefpour et al. 2023); down- and upload are radio and network. "
+        f"The network's {constants.network_kwh_per_gb:g} kWh/GB and the server's {constants.n_server_processes:g} "
+        f"processes of {constants.server_w:g} W for one task decide them, and the powers of the phones (device.energy)."
+    )
+    return [Exhibit("Shares of the energy", caption, None, ("", "here", "Green FL"), rows, is_wide=True)]
 
 
 def _money(forecast: Forecast, prices: Prices, constants: Constants) -> list[Exhibit]:
@@ -202,8 +220,8 @@ def _table(title: str, caption: str, figures: Mapping[Key, Estimate]) -> Exhibit
 def _facts(forecast: Forecast, prices: Prices, constants: Constants) -> list[tuple[str, str]]:
     assumed = ", ".join(f"{name} {value}" for name, value in vars(constants).items())
     return [
+        *forecast.about.items(),
         ("seeds", ", ".join(map(str, forecast.seeds))),
-        ("simulated", f"{large(forecast.n_devices)} phones"),
         ("prices", f"{prices.currency} of {prices.date}"),
         ("assumed", assumed),
         *(("remark", line) for line in forecast.remarks),

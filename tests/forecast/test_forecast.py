@@ -18,6 +18,7 @@ import yaml
 
 from fedsim.cli.main import main
 from fedsim.config.play import simulate
+from fedsim.forecast.energy import GREEN_FL
 from fedsim.forecast.tables import PRICES, read_constants, read_grid
 from fedsim.schema import OUTCOMES
 from tests.report.fake_run import without_sessions
@@ -144,16 +145,18 @@ def test_energy_carbon_and_money(one: Told, sessions: pa.Table) -> None:
     n_gb = (total(sessions["download_bytes"]) + total(sessions["upload_bytes"])) / 1e9 * per_day
     value: Callable[[str, str], float] = lambda section, name: one[section, name, ""]["value"]  # noqa: E731
     assert value("energy a day", "training on phones") == pytest.approx(kwh["compute"])
-    assert value("energy a day", "network") == pytest.approx(n_gb * constants.network_kwh_per_gb)
+    network = value("energy a day", "network down") + value("energy a day", "network up")
+    assert network == pytest.approx(n_gb * constants.network_kwh_per_gb)
     servers = 24 * constants.server_w * constants.n_server_processes * constants.pue / 1000
     assert value("energy a day", "servers") == pytest.approx(servers)
     everything = sum(kwh.values()) + n_gb * constants.network_kwh_per_gb + servers
     assert value("energy a day", "all") == pytest.approx(everything)
     highest = everything + n_gb * (constants.network_kwh_per_gb_high - constants.network_kwh_per_gb)
     assert value("energy a day", "all, network at its highest") == pytest.approx(highest)
-    assert value("carbon a day", "network") == pytest.approx(
-        n_gb * constants.network_kwh_per_gb * read_grid()["WOR"] / 1000
+    assert value("carbon a day", "network up") == pytest.approx(
+        value("energy a day", "network up") * read_grid()["WOR"] / 1000
     )
+    assert sum(value("shares of energy", name) for name in GREEN_FL) == pytest.approx(1.0)
     egress_gb = total(sessions["download_bytes"]) / 1e9 * 30 * per_day
     assert value("money a month", "egress") == pytest.approx(egress_gb * 0.09)
 

@@ -14,7 +14,7 @@ import yaml
 
 from fedsim.errors import InputError
 from fedsim.forecast.devices import per_device
-from fedsim.forecast.energy import footprint
+from fedsim.forecast.energy import footprint, shares
 from fedsim.forecast.money import monthly, stored_bytes, tiered
 from fedsim.forecast.queueing import Service, allen_cunneen_s, arrivals, erlang_c, replayed, waits, workers_for
 from fedsim.forecast.series import check_ins, load_of, series_of
@@ -202,7 +202,8 @@ def test_energy_and_carbon_by_hand(tmp_path: Path) -> None:
     assert found is not None
     assert found.kwh["training on phones"] == pytest.approx(330 / 3.6e6)
     assert found.kwh["download radio"] + found.kwh["upload radio"] == pytest.approx(70 / 3.6e6)
-    assert found.kwh["network"] == pytest.approx(30_600 / 1e9 * 2)
+    assert found.kwh["network down"] == pytest.approx(21_000 / 1e9 * 2)
+    assert found.kwh["network up"] == pytest.approx(9_600 / 1e9 * 2)
     assert found.kwh["servers"] == pytest.approx(0.05 * 3 * 1.2 * 4)
     assert found.kg["servers"] == pytest.approx(0.72 * 0.7)
     assert found.kg["training on phones"] == pytest.approx(330 / 3.6e6 * 0.3)
@@ -210,6 +211,17 @@ def test_energy_and_carbon_by_hand(tmp_path: Path) -> None:
     assert found.by_country["not said"] == 0.0
     assert found.kwh_low == pytest.approx(sum(found.kwh.values()) - 3.06e-5)
     assert found.kg_high == pytest.approx(sum(found.kg.values()) + 3 * 3.06e-5 * 0.3)
+
+
+def test_shares_are_divided_as_green_fl_does() -> None:
+    kwh = {
+        "training on phones": 5.0,
+        "download radio": 1.0,
+        "upload radio": 1.5,
+        "network down": 0.5,
+        "network up": 1.0,
+    }
+    assert shares(kwh | {"servers": 1.0}) == {"client compute": 0.5, "upload": 0.25, "download": 0.15, "server": 0.1}
 
 
 def test_energy_that_was_not_simulated_is_not_known(tmp_path: Path) -> None:
