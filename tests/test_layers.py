@@ -57,7 +57,8 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli.run": WORDS | {"cli", "config"},
     "cli.sweep": WORDS | {"cli.outcome"},
     "cli.outcome": {"errors"},
-    "cli.main": {"", "cli.commands", "cli.outcome", "cli.traces"},
+    "cli.main": {"", "cli.commands", "cli.of_runs", "cli.outcome", "cli.traces"},
+    "cli.of_runs": {"cli.commands"},
     "cli.traces": {"errors", "cli.commands", "cli.trace_folders", "cli.traces_import"},
     "cli.traces_import": {"errors", "cli.commands", "cli.trace_folders", "traces.importers"},
 }
