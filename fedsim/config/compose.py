@@ -118,7 +118,10 @@ def _in_braces(override: str) -> str | None:
 
 def _unknown_key(key: str) -> InputError:
     """Hydra advises to append a key that it does not know, which the schema would refuse: the nearest is told."""
-    near = get_close_matches(key, list(_dotted_keys(composed([]))), 1)
+    known = list(_dotted_keys(composed([])))
+    if key in known:  # a mapping that is the user's to fill, such as fleet.regions
+        return InputError("a value with new names", value=key, allowed=f"+{key}={{…}} adds them to those there")
+    near = get_close_matches(key, known, 1)
     return InputError("unknown key", value=key, allowed=f"did you mean {near[0]}?" if near else None)
 
 

@@ -127,5 +127,6 @@ def intensity_of(grid: Mapping[str, float], country: str | None) -> float:
     """Grams of CO2e per kilowatt-hour; of no country the world's. One without a value is an :class:`InputError`."""
     name = WORLD if country is None else country
     if name not in grid:
-        raise InputError("the grid table has no value for this country", value=name, allowed="an ISO 3166 code, as IND")
+        codes = f"{', '.join(sorted(grid)[:8])}{', …' if len(grid) > 8 else ''}"
+        raise InputError("the grid table has no value for this country", value=name, allowed=f"its codes: {codes}")
     return grid[name]

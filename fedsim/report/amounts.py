@@ -8,6 +8,7 @@ from fedsim.report.words import UNKNOWN, Unit, byte_unit, duration, duration_uni
 from fedsim.units import DAY_S
 
 _MOST_DECIMALS = 6
+_MOST_DIGITS = 5
 
 
 def amount(number: float, unit: str) -> str:
@@ -34,10 +35,13 @@ def amount(number: float, unit: str) -> str:
 
 
 def with_half_width(center: float, half: float, unit: str) -> str:
-    """``0.847 ± 0.021``: the half width of an interval to two digits, the mean as exactly."""
+    """``0.847 ± 0.021``: the half width of an interval to two digits, the mean as exactly, in five digits at most."""
     scale = _unit(center, unit)
     half, center = half / scale.size, center / scale.size
-    n = min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(half))))
+    of_center = _MOST_DIGITS - 1 - math.floor(math.log10(abs(center))) if center else _MOST_DECIMALS
+    n = min(_MOST_DECIMALS, max(0, min(1 - math.floor(math.log10(half)), of_center)))
+    if not round(half, n):
+        return amount(center * scale.size, unit)
     return f"{center:,.{n}f} ± {half:,.{n}f}" + (f"\u00a0{scale.name}" if scale.name else "")
 
 

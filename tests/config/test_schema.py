@@ -281,6 +281,10 @@ def test_ranges_tell_their_ends(given: Range, text: str) -> None:
         ("fleet.n_device=4", "unknown key: 'fleet.n_device' (allowed: did you mean fleet.n_devices?)"),
         ("sever=sync", "unknown key: 'sever' (allowed: did you mean server?)"),
         ("qqqqq=1", "unknown key: 'qqqqq'"),
+        (
+            "fleet.regions={a: {share: 1.0}}",
+            "a value with new names: 'fleet.regions' (allowed: +fleet.regions={…} adds them to those there)",
+        ),
     ],
 )
 def test_a_key_that_is_set_without_being_there(override: str, line: str) -> None:

@@ -230,7 +230,7 @@ def test_energy_that_was_not_simulated_is_not_known(tmp_path: Path) -> None:
 
 
 def test_a_country_without_a_grid_is_refused(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(InputError, match=r"no value for this country: 'XXX' .allowed: an ISO 3166 code"):
+    with pytest.raises(InputError, match=r"no value for this country: 'XXX' .allowed: its codes: "):
         footprint(run, constants=constants(server_country="XXX"), grid=read_grid())
 
 
