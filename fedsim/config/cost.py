@@ -17,9 +17,10 @@ from fedsim.config import roles
 from fedsim.config.build import build
 from fedsim.config.compose import composed
 from fedsim.config.fleet import build_phones
+from fedsim.config.measures import loss_of
 from fedsim.config.schema import check_configuration
 from fedsim.config.simulation import build_device
-from fedsim.config.task import Model, build_work, example_of, feature_catalogue, setting
+from fedsim.config.task import Model, build_work, example_of, feature_catalogue, setting, sized
 from fedsim.config.trainer import build_module
 from fedsim.cost.phones import PhoneClasses, classes_of_file, classes_of_fleet, table_file
 from fedsim.cost.task import Assumptions, CostTask, TrainedModel, stand_in_of, step_as
@@ -45,9 +46,10 @@ def composed_task(overrides: Sequence[str]) -> dict[str, Any]:
     )
     rows = features.embedding_rows(catalogue)
     is_given = any(override.lstrip("+").partition("=")[0] == key for override in overrides)
-    if key is None or not rows or is_given or setting(values, key) == rows:
-        return values
-    return _checked([*overrides, f"{key}={rows}"])
+    if key is not None and rows and not is_given and setting(values, key) != rows:
+        values = _checked([*overrides, f"{key}={rows}"])
+    module = sized(values["model"]["module"], _Data(values))
+    return values | {"model": values["model"] | {"module": module}}
 
 
 def _checked(overrides: Sequence[str]) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def trained_model(values: dict[str, Any], data: Callable[[], ClientData] | None 
         build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"]),
         shape,
         dtype,
-        values["training"]["loss"],
+        loss_of(values["training"]["loss"]),
         values["training"]["local"]["batch_size"],
     )
 

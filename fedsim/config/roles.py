@@ -57,6 +57,8 @@ LOCAL_WORK = Role("local work", ("n_steps", "batches"), ("epochs", "batch_size")
 TRAINER = Role("trainer", ("step", "evaluate"), ("is_training", "n_parameters", "version"))
 SERVER_OPTIMIZER = Role("server optimiser", ("step",))
 BACKEND = Role("backend", ("train",))
+LOSS = Role("loss", ("per_example", "scores", "no_labels", "check"), ("name",))
+METRIC = Role("metric", ("check", "keep", "value"), ("name",))
 MODULE = Role("torch module", ("forward", "parameters", "state_dict"))
 
 

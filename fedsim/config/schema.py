@@ -116,8 +116,8 @@ class FeaturesKeys(TypedDict):
 class TrainingKeys(TypedDict):
     """Of ``training``: what all trainers share; each takes of it what its class asks for."""
 
-    loss: str
-    metrics: NotRequired[Sequence[str]]
+    loss: str | Mapping[str, Any]
+    metrics: NotRequired[Sequence[str | Mapping[str, Any]]]
     n_threads: NotRequired[Threads]
     seed: NotRequired[Seed]
 

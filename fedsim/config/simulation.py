@@ -13,7 +13,7 @@ from fedsim.config import roles
 from fedsim.config.build import build, part
 from fedsim.config.fleet import build_gates, build_phones
 from fedsim.config.schema import check_configuration
-from fedsim.config.task import Model, build_work, checked_catalogue
+from fedsim.config.task import Model, build_work, checked_catalogue, sized
 from fedsim.config.trainer import build_module, trainer_of
 from fedsim.data.clients import ClientData
 from fedsim.device.battery import BatteryLimits
@@ -41,6 +41,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     rule = Rule.parse(values["fleet"]["rule"])
     fleet, phones, requires = build_phones(values, rule)
     data = typing.cast(ClientData, build(values["data"], "data", role=roles.DATA))
+    values["model"]["module"] = sized(values["model"]["module"], lambda: data)
     model = Model(values, lambda: data, lambda: build_module(values["model"]["module"]))
     world = _world(values, fleet, rule, phones, model)
     known = {"phones": phones, "fleet": fleet, "clients": data, "seed": seed}  # to policies that ask for it

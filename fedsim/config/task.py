@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from fedsim.config.build import build
+from fedsim.config.measures import loss_of
 from fedsim.config.roles import named
 from fedsim.data import features
 from fedsim.data.clients import ClientData
@@ -59,7 +60,7 @@ class Model:
             shape=shape,
             dtype=dtype,
             batch_size=self._values["training"]["local"]["batch_size"],
-            loss=self._values["training"]["loss"],
+            loss=loss_of(self._values["training"]["loss"]),
         )
         return typing.cast(ModelWork, work)
 
@@ -78,6 +79,17 @@ class Model:
 
 _FLOPS_TOLERANCE = 0.01
 _MOST_VALUES = 100_000_000  # of an example: more do not fit into memory
+
+
+def sized(module: Mapping[str, Any], data: Callable[[], ClientData]) -> dict[str, Any]:
+    """The values of a module, those that are null as the data has them: ``n_values`` of its table of ids, say.
+
+    What the data does not tell (its ``sizes``, by name) stays null.
+    """
+    if not any(value is None for value in module.values()):
+        return dict(module)
+    sizes = getattr(data(), "sizes", {})
+    return {name: sizes.get(name) if value is None else value for name, value in module.items()}
 
 
 def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tuple[tuple[int, ...], str]:

@@ -10,7 +10,9 @@ import hydra.utils
 from hydra.errors import HydraException
 
 from fedsim.config.build import build, keys_of, target_of
+from fedsim.config.measures import loss_of, metrics_of
 from fedsim.config.roles import BACKEND, MODULE, SERVER_OPTIMIZER, TRAINER, check_foreign, check_kind, named, targets
+from fedsim.config.task import sized
 from fedsim.data.clients import ClientData
 from fedsim.errors import InputError
 from fedsim.training.local import LocalWork
@@ -57,8 +59,10 @@ def trainer_of(
     """
     asked = keys_of(target_of(values, "training", TRAINER))
     given: dict[str, Any] = {"n_parameters": n_parameters()} if "n_parameters" in asked else {}
+    given |= {key: make(values[key]) for key, make in _BUILT.items() if key in asked and key in values}
+    named = {key: value for key, value in values.items() if key not in (*_PARTS, *_BUILT)}
     trainer = build(
-        {key: value for key, value in values.items() if key not in _PARTS and (key in asked or key not in _SHARED)},
+        {key: value for key, value in named.items() if key in asked or key != "n_threads"},
         "training",
         role=TRAINER,
         model=lambda: build_module(model["module"]),
@@ -82,8 +86,8 @@ def _server_optimizer(values: Any, key: str) -> Any:
 
 
 _MAKERS: Mapping[str, Callable[[Any, str], Any]] = {"server_optimizer": _server_optimizer, "backend": _backend}
+_BUILT: Mapping[str, Callable[[Any], Any]] = {"loss": loss_of, "metrics": metrics_of}
 _PARTS = ("local", "central", "seed", *_MAKERS)  # no values for the trainer: they are built, or given by name
-_SHARED = ("loss", "metrics", "n_threads")  # a trainer takes of these settings what it asks for
 
 
 def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float]:
@@ -95,6 +99,7 @@ def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float
     epochs = central.pop("epochs")
     local = build({**central, "epochs": 1, "_target_": _PLAIN_SGD}, "training.central")
     average = {**values["training"], "server_optimizer": _PLAIN_AVERAGE}
+    values = {**values, "model": {**values["model"], "module": sized(values["model"]["module"], lambda: data)}}
 
     def trainer(examples: ClientData) -> Trainer:
         return trainer_of(

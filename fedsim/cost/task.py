@@ -18,6 +18,7 @@ from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.training.flops import StepCount, count_step, example_batch
 from fedsim.training.local import LocalWork
+from fedsim.training.loss import Loss
 from fedsim.training.model_work import FLOAT_BYTES, CostsAs, ModelWork
 from fedsim.units import DAY_S, IntArray
 
@@ -155,7 +156,7 @@ class TrainedModel:
     module: Any
     shape: tuple[int, ...]
     dtype: str
-    loss: str
+    loss: str | Loss
     batch_size: int
 
     @property

@@ -17,7 +17,9 @@ from fedsim.results.sessions import AGGREGATED
 from fedsim.units import HOUR_S, J_PER_KWH, FloatArray, IntArray
 
 Better = Literal["higher", "lower"]
-DIRECTIONS: dict[str, Better] = {"auc": "higher", "accuracy": "higher", "aupr": "higher", "log_loss": "lower"}
+_HIGHER = ("auc", "accuracy", "top3_accuracy", "top5_accuracy", "ndcg5", "ndcg10", "aupr")
+_LOWER = ("log_loss", "perplexity", "mean_squared_error")
+DIRECTIONS: dict[str, Better] = {**dict.fromkeys(_HIGHER, "higher"), **dict.fromkeys(_LOWER, "lower")}
 
 
 class Value(NamedTuple):

@@ -16,7 +16,9 @@ from fedsim.results.sessions import AGGREGATED, MILLIPERCENT, PHASES
 from fedsim.schema import NETWORKS, OUTCOMES
 from fedsim.units import DAY_S, HOUR_S, J_PER_KWH, MINUTE_S, FloatArray, IntArray
 
-METRIC_ORDER = ("auc", "accuracy", "aupr", "log_loss")
+METRIC_ORDER = (
+    "auc", "accuracy", "top3_accuracy", "top5_accuracy", "ndcg10", "ndcg5", "aupr", "perplexity", "log_loss",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from typing import Any
 
 from fedsim.training.flat import Layout, build_model
 from fedsim.training.flops import StepCount, count_step, example_batch
+from fedsim.training.loss import Loss
 from fedsim.training.model_work import FLOAT_BYTES, ModelWork
 
 
 def counted(
-    module: Callable[[], Any], *, seed: int, shape: Sequence[int], dtype: str, batch_size: int, loss: str
+    module: Callable[[], Any], *, seed: int, shape: Sequence[int], dtype: str, batch_size: int, loss: str | Loss
 ) -> ModelWork:
     """The work of a ``torch.nn.Module`` on examples of this shape and type, from one step on a batch."""
     model = build_model(module, seed=seed)

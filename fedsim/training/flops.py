@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedsim.errors import InputError
 from fedsim.moved import names_of
 from fedsim.training.flop_rules import LOOKUPS, RULES
-from fedsim.training.loss import loss_named
+from fedsim.training.loss import Loss, loss_named
 from fedsim.training.model_work import LayerWork
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
@@ -86,17 +86,15 @@ def example_batch(model: nn.Module, *, shape: Sequence[int], dtype: str, batch_s
     return torch.randint(min(rows, default=1), size, generator=generator)
 
 
-def batch_loss(outputs: Any, loss: str) -> torch.Tensor:
+def batch_loss(outputs: Any, loss: str | Loss) -> torch.Tensor:
     """Mean loss of the outputs against labels of zero; counts and times do not depend on the labels."""
     if not isinstance(outputs, torch.Tensor):
         raise InputError("the model must return a tensor of logits", value=type(outputs).__name__)
-    logits = outputs.flatten(0, -2) if outputs.dim() > 2 else outputs
     named = loss_named(loss)
-    n_labels = logits.numel() if named.is_binary else logits.shape[0]
-    return named.per_example(logits.flatten() if named.is_binary else logits, torch.zeros(n_labels).long()).mean()
+    return named.per_example(outputs, named.no_labels(outputs)).mean()
 
 
-def count_step(model: nn.Module, x: torch.Tensor, *, loss: str) -> StepCount:
+def count_step(model: nn.Module, x: torch.Tensor, *, loss: str | Loss) -> StepCount:
     """Count one training step of ``model`` on the batch ``x`` with a loss of :data:`fedsim.training.loss.LOSSES`.
 
     The step is really computed once, forward and backward; parameters stay as they are.
@@ -114,7 +112,7 @@ def count_step(model: nn.Module, x: torch.Tensor, *, loss: str) -> StepCount:
             with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
                 objective = batch_loss(model(x), loss)
         except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
-            what = f"model {type(model).__name__} with loss {loss} does not fit its examples"
+            what = f"model {type(model).__name__} with loss {loss_named(loss).name} does not fit its examples"
             raise InputError(f"{what} ({str(error).splitlines()[0]})", value=list(x.shape[1:])) from error
         forward_flops = watch.flops
         torch.autograd.grad(objective, trained, allow_unused=True)

@@ -25,6 +25,7 @@ from torch import nn
 from fedsim.errors import InputError
 from fedsim.schema import PROFILES
 from fedsim.training.flops import batch_loss, example_batch
+from fedsim.training.loss import Loss
 
 _STATUS, _CPUS = Path("/proc/self/status"), Path("/proc/cpuinfo")
 _STEP_SIZE = 1e-6  # of the timed update; so small that nothing diverges while the clock runs
@@ -53,13 +54,15 @@ class Timing:
     """What a fresh process needs to know: the pickled model, its loss, and what an example looks like."""
 
     model: bytes
-    loss: str
+    loss: str | Loss
     shape: tuple[int, ...]
     dtype: str
     schedule: Schedule
 
 
-def measure(model: nn.Module, *, op: str, loss: str, shape: Sequence[int], dtype: str, schedule: Schedule) -> pa.Table:
+def measure(
+    model: nn.Module, *, op: str, loss: str | Loss, shape: Sequence[int], dtype: str, schedule: Schedule
+) -> pa.Table:
     """Rows of :data:`fedsim.schema.PROFILES`, one for every timed step, with ``op`` as the name of the model.
 
     ``peak_bytes`` is null where the system does not tell (it is read from ``/proc``).
@@ -128,13 +131,13 @@ def _timed(step: Callable[[], None], schedule: Schedule) -> list[float]:
     return times
 
 
-def _inference(model: nn.Module, x: torch.Tensor, _loss: str) -> None:
+def _inference(model: nn.Module, x: torch.Tensor, _loss: str | Loss) -> None:
     model.eval()
     with torch.no_grad():
         model(x)
 
 
-def _train_step(model: nn.Module, x: torch.Tensor, loss: str) -> None:
+def _train_step(model: nn.Module, x: torch.Tensor, loss: str | Loss) -> None:
     """Forward, backward, one step of plain SGD."""
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -13,14 +13,15 @@ from fedsim.ranges import Seed, Threads, VersionCount
 from fedsim.training.algorithm.sgd import LocalSgd
 from fedsim.training.backend.learner import MISFITS, PROBED, Backend, Learner
 from fedsim.training.flat import Layout, ModelFactory, build_model
-from fedsim.training.loss import loss_named
-from fedsim.training.metrics import check_metrics, measured
+from fedsim.training.loss import Loss, loss_named
+from fedsim.training.metrics import Kept, Measured, Metric, metric_named
 from fedsim.training.server_optimizer import ServerOptimizer
 from fedsim.training.trainer import StepResult, Updates
 from fedsim.training.versions import Versions
-from fedsim.units import FloatArray, IntArray
+from fedsim.units import IntArray
 
 EVALUATION_ROWS = 1024
+EVALUATION_OUTPUTS = 8_000_000  # of the model at once: fewer rows where each has many, as a word for each position has
 _LOOKED_AT = 64  # held-out examples, to find some that differ
 
 
@@ -30,7 +31,8 @@ class FederatedTrainer:
     ``model`` is a factory of a ``torch.nn.Module`` (``_partial_: true`` in a config) whose outputs are logits;
     ``seed`` draws its initial parameters. ``local`` is the clients' algorithm, ``backend`` makes the
     :class:`~fedsim.training.backend.learner.Backend` for what is to be trained. ``loss`` is a name of
-    :data:`fedsim.training.loss.LOSSES`, ``metrics`` are names of :data:`fedsim.training.metrics.METRICS`.
+    :data:`fedsim.training.loss.LOSSES` or a loss, ``metrics`` are names of
+    :data:`fedsim.training.metrics.METRICS` or metrics; the last evaluation is kept in ``measured``.
     Versions up to ``max_staleness`` steps old are kept. Everything is float32 and summed in the order of arrival: the
     same call gives the same bytes on one machine with the same number of torch threads. ``n_threads`` is the
     process's number of torch threads: small models are fastest with 1.
@@ -47,10 +49,10 @@ class FederatedTrainer:
         local: LocalSgd,
         backend: Callable[[Learner], Backend],
         server_optimizer: ServerOptimizer,
-        loss: str,
+        loss: str | Loss,
         max_staleness: VersionCount,
         seed: Seed,
-        metrics: Sequence[str],
+        metrics: Sequence[str | Metric],
         n_threads: Threads = 1,
     ) -> None:
         if n_threads < 1:
@@ -65,9 +67,11 @@ class FederatedTrainer:
         self._learner = Learner(module, Layout(module), loss_named(loss), local, data, _probe(*self._held_out))
         self.versions = Versions(self._learner.layout.flatten(), max_kept=max_staleness + 1)
         self._optimizer = server_optimizer
-        self._metrics = tuple(metrics)
-        check_metrics(self._metrics, self._learner.loss, self._held_out[1])
-        _check_fits(self._learner, self._held_out[1])
+        self._metrics = tuple(metric_named(metric) for metric in metrics)
+        self.measured: Measured | None = None
+        for metric in self._metrics:
+            metric.check(self._learner.loss, self._held_out[1])
+        self._n_rows = _check_fits(self._learner, *self._held_out)
         self._backend = backend(self._learner)
 
     @property
@@ -106,12 +110,12 @@ class FederatedTrainer:
     def evaluate(self) -> dict[str, float]:
         """Held-out metrics of the newest version."""
         torch.set_num_threads(self._n_threads)
-        x, y = self._held_out
         self._learner.layout.load(self.versions.newest)
         self._learner.model.eval()
         with torch.no_grad():
-            parts = [self._probabilities(x[i : i + EVALUATION_ROWS]) for i in range(0, len(y), EVALUATION_ROWS)]
-        return measured(self._metrics, y, np.concatenate(parts))
+            kept = [self._kept(first) for first in range(0, len(self._held_out[1]), self._n_rows)]
+        self.measured = Measured.of_batches(self._metrics, kept)
+        return self.measured.values()
 
     def _advance(self, direction: torch.Tensor) -> None:
         """Make the next version: the optimiser moves the parameters, buffers take the average as it is."""
@@ -121,9 +125,11 @@ class FederatedTrainer:
         vector[n:] += direction[n:]
         self.versions.add(vector)
 
-    def _probabilities(self, x: Array) -> FloatArray:
-        found: FloatArray = self._learner.loss.probabilities(self._learner.model(torch.from_numpy(x))).numpy()
-        return found
+    def _kept(self, first: int) -> list[Kept]:
+        """What each metric keeps of the held-out examples from ``first`` on."""
+        x, y = (torch.from_numpy(np.array(part[first : first + self._n_rows])) for part in self._held_out)
+        scores = self._learner.loss.scores(self._learner.model(x))
+        return [metric.keep(y, scores) for metric in self._metrics]
 
 
 def _check_updates(updates: Updates, n_examples: IntArray) -> None:
@@ -145,24 +151,23 @@ def _probe(x: Array, y: Array) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
 
 
-def _outputs(learner: Learner, x: torch.Tensor, y: torch.Tensor, *, where: str | None = None) -> torch.Tensor:
+def _outputs(learner: Learner, x: torch.Tensor, *, where: str | None = None) -> torch.Tensor:
     learner.model.eval()
     try:
         with torch.no_grad():
             outputs: torch.Tensor = learner.model(x)
-            learner.loss.per_example(outputs, torch.zeros_like(y))  # the labels are for what is checked next
+            learner.loss.per_example(outputs, learner.loss.no_labels(outputs))  # the true ones are checked next
     except MISFITS as error:
         what = f"model {type(learner.model).__name__} with loss {learner.loss.name} does not fit the data ({error})"
         raise InputError(what, where=where) from error
     return outputs
 
 
-def _check_fits(learner: Learner, labels: Array) -> None:
-    """One forward pass, so that a model of the wrong shape is one line before the run, not a traceback in it."""
-    x, y = learner.probe
-    outputs = _outputs(learner, x, y)
-    if len(labels) % EVALUATION_ROWS == 1:
-        _outputs(learner, x[:1], y[:1], where="the evaluation of the last held-out example, by itself")
-    n_classes = 2 if learner.loss.is_binary else outputs.shape[-1]
-    if labels.max() >= n_classes:
-        raise InputError("label", value=int(labels.max()), allowed=f"0 to {n_classes - 1} with this model and loss")
+def _check_fits(learner: Learner, x: Array, y: Array) -> int:
+    """One forward pass, so that a model of the wrong shape is one line before the run; rows to evaluate at once."""
+    outputs = _outputs(learner, learner.probe[0])
+    n_rows = max(1, min(EVALUATION_ROWS, EVALUATION_OUTPUTS * len(outputs) // max(outputs.numel(), 1)))
+    if len(y) % n_rows == 1:
+        _outputs(learner, learner.probe[0][:1], where="the evaluation of the last held-out example, by itself")
+    learner.loss.check(outputs[:1].expand(len(y), *outputs.shape[1:]), torch.from_numpy(np.array(y)))
+    return n_rows

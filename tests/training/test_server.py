@@ -172,7 +172,7 @@ def test_divergence_is_said_at_once() -> None:
     ("model", "loss", "message"),
     [
         (lambda: nn.Linear(13, 3), "cross_entropy", "model Linear with loss cross_entropy does not fit the data"),
-        (mlp, "binary_cross_entropy", "model Mlp with loss binary_cross_entropy does not fit the data"),
+        (mlp, "binary_cross_entropy", "outputs with loss binary_cross_entropy do not fit the data"),
         (lambda: nn.Linear(12, 2), "cross_entropy", r"label: 2 .allowed: 0 to 1 with this model and loss"),
         (lambda: nn.Linear(12, 1), "binary_cross_entropy", r"label: 2 .allowed: 0 to 1"),
     ],
