@@ -34,7 +34,7 @@ NEEDS = {
     "training/server_optimizer": ["training=loop"],
     "fleet/hardware/table": ["fleet.hardware.table=HARDWARE"],
     "data/kuairand_feed": ["model=feed", "training=none", "training.loss=binary_cross_entropy"],
-    "model/feed": ["training=none", "training.loss=binary_cross_entropy"],
+    "model/feed": ["data=clicks", "training=none", "training.loss=binary_cross_entropy"],
     "features/clicks": ["data=clicks", "model=clicks", "training=none", "training.loss=binary_cross_entropy"],
     "data/clicks": ["model=clicks", "training.loss=binary_cross_entropy"],
     "model/clicks": ["data=clicks", "training.loss=binary_cross_entropy"],

@@ -71,6 +71,8 @@ DOORS = {
     "sklearn": {"training", "data"},
     "scipy": {"cost", "device", "results"},
     "pandas": {"data", "results", "traces.importers"},
+    "fsspec": {"data.table.reading"},
+    "PIL": {"data.table.features"},
     "jinja2": {"report"},
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},
     "duckdb": {"results.query"},

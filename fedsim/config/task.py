@@ -81,15 +81,23 @@ _FLOPS_TOLERANCE = 0.01
 _MOST_VALUES = 100_000_000  # of an example: more do not fit into memory
 
 
-def sized(module: Mapping[str, Any], data: Callable[[], ClientData]) -> dict[str, Any]:
-    """The values of a module, those that are null as the data has them: ``n_values`` of its table of ids, say.
+FROM_DATA = "from_data"
 
-    What the data does not tell (its ``sizes``, by name) stays null.
+
+def sized(module: Mapping[str, Any], data: Callable[[], ClientData]) -> dict[str, Any]:
+    """The values of a module, those that are ``from_data`` as the data has them: ``n_values`` of its table of ids, say.
+
+    Raises :class:`InputError` for what the data (its ``sizes``, by name) does not tell.
     """
-    if not any(value is None for value in module.values()):
+    wanted = [name for name, value in module.items() if value == FROM_DATA]
+    if not wanted:
         return dict(module)
     sizes = getattr(data(), "sizes", {})
-    return {name: sizes.get(name) if value is None else value for name, value in module.items()}
+    unknown = [name for name in wanted if name not in sizes]
+    if unknown:
+        allowed = f"a number, or of these {FROM_DATA}: {', '.join(sizes) or 'none'}"
+        raise InputError(f"model.module.{unknown[0]}: the data does not tell it", value=FROM_DATA, allowed=allowed)
+    return {**module, **{name: sizes[name] for name in wanted}}
 
 
 def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tuple[tuple[int, ...], str]:

@@ -7,6 +7,7 @@ examples are handed over laid end to end, so that nothing here loops over client
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,20 +73,35 @@ def check_ids(client_ids: IntArray, n_clients: int) -> None:
         raise InputError("no such client", value=int(client_ids[outside][0]), allowed=f"0 to {n_clients - 1}")
 
 
+def place_among(keys: Array, ids: Array) -> IntArray:
+    """Where each id stands among ascending keys, ``int64[n]``; -1 of one that is not there."""
+    place = np.minimum(np.searchsorted(keys, ids), len(keys) - 1)
+    found: IntArray = np.where(keys[place] == ids, place, -1)
+    return found
+
+
 def positions_in_runs(lengths: IntArray) -> IntArray:
     """0 … length-1 for each run, laid end to end: ``[2, 3] → [0, 1, 0, 1, 2]``."""
     return np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(ends(lengths)[:-1], lengths)
 
 
-class ArrayClients:
-    """Client data that lies in memory, in CSR order: client ``i`` holds ``order[offsets[i] : offsets[i + 1]]``."""
+class CsrClients:
+    """Client data that lies client by client: client ``i`` holds rows ``offsets[i] : offsets[i + 1]``.
+
+    Arrays may be files that are mapped. Held out are ``held_out``, or the rows after the last client's.
+    ``held_out_clients`` int64[n] tells whose those are, -1 of people who are no clients (None: it is not known),
+    ``sizes`` what a model may have to know, by its arguments' names.
+    """
 
     def __init__(
-        self, x: Array, y: Array, *, order: IntArray, offsets: IntArray, held_out: tuple[Array, Array]
-    ) -> None:
-        self._x, self._y = x[order], y[order]
-        self._offsets = offsets
-        self._held_out = held_out
+        self, x: Array, y: Array, *, offsets: IntArray, held_out: tuple[Array, Array] | None = None,
+        held_out_clients: IntArray | None = None, sizes: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        self._x, self._y, self._offsets = x, y, offsets
+        n = int(offsets[-1])
+        self._held_out = (x[n:], y[n:]) if held_out is None else held_out
+        self.held_out_clients = held_out_clients
+        self.sizes = dict(sizes or {})
 
     @property
     def n_clients(self) -> int:
@@ -95,13 +111,14 @@ class ArrayClients:
     def n_examples(self, client_ids: IntArray) -> IntArray:
         """Training examples of each client, ``int64[n]``."""
         check_ids(client_ids, self.n_clients)
-        return self._offsets[client_ids + 1] - self._offsets[client_ids]
+        lengths: IntArray = np.asarray(self._offsets[client_ids + 1] - self._offsets[client_ids])
+        return lengths
 
     def fetch(self, client_ids: IntArray) -> Examples:
         """The training examples of these clients, in the order asked."""
         lengths = self.n_examples(client_ids)
-        rows = np.repeat(self._offsets[client_ids], lengths) + positions_in_runs(lengths)
-        return Examples(self._x[rows], self._y[rows], ends(lengths))
+        rows = np.repeat(np.asarray(self._offsets[client_ids]), lengths) + positions_in_runs(lengths)
+        return Examples(np.asarray(self._x[rows]), np.asarray(self._y[rows]), ends(lengths))
 
     def held_out(self) -> tuple[Array, Array]:
         """``(x, y)`` of the examples that no client trains on."""
@@ -109,11 +126,29 @@ class ArrayClients:
 
     def sha256(self) -> str:
         """Hex digest of all arrays, their shapes and types."""
-        digest = hashlib.sha256()
-        for array in (self._x, self._y, self._offsets, *self._held_out):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        n = int(self._offsets[-1])
+        return digest_of(self._x[:n], self._y[:n], self._offsets, *self._held_out)
+
+
+def digest_of(*arrays: Array) -> str:
+    """Hex digest of arrays, their shapes and types."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+class ArrayClients(CsrClients):
+    """Client data in memory, of which client ``i`` holds the rows ``order[offsets[i] : offsets[i + 1]]``."""
+
+    def __init__(
+        self, x: Array, y: Array, *, order: IntArray, offsets: IntArray, held_out: tuple[Array, Array],
+        held_out_clients: IntArray | None = None, sizes: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            x[order], y[order], offsets=offsets, held_out=held_out, held_out_clients=held_out_clients, sizes=sizes
+        )
 
 
 class PooledClients(ArrayClients):
@@ -127,4 +162,5 @@ class PooledClients(ArrayClients):
             raise InputError("too many clients to pool", value=data.n_clients, allowed=f"at most {MAX_POOLED_CLIENTS}")
         pool = data.fetch(np.arange(data.n_clients, dtype=np.int64))
         order, offsets = iid(len(pool.y), n_clients=1, seed=seed)
-        super().__init__(pool.x, pool.y, order=order, offsets=offsets, held_out=data.held_out())
+        sizes = getattr(data, "sizes", {})
+        super().__init__(pool.x, pool.y, order=order, offsets=offsets, held_out=data.held_out(), sizes=sizes)

@@ -291,7 +291,7 @@ def test_a_measurement_replaces_nothing(hardware: Path, capsys: pytest.CaptureFi
     ("words", "expected"),
     [
         (["modle=clicks"], "modle"),
-        (["model=clicks"], "ClickModel"),
+        (["model=clicks"], "model.module.n_values: the data does not tell it"),
         (["device.compute.benchmark_flops=0"], "device.compute.benchmark_flops: 0"),
         (["cost.limits.max_ram_fraction=0"], "cost.limits.max_ram_fraction"),
         (["~model.plan_bytes"], "model.plan_bytes must be given"),

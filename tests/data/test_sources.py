@@ -188,7 +188,7 @@ class TestKuairandFeed:
     N_VALUES = 3 + 3 + 3 + 3 + 2 + 24 * 2 + 3 + 3 + 2 + 2 + 3
 
     def feed(self, folder: Path, **options: Any) -> KuairandFeed:
-        return KuairandFeed(folder, **{"n_values": self.N_VALUES, "train_until": 20220504} | options)
+        return KuairandFeed(folder, **{"train_until": 20220504} | options)
 
     def test_users_with_training_rows_are_clients(self, tmp_path: Path) -> None:
         data = self.feed(write_feed(tmp_path))
@@ -209,9 +209,8 @@ class TestKuairandFeed:
         assert held_out[0, missing] == x[:, missing].min() - 1
 
     def test_ids_are_added_as_fields(self, tmp_path: Path) -> None:
-        more = self.feed(
-            write_feed(tmp_path), with_ids=["video_id", "author_id", "user_id"], n_values=self.N_VALUES + 9
-        )
+        more = self.feed(write_feed(tmp_path), with_ids=["video_id", "author_id", "user_id"])
+        assert more.sizes == {"n_values": self.N_VALUES + 9, "n_fields": 37}
         x = more.fetch(np.array([0, 1])).x
         assert (x[:, -3:] - self.N_VALUES).tolist() == [[1, 4, 7], [2, 5, 7], [1, 4, 8], [2, 5, 8]]
         assert (more.held_out()[0][0, -3:] - self.N_VALUES).tolist() == [1, 4, 6]
@@ -221,9 +220,10 @@ class TestKuairandFeed:
         after = self.feed(write_feed(tmp_path, play_time_ms=[9, 8, 7, 6, 5], is_click=[0, 0, 0, 0, 0]))
         assert (after.fetch(np.array([0, 1])).x == before).all()
 
-    def test_table_length_must_fit(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=f"n_values of kuairand_feed: 70 .allowed: {self.N_VALUES} for"):
-            self.feed(write_feed(tmp_path), n_values=70)
+    def test_later_impressions_of_clients_and_of_others(self, tmp_path: Path) -> None:
+        found = self.feed(write_feed(tmp_path), train_until=20220503)
+        assert found.held_out_clients is not None
+        assert found.held_out_clients.tolist() == [1, 0, -1]  # users 3 and 1 train, user 2 does not
 
     def test_bad_options(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="with_ids of kuairand_feed: 'is_like'"):
@@ -247,7 +247,8 @@ class TestKuairandFeed:
 
     @pytest.mark.slow
     def test_real_set(self, shared_data: Path) -> None:
-        data = KuairandFeed(shared_data / "datasets" / "kuairand_feed", n_values=2373)
+        data = KuairandFeed(shared_data / "datasets" / "kuairand_feed")
+        assert data.sizes == {"n_values": 2373, "n_fields": 34}
         train = data.fetch(np.arange(data.n_clients))
         assert data.n_clients == 24_076
         assert train.x.shape == (166_932, 34)

@@ -13,7 +13,7 @@ from fedsim.data.partition import dirichlet
 from fedsim.errors import InputError
 from fedsim.ranges import Count, Range, Seed, Share01
 
-MAX_PIXEL = 16.0
+MAX_PIXEL, N_CLASSES = 16.0, 10
 
 
 class Digits(ArrayClients):
@@ -34,4 +34,5 @@ class Digits(ArrayClients):
         shuffled = rng.generator(seed, "held out").permutation(len(y))
         test, train = np.split(shuffled, [round(test_fraction * len(y))])
         order, offsets = dirichlet(y[train], n_clients=n_clients, alpha=alpha, min_examples=1, seed=seed)
-        super().__init__(x, y, order=train[order], offsets=offsets, held_out=(x[test], y[test]))
+        sizes = {"n_inputs": x.shape[1], "n_classes": N_CLASSES}
+        super().__init__(x, y, order=train[order], offsets=offsets, held_out=(x[test], y[test]), sizes=sizes)

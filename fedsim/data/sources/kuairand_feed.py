@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fedsim.data.clients import ArrayClients
+from fedsim.data.clients import ArrayClients, place_among
 from fedsim.data.partition import natural
 from fedsim.errors import InputError
 from fedsim.files import existing
-from fedsim.ranges import Count, Range
+from fedsim.ranges import Range
 from fedsim.units import IntArray
 
 DESCRIBED = (
@@ -45,16 +45,14 @@ class KuairandFeed(ArrayClients):
     Training rows are those up to the day ``train_until`` (yyyymmdd), later ones are held out. Fields
     are context (tab, hour, weekday, duration in half octaves), the user's features and the video's
     features, and those of ``with_ids`` (of video_id, author_id, user_id). Every field owns a range of
-    the table: its first id stands for values that no training row has. ``n_values`` is the length of
-    that table, which the model's embedding has to share: a number that does not fit is refused with
-    the right one. Raises :class:`InputError` for a missing file or column.
+    the table: its first id stands for values that no training row has. ``sizes`` has the length of
+    that table, which the model's embedding has to share. Raises :class:`InputError` for a missing file or column.
     """
 
     def __init__(
         self,
         path: str | Path,
         *,
-        n_values: Count,
         train_until: Annotated[int, Range(0, 99_999_999)] = 20220504,
         with_ids: Sequence[str] = (),
     ) -> None:
@@ -67,13 +65,15 @@ class KuairandFeed(ArrayClients):
             allowed = f"{rows['date'].min()} to the day before {rows['date'].max()}"
             raise InputError("train_until of kuairand_feed", value=train_until, allowed=allowed)
         x, self.n_values = _table_ids(_fields(rows, with_ids), is_train)
-        if n_values != self.n_values:
-            raise InputError("n_values of kuairand_feed", value=n_values, allowed=f"{self.n_values} for these fields")
         y = rows[LABEL].to_numpy(np.int64)
         train, test = np.flatnonzero(is_train), np.flatnonzero(~is_train)
         order, offsets = natural(rows["user_id"].to_numpy()[train])
         self.keys = np.unique(rows["user_id"].to_numpy()[train])  # the user of each client
-        super().__init__(x, y, order=train[order], offsets=offsets, held_out=(x[test], y[test]))
+        super().__init__(
+            x, y, order=train[order], offsets=offsets, held_out=(x[test], y[test]),
+            held_out_clients=place_among(self.keys, rows["user_id"].to_numpy()[test]),
+            sizes={"n_values": self.n_values, "n_fields": x.shape[1]},
+        )  # fmt: skip
 
 
 def _impressions(folder: Path) -> pd.DataFrame:

@@ -30,7 +30,10 @@ class MnistByWriter(ArrayClients):
         train, test = np.flatnonzero(~table["is_test"]), np.flatnonzero(table["is_test"])
         order, offsets = natural(table["writer"][train])
         self.keys = np.unique(table["writer"][train])  # the writer of each client
-        super().__init__(images, label, order=train[order], offsets=offsets, held_out=(images[test], label[test]))
+        super().__init__(
+            images, label, order=train[order], offsets=offsets, held_out=(images[test], label[test]),
+            sizes={"n_inputs": images[0].size, "n_classes": 10},
+        )  # fmt: skip
 
     def fetch(self, client_ids: IntArray) -> Examples:
         """The training digits of these writers, in the order asked."""

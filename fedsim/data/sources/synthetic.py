@@ -56,6 +56,11 @@ class SyntheticClicks:
         """Ids in the table of all fields: what an embedding needs to hold."""
         return self.n_fields * self.values_per_field
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a model may have to know, by its arguments' names."""
+        return {"n_values": self.n_values, "n_fields": self.n_fields}
+
     def n_examples(self, client_ids: IntArray) -> IntArray:
         """Training examples of each client, ``int64[n]``."""
         check_ids(client_ids, self.n_clients)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -64,4 +67,42 @@ class ClickModel(nn.Module):
         pairs = (factors.sum(1).square() - factors.square().sum(1)).sum(1) / 2
         deep = self.output(F.relu(self.hidden(factors.flatten(1)))).squeeze(1)
         out: torch.Tensor = self.weight(x).sum((1, 2)) + pairs + deep
+        return out
+
+
+class TextBag(nn.Module):
+    """The mean of a text's embedded tokens, and a hidden layer: one logit (fastText, Joulin et al. 2017).
+
+    x int64[n, length] are ids of ``n_values`` tokens; 0 is padding and has no part in the mean.
+    """
+
+    def __init__(self, *, n_values: int, n_factors: int, n_hidden: int) -> None:
+        super().__init__()
+        self.factors = nn.Embedding(n_values, n_factors)
+        self.hidden = nn.Linear(n_factors, n_hidden)
+        self.output = nn.Linear(n_hidden, 1)
+        nn.init.normal_(self.factors.weight, std=0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [n]."""
+        is_token = (x != 0).unsqueeze(-1)
+        mean = (self.factors(x) * is_token).sum(1) / is_token.sum(1).clamp(min=1)
+        out: torch.Tensor = self.output(F.relu(self.hidden(mean))).squeeze(1)
+        return out
+
+
+class DocumentScore(nn.Module):
+    """A score for each document of a list by itself: x [n, length, n_inputs], scores [n, length]."""
+
+    def __init__(self, *, n_inputs: int, n_hidden: Sequence[int]) -> None:
+        super().__init__()
+        widths = [n_inputs, *n_hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.output = nn.Linear(widths[-1], 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores [n, length]."""
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        out: torch.Tensor = self.output(x).squeeze(-1)
         return out

@@ -1,0 +1,109 @@
+"""``data=table``: any table of rows with a column that says whose they are, as the data of clients."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim.data.clients import CsrClients, digest_of
+from fedsim.data.table.encoder import Encoder, ListOf
+from fedsim.data.table.labels import Label
+from fedsim.data.table.reading import files_of
+from fedsim.data.table.rows import Asked
+from fedsim.data.table.split import Split
+from fedsim.errors import InputError
+from fedsim.files import read_json, write_json
+from fedsim.folders import Form, whole_folder
+from fedsim.ranges import Range, Seed
+
+Array = npt.NDArray[Any]
+_SCHEMA = 1  # of encoded folders
+_ARRAYS = ("x", "y", "offsets", "held_out_clients", "keys")
+_FORM = Form("encoded table", frozenset(["facts.json", *(f"{name}.npy" for name in _ARRAYS)]), frozenset())
+
+
+class TableClients(CsrClients):
+    """Clients of a table: a Parquet, CSV, LEAF JSON or npz file, a folder or pattern of them, here or remote.
+
+    ``client`` names the column that says whose a row is, ``time`` the one that orders a client's rows, ``label`` and
+    ``features`` what is learnt from what (:class:`~fedsim.data.table.labels.Label`,
+    :data:`~fedsim.data.table.features.KINDS`), ``where`` the rows that count, ``held_out`` those that nobody trains on
+    (:class:`~fedsim.data.table.split.Split`). ``list_of`` makes one example of all rows of a list.
+
+    x is one array: what the single feature gives (a picture, a sequence), else all features side by side in their
+    order, ``[n, width]``: int64 if all are ids, else float32, in which ids are exact up to 16.7 million. Ids are of one
+    table for all features. ``sizes`` tells a model what it must know: n_values, n_fields, n_inputs, n_classes, length.
+
+    ``folder``: None keeps examples in memory; else they are written there once and mapped. Needs some 20 bytes of
+    memory for each row besides. Raises :class:`InputError` for what is not as it is said to be, with column and row.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | Sequence[str],
+        client: str,
+        label: str | Mapping[str, Any],
+        features: Mapping[str, Mapping[str, Any]],
+        held_out: Mapping[str, Any],
+        seed: Seed,
+        time: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        list_of: Mapping[str, Any] | None = None,
+        folder: str | None = None,
+        batch_rows: Annotated[int, Range(1, 10_000_000)] = 65_536,
+    ) -> None:
+        files = files_of(path)
+        asked = Asked(client, time, dict(where or {}), Split.parse(held_out, time=time), (list_of or {}).get("column"))
+        encoder = Encoder(files, asked, Label.parse(label), features, _list_of(list_of), batch_rows, seed)
+        if folder is None:
+            arrays, facts = encoder.arrays(None)
+        else:
+            said = [label, features, client, time, where, held_out, list_of, seed, files.stamp, _SCHEMA]
+            arrays, facts = _mapped(Path(folder), said, encoder)
+        self.keys = arrays["keys"]
+        self._whose = arrays["held_out_clients"]
+        self._digest: str | None = facts.get("sha256")
+        super().__init__(
+            arrays["x"],
+            arrays["y"],
+            offsets=arrays["offsets"],
+            held_out_clients=arrays["held_out_clients"],
+            sizes=facts["sizes"],
+        )
+
+    def sha256(self) -> str:
+        """Hex digest of all arrays and the clients' ids; of a folder as it was when it was written."""
+        if self._digest is None:
+            self._digest = digest_of(self._x, self._y, self._offsets, self._whose, self.keys)
+        return self._digest
+
+
+def _list_of(said: Mapping[str, Any] | None) -> ListOf | None:
+    if said is None:
+        return None
+    if said.keys() != {"column", "length"} or not isinstance(said["length"], int) or said["length"] < 1:
+        raise InputError("data.list_of", value=dict(said), allowed="{column: NAME, length: 1 and more}")
+    return ListOf(str(said["column"]), said["length"])
+
+
+def _mapped(folder: Path, said: Any, encoder: Encoder) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays of an encoded folder, which is written first where this table was not encoded so before."""
+    place = folder / hashlib.sha256(json.dumps(said, default=str, sort_keys=True).encode()).hexdigest()[:16]
+    if not (place / "facts.json").exists():
+        with whole_folder(place, _FORM) as temporary:
+            _, facts = encoder.arrays(temporary)
+            write_json(temporary / "facts.json", facts)
+    try:
+        facts = read_json(place / "facts.json", "encoded table")
+        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+    except (OSError, ValueError, EOFError) as error:
+        allowed = "remove it, it is made again"
+        raise InputError(f"encoded table cannot be read ({error})", where=place, allowed=allowed) from error
+    return arrays, facts
