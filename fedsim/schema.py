@@ -249,6 +249,21 @@ EVALS = Table(
         Column("value", _F64, "value"),
     ),
 )
+GROUPS = Table(
+    "groups",
+    "held-out metrics of the last model by groups of phones, where evaluation.groups asks for them",
+    (
+        Column("at", _F64, "simulated instant, s"),
+        Column("version", _I64, "model version evaluated"),
+        Column("grouping", _STR, "respect in which the phones of a group are alike: tier, region, activity, size ..."),
+        Column("group", _STR, "name of the group"),
+        Column("n_devices", _I64, "devices of the group among those drawn from the fleet"),
+        Column("n_examples", _I64, "held-out examples of their clients, as often as devices hold them"),
+        Column("metric", _STR, "name"),
+        Column("value", _F64, "value; null where it is not defined for these examples", nullable=True),
+        Column("central_value", _F64, "the same of the central baseline; null without one", nullable=True),
+    ),
+)
 GAUGES = Table(
     "gauges",
     "one row per interval of simulated time, the last one cut at the run's end: exact means and maxima over it",
@@ -319,7 +334,7 @@ COMPARISON = Table(
 )
 
 RUN_SCHEMA = 3  # of the files of a run; it goes up when a reader of the former ones would misread them
-RUN_TABLES = (SESSIONS, STEPS, EVALS, GAUGES, ELIGIBILITY)
+RUN_TABLES = (SESSIONS, STEPS, EVALS, GROUPS, GAUGES, ELIGIBILITY)
 TRACE_TABLES = (TRACE_DEVICES, TRACE_EVENTS, HARDWARE)
 MEASUREMENT_TABLES = (LINKS, LEVELS, PROFILES)
 RESULT_TABLES = (COMPARISON,)

@@ -22,6 +22,7 @@ from fedsim.server.clock import Decides, play
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Policy, Stop, Task
+from fedsim.training.trainer import Measured
 from fedsim.units import DAY_S, HOUR_S, J_PER_KWH, US_PER_S, FloatArray
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
@@ -80,11 +81,12 @@ class Simulation:
         folder: Path | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         central_metrics: Mapping[str, float] | None = None,
+        central: Measured | None = None,
     ) -> Result:
         """Play the run; tables go to ``folder`` (None: sessions are counted and dropped).
 
-        ``central_metrics`` of a baseline are passed on to the summary. The caller writes the summary
-        when everything else is written: it marks the run as complete.
+        ``central_metrics`` of a baseline are passed on to the summary, ``central`` to the metrics by group. The caller
+        writes the summary when everything else is written: it marks the run as complete.
         """
         began = time.perf_counter()
 
@@ -92,7 +94,7 @@ class Simulation:
             if on_progress is not None:
                 on_progress(Progress(at, job.version, job.n_assigned, job.metrics, self.task.stop))
 
-        job = Job(self.world, self.task, self.policy, self._log(folder), seed=self.seed, on_step=tell)
+        job = Job(self.world, self.task, self.policy, self._log(folder), seed=self.seed, on_step=tell, central=central)
         week, env = self._eligible_week(), simpy.Environment()
         running = _Told(self.coordinator.start(job), job, tell, self.gauge_interval_s)
         if folder is not None:
@@ -183,7 +185,7 @@ class _Told:
 
 def _write(job: Job, folder: Path, *, end_at: float) -> None:
     """The small tables of a run that ended, or was stopped, at ``end_at``."""
-    for table in (job.log.steps, job.log.evals):
+    for table in (job.log.steps, job.log.evals, *([job.log.groups] if job.log.groups.rows else [])):
         table.write(folder)
     job.log.gauges.write(folder, end_at=end_at, stepped_at=_stepped_at(job.log.steps))
 

@@ -14,7 +14,7 @@ from fedsim.config.estimate import warn_of_disk
 from fedsim.config.identity import identity
 from fedsim.config.run_folder import opened
 from fedsim.config.simulation import build_simulation
-from fedsim.config.trainer import central_metrics
+from fedsim.config.trainer import central_evaluation
 from fedsim.errors import InputError
 from fedsim.files import write_json, write_text
 from fedsim.provenance import describe_run
@@ -50,8 +50,9 @@ def _play(
     write_text(folder / "config.yaml", as_yaml(values))
     provenance = _provenance(simulation, values, overrides)
     write_json(folder / "provenance.json", provenance)  # a run that is stopped has it too
-    central = central_metrics(values, simulation.task.clients)
-    result = simulation.run(folder, on_progress=warn_of_disk(folder, on_progress), central_metrics=central)
+    metrics, central = central_evaluation(values, simulation.task.clients)
+    told = warn_of_disk(folder, on_progress)
+    result = simulation.run(folder, on_progress=told, central_metrics=metrics, central=central)
     write_json(folder / "provenance.json", provenance | {"wall_s": round(result.wall_s, 3)})
     write_json(folder / "summary.json", result.summary)
     if values["report"]:

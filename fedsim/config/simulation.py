@@ -25,6 +25,7 @@ from fedsim.fleet.admission import Gate
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.phones import Phones
 from fedsim.ranges import MAX_S
+from fedsim.server.groups import check_groups
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Evaluation, Policy, Stop, Task
 from fedsim.simulation import Simulation
@@ -65,6 +66,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
         stop=build(values["stop"], "stop", target=Stop),
         evaluation=build(values["evaluation"], "evaluation", target=Evaluation),
     )
+    check_groups(task.evaluation, data)
     _probe(world.device, fleet, data, task.work)
     return Simulation(
         world, task, policy, coordinator, gauge_interval_s=values["gauge_interval_s"], seed=seed, remarks=remarks

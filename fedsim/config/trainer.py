@@ -16,7 +16,7 @@ from fedsim.config.task import sized
 from fedsim.data.clients import ClientData
 from fedsim.errors import InputError
 from fedsim.training.local import LocalWork
-from fedsim.training.trainer import Trainer
+from fedsim.training.trainer import Measured, Trainer
 
 
 def build_module(values: dict[str, Any]) -> Any:
@@ -91,7 +91,12 @@ _PARTS = ("local", "central", "seed", *_MAKERS)  # no values for the trainer: th
 
 
 def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float]:
-    """Metrics of the model trained on the pooled data; empty if no baseline is asked for or nothing is trained.
+    """Metrics of the model trained on the pooled data; empty if no baseline is asked for or nothing is trained."""
+    return central_evaluation(values, data)[0]
+
+
+def central_evaluation(values: dict[str, Any], data: ClientData) -> tuple[dict[str, float], Measured | None]:
+    """Metrics of the model trained on the pooled data, and what they were computed from; empty without a baseline.
 
     Plain local SGD and a plain average, whatever algorithm the run uses.
     """
@@ -101,16 +106,22 @@ def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float
     average = {**values["training"], "server_optimizer": _PLAIN_AVERAGE}
     values = {**values, "model": {**values["model"], "module": sized(values["model"]["module"], lambda: data)}}
 
+    made: list[Trainer] = []
+
     def trainer(examples: ClientData) -> Trainer:
-        return trainer_of(
-            average, values["model"], examples, n_parameters=lambda: 0, local=local, max_staleness=0, seed=seed
+        made.append(
+            trainer_of(
+                average, values["model"], examples, n_parameters=lambda: 0, local=local, max_staleness=0, seed=seed
+            )
         )
+        return made[-1]
 
     if not epochs or not _is_training(values, data):
-        return {}
+        return {}, None
     train_central = named("fedsim.training.central.train_central", "training.central")
     try:
-        return typing.cast("dict[str, float]", train_central(trainer, data, epochs=epochs, seed=seed)[-1])
+        metrics = typing.cast("dict[str, float]", train_central(trainer, data, epochs=epochs, seed=seed)[-1])
+        return metrics, getattr(made[-1], "measured", None)
     except InputError as error:  # the pooled data have other batches than the clients'
         raise InputError(f"training.central, in place of training.local: {error}") from error
 

@@ -12,7 +12,7 @@ from fedsim.device.work import Work
 from fedsim.device.world import World
 from fedsim.files import write_table
 from fedsim.log import RowLog, SessionLog
-from fedsim.schema import EVALS, GAUGES, STEPS
+from fedsim.schema import EVALS, GAUGES, GROUPS, STEPS
 from fedsim.server.gauges import Gauges
 from fedsim.units import FloatArray
 
@@ -76,3 +76,4 @@ class JobLog:
     gauges: GaugeLog
     steps: RowLog = field(default_factory=lambda: RowLog(STEPS))
     evals: RowLog = field(default_factory=lambda: RowLog(EVALS))
+    groups: RowLog = field(default_factory=lambda: RowLog(GROUPS))

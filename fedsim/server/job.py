@@ -16,9 +16,10 @@ from fedsim.fleet.participation import Participation
 from fedsim.moved import names_of
 from fedsim.server.books import JobLog
 from fedsim.server.evaluations import Evaluations
+from fedsim.server.groups import log_groups
 from fedsim.server.selector.selection import Scene, Selection, nobody
 from fedsim.server.task import Policy, Task
-from fedsim.training.trainer import Updates
+from fedsim.training.trainer import Measured, Updates
 from fedsim.units import DAY_S, FloatArray, IntArray, format_duration
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
@@ -45,6 +46,7 @@ class Job:
         *,
         seed: int,
         on_step: Callable[[Job, float], None] | None = None,
+        central: Measured | None = None,
     ) -> None:
         self.world, self.task, self.log, self.seed = world, task, log, seed
         self.trainer = task.trainer()
@@ -53,7 +55,7 @@ class Job:
             n_assets=len(task.work.assets),
             keeps_cache=task.work.caches_model or bool(task.work.assets),
             keeps_debt=world.limits is not None,
-            keeps_participations=policy.selector.keeps_participations,
+            keeps_participations=policy.selector.keeps_participations or "participation" in task.evaluation.groups,
         )
         self.battery = world.battery(self.participation)
         gates: Sequence[Gate] = policy.gates if self.battery is None else [*policy.gates, self.battery]
@@ -64,7 +66,7 @@ class Job:
         self.n_assigned = 0
         self.stop_reason = ""
         self.ended_at = math.nan
-        self._on_step = on_step
+        self._on_step, self._central = on_step, central
         self._retry_at = -math.inf
         self._accepted_at, self._n_assigned_then, self._largest_batch = 0.0, 0, 0  # when an update was last accepted
         self._n_found = 0  # devices that any selection found or knew to be there, assigned or not
@@ -334,8 +336,14 @@ class Job:
         self.log.gauges.advance(now)
 
     def end(self, at: float) -> None:
-        """Evaluate the last version and close the tables."""
+        """Evaluate the last version, by groups too if that is asked for, and close the tables."""
         self.evaluations.end(at, self.version)
+        measured = getattr(self.trainer, "measured", None)
+        if self.task.evaluation.groups and measured is not None:
+            log_groups(
+                self.log.groups, self.task, self.world, self.participation, at=at, version=self.version,
+                measured=measured, central=self._central, seed=self.seed,
+            )  # fmt: skip
         self.stop_reason = self.stop_reason or ("target" if self.evaluations.has_reached_target else "max_s")
         self.ended_at = at
         self.log.sessions.close()

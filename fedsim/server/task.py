@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from fedsim.data.clients import ClientData
 from fedsim.device.holders import Holders
 from fedsim.device.work import Work
 from fedsim.errors import InputError
 from fedsim.fleet.admission import Gate
-from fedsim.ranges import SomeTimeS, Steps
+from fedsim.ranges import Count, SomeTimeS, Steps
 from fedsim.server.selector.selection import Selector
 from fedsim.training.trainer import Trainer
 
@@ -41,12 +42,21 @@ class Stop:
             )
 
 
+GROUPINGS = ("tier", "region", "activity", "size", "participation")
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """When the newest model is evaluated on held-out data: every so many steps, seconds, or both."""
+    """When the newest model is evaluated on held-out data: every so many steps, seconds, or both.
+
+    ``groups`` are the respects (of :data:`GROUPINGS`) in which the last model is evaluated group by group, over
+    ``n_group_devices`` devices drawn from the fleet.
+    """
 
     every_steps: Steps | None
     every_s: SomeTimeS | None
+    groups: Sequence[Literal["tier", "region", "activity", "size", "participation"]] = ()
+    n_group_devices: Count = 20_000
 
     def __post_init__(self) -> None:
         if (self.every_steps is not None and self.every_steps < 1) or (self.every_s is not None and self.every_s <= 0):

@@ -29,6 +29,13 @@ class Updates:
         return Updates(self.client_ids[rows], self.versions[rows], self.weights[rows], self.seeds[rows])
 
 
+class Measured(Protocol):
+    """An evaluation from which metrics of some of the held-out examples can be told, too."""
+
+    def values(self, rows: IntArray | None = None) -> dict[str, float]:
+        """Each metric of all examples, or of these rows, which may be repeated; NaN where it is not defined."""
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What one server step tells; None where nothing was trained.
@@ -45,7 +52,8 @@ class StepResult:
 class Trainer(Protocol):
     """Realises promised updates, aggregates them and steps the server's optimiser.
 
-    What the user should know before the run, a trainer may say in ``remarks``, a tuple of lines.
+    What the user should know before the run, a trainer may say in ``remarks``, a tuple of lines. One that can tell
+    metrics by groups keeps the last evaluation as :class:`Measured` in ``measured``.
     """
 
     @property
