@@ -12,8 +12,17 @@ from fedsim.report import figures, story
 from fedsim.report.phone_panels import phone_panels
 from fedsim.report.sources import noted_values
 from fedsim.report.svg import css_variables
-from fedsim.report.words import OUTCOME_MEANINGS, UNKNOWN, duration, large, percent, size
-from fedsim.results.numbers import NetworkRow, OutcomeRow, PhaseRow, headline, network_rows, outcome_rows, phase_rows
+from fedsim.report.words import OUTCOME_MEANINGS, UNKNOWN, duration, large, metric_name, percent, size
+from fedsim.results.numbers import (
+    NetworkRow,
+    OutcomeRow,
+    PhaseRow,
+    headline,
+    metric_names,
+    network_rows,
+    outcome_rows,
+    phase_rows,
+)  # fmt: skip
 from fedsim.results.run import Run
 from fedsim.units import HOUR_S
 
@@ -59,6 +68,9 @@ def _content(run: Run) -> dict[str, Any]:
         ],
         "outcomes": _outcome_cells(outcome_rows(run), has_energy=numbers["joules_per_session"] is not None),
         "phases": _phase_cells(phase_rows(run)),
+        "group_metrics": [metric_name(name) for name in metric_names(run)],
+        "groups": _group_cells(run),
+        "has_central": run.group_table.column("central_value").null_count < run.group_table.num_rows,
         "networks": _network_cells(network_rows(run), has_energy=numbers["joules_per_session"] is not None),
         "foundations": story.foundations(run, numbers, noted),
         "noted": [(note.key, note.value, note.note) for note in noted],
@@ -98,6 +110,24 @@ def _outcome_cells(rows: list[OutcomeRow], *, has_energy: bool) -> list[list[str
         for row in [*rows, total]
         if row.n
     ]
+
+
+def _group_cells(run: Run) -> list[list[str]]:
+    """Rows of the table of groups as text: phones, examples, then each metric with the central model's in brackets."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in run.group_table.to_pylist():
+        found.setdefault((row["grouping"], row["group"]), {})[row["metric"]] = row
+    cells = []
+    for (grouping, group), of_metric in found.items():
+        any_row = next(iter(of_metric.values()))
+        told = [_group_value(of_metric[name]) if name in of_metric else UNKNOWN for name in metric_names(run)]
+        cells.append([grouping, group, f"{any_row['n_devices']:,}", f"{any_row['n_examples']:,}", *told])
+    return cells
+
+
+def _group_value(row: dict[str, Any]) -> str:
+    value = UNKNOWN if row["value"] is None else f"{row['value']:.4g}"
+    return value if row["central_value"] is None else f"{value} ({row['central_value']:.4g})"
 
 
 def _network_cells(rows: list[NetworkRow], *, has_energy: bool) -> list[list[str]]:

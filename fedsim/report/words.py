@@ -94,7 +94,7 @@ def size(n_bytes: float | None) -> str:
 
 def metric_name(metric: str) -> str:
     """``'log_loss'`` → ``'log loss'``, short names in capitals."""
-    return metric.upper() if metric in ("auc", "aupr") else metric.replace("_", " ")
+    return metric.upper() if metric in ("auc", "aupr", "ndcg5", "ndcg10") else metric.replace("_", " ")
 
 
 def setting(key: str, value: Any, *, unit_of: str | None = None) -> str:

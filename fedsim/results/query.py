@@ -14,7 +14,7 @@ from fedsim.schema import RUN_TABLES, Table
 
 
 def query(runs: Runs, sql: str) -> pa.Table:
-    """The rows of a query over the views ``sessions``, ``steps``, ``evals``, ``gauges``, ``eligibility`` and ``runs``.
+    """The rows of a query over views of all tables of a run (``sessions``, ``steps``, ``evals`` …) and ``runs``.
 
     Views have the columns of ``fedsim tables``, with ``run`` (place among the runs) and ``seed`` in front; outcomes and
     networks are words. ``runs`` has a row for each run: its place, seed, arm and folder. Only what a query asks for is

@@ -26,7 +26,7 @@ from fedsim.results.frames import frame
 from fedsim.results.sessions import COLUMNS, SessionTotals, total_sessions
 from fedsim.results.tables import schema_of, session_batches, small_table
 from fedsim.results.unfinished import summary_so_far
-from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, OUTCOMES, RUN_SCHEMA, SESSIONS, STEPS
+from fedsim.schema import ELIGIBILITY, EVALS, GAUGES, GROUPS, OUTCOMES, RUN_SCHEMA, SESSIONS, STEPS
 from fedsim.units import format_duration
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ class Run:
         return frame(self.eval_table)
 
     @cached_property
+    def groups(self) -> pd.DataFrame:
+        """Metrics of the last model by groups of phones; no rows where ``evaluation.groups`` asked for none."""
+        return frame(self.group_table)
+
+    @cached_property
     def gauges(self) -> pd.DataFrame:
         """Exact means and maxima over intervals of simulated time, one row per interval."""
         return frame(self.gauge_table)
@@ -155,6 +160,11 @@ class Run:
     def eval_table(self) -> pa.Table:
         """Held-out metrics in order of time; no rows if nothing was evaluated."""
         return small_table(self.folder, EVALS, is_complete=self.is_complete).sort_by("at")
+
+    @cached_property
+    def group_table(self) -> pa.Table:
+        """Metrics by groups of phones in the order of the run; no rows where none were asked for."""
+        return small_table(self.folder, GROUPS, is_complete=False)
 
     @cached_property
     def eligibility_table(self) -> pa.Table:

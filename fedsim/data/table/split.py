@@ -75,7 +75,7 @@ class Split:
         order = np.lexsort((row, time, client))
         n = np.bincount(client)
         place = np.arange(len(row)) - np.repeat(np.cumsum(n) - n, n)
-        n_kept = np.maximum(np.ceil((1 - self.value) * n), 1)
+        n_kept = np.maximum(np.floor((1 - self.value) * n + 0.5), 1)
         held[order] = place >= np.repeat(n_kept, n)
         return held
 

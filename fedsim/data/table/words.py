@@ -59,7 +59,7 @@ class Vocabulary:
         self._counts.update(counts)
 
     def freeze(self) -> None:
-        """Number what was seen: values in their order, tokens by falling frequency."""
+        """Number what was seen by falling frequency, equals in their order."""
         if self._coding == "vocabulary" and self._size is not None and len(self._counts) > self._size:
             allowed = f"{self._size}; or a larger size, coding: frequent, coding: hash"
             raise InputError(f"{self._what} has more values than its size", value=len(self._counts), allowed=allowed)
