@@ -27,9 +27,10 @@ CONFIGS = shipped("configs")
 OPTIONS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*.yaml") if p.parent != CONFIGS)
 NOT_SHIPPED = {
     "traces/flash", "traces/fedscale", "data/mnist_by_writer", "data/kuairand_feed", "device/network/measured",
-    "device/compute/measured",
+    "device/compute/measured", "data/conda_toxicity", "data/convabuse", "data/lambdarank", "data/shakespeare_roles",
+    "data/ubuntu_irc",
 }  # fmt: skip
-PARTS = {"training/task"}  # what other options are made of
+PARTS = {"training/task", "data/table"}  # what other options are made of
 NEEDS = {
     "training/server_optimizer": ["training=loop"],
     "fleet/hardware/table": ["fleet.hardware.table=HARDWARE"],
@@ -40,6 +41,20 @@ NEEDS = {
     "model/clicks": ["data=clicks", "training.loss=binary_cross_entropy"],
     "model/cnn_digits": ["training=none"],
     "model/lstm_words": ["training=none"],
+    "model/text_bag": ["data=clicks", "training=none", "training.loss=binary_cross_entropy"],
+    "model/gru_words": [
+        "training=none",
+        "model.module.n_words=50",
+        "model.example_shape=[20]",
+        "model.example_dtype=int64",
+    ],
+    "model/lstm_characters": [
+        "training=none",
+        "model.module.n_words=9",
+        "model.example_shape=[9]",
+        "model.example_dtype=int64",
+    ],
+    "model/document_score": ["training=none", "training.loss=list_net", "model.example_shape=[5,64]"],
 }
 
 

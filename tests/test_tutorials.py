@@ -28,7 +28,19 @@ def comparing_runs(names: dict[str, Any], folder: Path) -> None:
     assert names["late"].groupby("over_selection").size()[1.5] > 0
 
 
-SHOWN: Mapping[str, Callable[[dict[str, Any], Path], None]] = {"first_run": first_run, "comparing_runs": comparing_runs}
+def own_model_and_table(names: dict[str, Any], folder: Path) -> None:
+    assert names["auc"].iloc[-1] > names["auc"].iloc[0] + 0.2
+    assert abs(names["auc"].iloc[-1] - names["central"]) < 0.03
+    assert set(names["of_groups"].index) >= {"few examples", "slow phones"}
+    accuracy = names["own"].evals.query("metric == 'accuracy'")["value"]
+    assert accuracy.iloc[-1] > 0.7
+
+
+SHOWN: Mapping[str, Callable[[dict[str, Any], Path], None]] = {
+    "first_run": first_run,
+    "comparing_runs": comparing_runs,
+    "own_model_and_table": own_model_and_table,
+}
 
 
 @pytest.mark.slow

@@ -124,8 +124,7 @@ def _measure(values: dict[str, Any], folder: Path) -> None:
             model.module,
             op=name,
             loss=model.loss,
-            shape=model.shape,
-            dtype=model.dtype,
+            example=model.example,
             schedule=schedule,
         )
         writer.add(PROFILES, profiles)
@@ -135,8 +134,8 @@ def _measure(values: dict[str, Any], folder: Path) -> None:
             "importer": "fedsim cost --measure",
             "cpu": cpu_name(),
             "model": name,
-            "shape": list(model.shape),
-            "dtype": model.dtype,
+            "shape": list(model.example.shape),
+            "dtype": model.example.dtype,
             "warm_up": schedule.warm_up,
             "repeats": schedule.repeats,
             "n_threads": schedule.n_threads,

@@ -97,11 +97,9 @@ class _Data:
 
 def trained_model(values: dict[str, Any], data: Callable[[], ClientData] | None = None) -> TrainedModel:
     """The module of a composed configuration."""
-    shape, dtype = example_of(values["model"], data or _Data(values))
     return TrainedModel(
         build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"]),
-        shape,
-        dtype,
+        example_of(values["model"], data or _Data(values)),
         loss_of(values["training"]["loss"]),
         values["training"]["local"]["batch_size"],
     )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from fedsim.config.build import build
 from fedsim.config.measures import loss_of
 from fedsim.config.roles import named
@@ -17,7 +19,7 @@ from fedsim.data.features import Catalogue
 from fedsim.device.work import Assets, Work
 from fedsim.errors import InputError
 from fedsim.training.local import LocalWork
-from fedsim.training.model_work import CostsAs, ModelWork
+from fedsim.training.model_work import CostsAs, ExampleKind, ModelWork
 from fedsim.units import DAY_S
 
 
@@ -53,12 +55,10 @@ class Model:
 
     @cached_property
     def _counted(self) -> ModelWork:
-        shape, dtype = example_of(self._values["model"], self._data)
         work = named("fedsim.training.count.counted", "model")(
             self._module,
             seed=self._values["seed"],
-            shape=shape,
-            dtype=dtype,
+            example=example_of(self._values["model"], self._data),
             batch_size=self._values["training"]["local"]["batch_size"],
             loss=loss_of(self._values["training"]["loss"]),
         )
@@ -92,7 +92,9 @@ def sized(module: Mapping[str, Any], data: Callable[[], ClientData]) -> dict[str
     wanted = [name for name, value in module.items() if value == FROM_DATA]
     if not wanted:
         return dict(module)
-    sizes = getattr(data(), "sizes", {})
+    built = data()
+    of_row = built.held_out()[0].shape[1:]
+    sizes = {"n_inputs": math.prod(of_row), **getattr(built, "sizes", {})}
     unknown = [name for name in wanted if name not in sizes]
     if unknown:
         allowed = f"a number, or of these {FROM_DATA}: {', '.join(sizes) or 'none'}"
@@ -100,15 +102,20 @@ def sized(module: Mapping[str, Any], data: Callable[[], ClientData]) -> dict[str
     return {**module, **{name: sizes[name] for name in wanted}}
 
 
-def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> tuple[tuple[int, ...], str]:
+def example_of(model: Mapping[str, Any], data: Callable[[], ClientData]) -> ExampleKind:
     """Shape and type of an example, as the model declares them; what it leaves open is as the data has it."""
     shape, dtype = model["example_shape"], model["example_dtype"]
     if shape is not None and math.prod(shape) > _MOST_VALUES:
         raise InputError("model.example_shape is too large", value=shape, allowed=f"up to {_MOST_VALUES} values")
-    if shape is None or dtype is None:
-        x = data().held_out()[0]
-        shape, dtype = (x.shape[1:] if shape is None else shape), (str(x.dtype) if dtype is None else dtype)
-    return tuple(shape), str(dtype)
+    if shape is not None and dtype is not None:
+        return ExampleKind(tuple(shape), str(dtype))
+    x = data().held_out()[0]
+    if shape is None and dtype is None and x.dtype == np.float32 and len(x):  # ids may stand among the numbers
+        return ExampleKind(tuple(x.shape[1:]), "float32", np.array(x[:_ROWS]))
+    return ExampleKind(tuple(x.shape[1:] if shape is None else shape), str(x.dtype if dtype is None else dtype))
+
+
+_ROWS = 64  # real examples, to count a model's work on them
 
 
 def build_work(values: Mapping[str, Any], model: Model, catalogue: Catalogue, local: LocalWork) -> Work:

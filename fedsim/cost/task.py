@@ -19,7 +19,7 @@ from fedsim.errors import InputError
 from fedsim.training.flops import StepCount, count_step, example_batch
 from fedsim.training.local import LocalWork
 from fedsim.training.loss import Loss
-from fedsim.training.model_work import FLOAT_BYTES, CostsAs, ModelWork
+from fedsim.training.model_work import FLOAT_BYTES, CostsAs, ExampleKind, ModelWork
 from fedsim.units import DAY_S, IntArray
 
 _MANY = 100_000  # clients that stand for all of them where their median is asked for
@@ -154,15 +154,14 @@ class TrainedModel:
     """The module that is trained, and what its examples look like."""
 
     module: Any
-    shape: tuple[int, ...]
-    dtype: str
+    example: ExampleKind
     loss: str | Loss
     batch_size: int
 
     @property
     def step(self) -> StepCount:
         """One training step, counted; raises :class:`InputError` for a model that does not fit its examples."""
-        batch = example_batch(self.module, shape=self.shape, dtype=self.dtype, batch_size=self.batch_size)
+        batch = example_batch(self.module, **vars(self.example), batch_size=self.batch_size)
         return count_step(self.module, batch, loss=self.loss)
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from fedsim.training.flat import Layout, build_model
 from fedsim.training.flops import StepCount, count_step, example_batch
 from fedsim.training.loss import Loss
-from fedsim.training.model_work import FLOAT_BYTES, ModelWork
+from fedsim.training.model_work import FLOAT_BYTES, ExampleKind, ModelWork
 
 
 def counted(
-    module: Callable[[], Any], *, seed: int, shape: Sequence[int], dtype: str, batch_size: int, loss: str | Loss
+    module: Callable[[], Any], *, seed: int, example: ExampleKind, batch_size: int, loss: str | Loss
 ) -> ModelWork:
-    """The work of a ``torch.nn.Module`` on examples of this shape and type, from one step on a batch."""
+    """The work of a ``torch.nn.Module`` on such examples, from one step on a batch."""
     model = build_model(module, seed=seed)
-    batch = example_batch(model, shape=shape, dtype=dtype, batch_size=batch_size)
+    batch = example_batch(model, **vars(example), batch_size=batch_size)
     return model_work(model, count_step(model, batch, loss=loss))
 
 

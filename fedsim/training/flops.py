@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
@@ -71,19 +73,23 @@ class StepCount:
     not_counted: dict[str, dict[str, float]]
 
 
-def example_batch(model: nn.Module, *, shape: Sequence[int], dtype: str, batch_size: int) -> torch.Tensor:
-    """Made-up inputs ``[batch_size, *shape]``: normal numbers, or ids that every embedding of the model holds.
+def example_batch(
+    model: nn.Module, *, shape: Sequence[int], dtype: str, batch_size: int, rows: npt.NDArray[Any] | None = None
+) -> torch.Tensor:
+    """Inputs ``[batch_size, *shape]``: real ``rows``, or made up: normal numbers, or ids that all embeddings hold.
 
     Counts do not depend on the values; times hardly do.
     """
+    if rows is not None:
+        return torch.from_numpy(rows[np.arange(batch_size) % len(rows)])
     if dtype not in DTYPES:
         raise InputError("type of an example", value=dtype, allowed=", ".join(DTYPES))
     generator = torch.Generator().manual_seed(0)
     size = (batch_size, *shape)
     if dtype == "float32":
         return torch.randn(size, generator=generator)
-    rows = [m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
-    return torch.randint(min(rows, default=1), size, generator=generator)
+    n_ids = [m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    return torch.randint(min(n_ids, default=1), size, generator=generator)
 
 
 def batch_loss(outputs: Any, loss: str | Loss) -> torch.Tensor:

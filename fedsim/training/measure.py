@@ -26,6 +26,7 @@ from fedsim.errors import InputError
 from fedsim.schema import PROFILES
 from fedsim.training.flops import batch_loss, example_batch
 from fedsim.training.loss import Loss
+from fedsim.training.model_work import ExampleKind
 
 _STATUS, _CPUS = Path("/proc/self/status"), Path("/proc/cpuinfo")
 _STEP_SIZE = 1e-6  # of the timed update; so small that nothing diverges while the clock runs
@@ -55,14 +56,11 @@ class Timing:
 
     model: bytes
     loss: str | Loss
-    shape: tuple[int, ...]
-    dtype: str
+    example: ExampleKind
     schedule: Schedule
 
 
-def measure(
-    model: nn.Module, *, op: str, loss: str | Loss, shape: Sequence[int], dtype: str, schedule: Schedule
-) -> pa.Table:
+def measure(model: nn.Module, *, op: str, loss: str | Loss, example: ExampleKind, schedule: Schedule) -> pa.Table:
     """Rows of :data:`fedsim.schema.PROFILES`, one for every timed step, with ``op`` as the name of the model.
 
     ``peak_bytes`` is null where the system does not tell (it is read from ``/proc``).
@@ -74,7 +72,7 @@ def measure(
         raise InputError(
             f"the model cannot be sent to a fresh process ({error})", value=type(model).__name__
         ) from error
-    job = Timing(packed, loss, tuple(shape), dtype, schedule)
+    job = Timing(packed, loss, example, schedule)
     named = {"device": cpu_name(), "op": op}
     rows = [named | row for size in schedule.batch_sizes for row in _in_fresh_process(job, size)]
     return pa.Table.from_pylist(rows, PROFILES.arrow())
@@ -95,7 +93,7 @@ def time_batch(job: Timing, batch_size: int) -> list[dict[str, Any]]:
     torch.ones(64, 64).mm(torch.ones(64, 64))  # what a library sets up once is no cost of the model
     idle_bytes = _memory_bytes("VmRSS")
     model = pickle.loads(job.model)
-    x = example_batch(model, shape=job.shape, dtype=job.dtype, batch_size=batch_size)
+    x = example_batch(model, **vars(job.example), batch_size=batch_size)
     rows: list[dict[str, Any]] = []
     for kind, step in (("inference", _inference), ("train_step", _train_step)):
         times = _timed(partial(step, model, x, job.loss), job.schedule)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
+
+import numpy.typing as npt
 
 from fedsim.ranges import Bytes, Range
 
 FLOAT_BYTES = 4  # of a parameter in training
+
+
+@dataclass(frozen=True)
+class ExampleKind:
+    """What an example looks like: shape and type (float32 or int64), some real ones ``[n, *shape]`` if there are."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    rows: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ def test_a_measurement_can_be_used_as_a_law(
     )
     printed = capsys.readouterr().out
     assert "Host" in printed and f"device/compute=measured device.compute.profiles={folder}" in printed
-    assert quick_measure[0]["shape"] == (28, 28)
+    assert quick_measure[0]["example"].shape == (28, 28)
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["model"] == quick_measure[0]["op"]
     assert {"cpu", "versions", "n_threads", "warm_up", "repeats"} <= set(provenance)

@@ -9,6 +9,7 @@ from torch import nn
 from fedsim.errors import InputError
 from fedsim.schema import PROFILES
 from fedsim.training.measure import Schedule, Timing, cpu_name, measure, time_batch
+from fedsim.training.model_work import ExampleKind
 from fedsim.training.tasks.models import Logistic
 
 TWICE = Schedule(batch_sizes=(1, 4), warm_up=1, repeats=3, n_threads=1)
@@ -40,7 +41,7 @@ def test_a_batch_is_warmed_up_and_timed_for_inference_and_for_training(monkeypat
     monkeypatch.setattr(Counting, "calls", [])
     monkeypatch.setattr("pickle.loads", lambda _: model)
     before = model.layer.weight.detach().clone()
-    rows = time_batch(Timing(b"", "cross_entropy", (4,), "float32", TWICE), 4)
+    rows = time_batch(Timing(b"", "cross_entropy", ExampleKind((4,), "float32"), TWICE), 4)
     assert Counting.calls == [(False, False, 4)] * 4 + [(True, True, 4)] * 4  # one warm-up and three steps of each
     assert [row["kind"] for row in rows] == ["inference"] * 3 + ["train_step"] * 3
     assert all(row["step_s"] > 0 and row["n_threads"] == 1 for row in rows)
@@ -52,7 +53,9 @@ def test_a_batch_is_warmed_up_and_timed_for_inference_and_for_training(monkeypat
 def test_a_measurement_is_a_table_of_profiles() -> None:
     model = Logistic(n_inputs=4, n_classes=3)
     before = model.output.weight.detach().clone()
-    profiles = measure(model, op="Logistic-15", loss="cross_entropy", shape=(4,), dtype="float32", schedule=TWICE)
+    profiles = measure(
+        model, op="Logistic-15", loss="cross_entropy", example=ExampleKind((4,), "float32"), schedule=TWICE
+    )
     assert PROFILES.check(profiles, where="test").num_rows == 2 * 2 * TWICE.repeats
     assert set(profiles.column("batch_size").to_pylist()) == {1, 4}
     assert set(profiles.column("device").to_pylist()) == {cpu_name()}
@@ -82,4 +85,4 @@ def test_a_model_that_cannot_travel_is_refused() -> None:
     model = Logistic(n_inputs=4, n_classes=3)
     model.forward = lambda x: x  # type: ignore[method-assign]
     with pytest.raises(InputError, match="fresh process"):
-        measure(model, op="x", loss="cross_entropy", shape=(4,), dtype="float32", schedule=TWICE)
+        measure(model, op="x", loss="cross_entropy", example=ExampleKind((4,), "float32"), schedule=TWICE)
