@@ -179,12 +179,14 @@ class Group:
     """A group of values: the keys it takes, and the groups within it.
 
     ``takes`` are typed dictionaries, classes and functions whose parameters are keys; with a ``role`` those of the
-    class that ``_target_`` names are keys too. ``given`` are parameters that code supplies.
+    class that ``_target_`` names are keys too. ``given`` are parameters that code supplies, ``built`` those that it
+    makes of values which ``takes`` describe.
     """
 
     takes: tuple[Any, ...] = ()
     role: Role | None = None
     given: tuple[str, ...] = ()
+    built: tuple[str, ...] = ()
     parts: Mapping[str, Group | Names] = field(default_factory=dict)
     is_open: bool = False  # other keys may stand here, which are checked where they are built
     if_null: tuple[str, Any] | None = None  # where this key is null, this is what the group takes
@@ -254,6 +256,7 @@ CONFIGURATION = Group(
             takes=(TrainingKeys,),
             role=roles.TRAINER,
             given=("model", "n_parameters", "data", "max_staleness"),
+            built=("loss", "metrics"),
             hint="defaults: [task, _self_]",
             parts={
                 "local": Group(role=roles.LOCAL_WORK),
@@ -322,7 +325,8 @@ def _keys(values: Mapping[str, Any], key: str, group: Group) -> tuple[dict[str, 
         is_open = is_open or takes_any(target)
     supplied, keys = {*group.given, *group.parts}, dict[str, Key]()
     for each in takes:
-        keys |= {name: known for name, known in keys_of(each).items() if name not in supplied and name not in keys}
+        others = supplied if each in group.takes else supplied | {*group.built}
+        keys |= {name: known for name, known in keys_of(each).items() if name not in others and name not in keys}
     return keys, is_open
 
 

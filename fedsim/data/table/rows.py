@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fedsim import rng
 from fedsim.data.table.reading import Batch, Column, Files
 from fedsim.data.table.split import Split, texts_of
 from fedsim.errors import InputError, one_line
@@ -26,6 +27,7 @@ class Asked:
     where: Mapping[str, Sequence[Any]]
     split: Split
     list_of: str | None
+    max_held_out: int | None
 
     def columns(self) -> dict[str, pa.DataType | None]:
         """The columns that a first look reads."""
@@ -76,7 +78,25 @@ def looked_at(files: Files, asked: Asked, *, batch_rows: int, seed: int) -> Rows
             f"data.held_out takes {'all' if held_out.all() else 'no'} rows", where=files.said, allowed=allowed
         )
     of_list = np.concatenate(list_id) if list_id else None
-    return Rows(whose, when, held_out, of_list, keys, tuple(kept))
+    rows = Rows(whose, when, held_out, of_list, keys, tuple(kept))
+    return rows if asked.max_held_out is None else _thinned(rows, asked.max_held_out, seed=seed)
+
+
+def _thinned(rows: Rows, most: int, *, seed: int) -> Rows:
+    """At most so many held-out rows (of lists: lists), drawn at random; the others count nowhere."""
+    held_out = np.flatnonzero(rows.held_out)
+    unit = held_out if rows.list_id is None else rows.list_id[held_out]
+    units = np.unique(unit)
+    if len(units) <= most:
+        return rows
+    drawn = units[np.argsort(rng.bits(seed, "held out", units), kind="stable")[:most]]
+    stays = ~rows.held_out
+    stays[held_out[np.isin(unit, drawn)]] = True
+    of_table = np.concatenate(rows.kept)
+    of_table[np.flatnonzero(of_table)[~stays]] = False
+    kept = np.split(of_table, np.cumsum([len(part) for part in rows.kept])[:-1])
+    of_list = None if rows.list_id is None else rows.list_id[stays]
+    return Rows(rows.client[stays], rows.time[stays], rows.held_out[stays], of_list, rows.keys, tuple(kept))
 
 
 class Ids:

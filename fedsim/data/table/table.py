@@ -34,7 +34,8 @@ class TableClients(CsrClients):
     ``client`` names the column that says whose a row is, ``time`` the one that orders a client's rows, ``label`` and
     ``features`` what is learnt from what (:class:`~fedsim.data.table.labels.Label`,
     :data:`~fedsim.data.table.features.KINDS`), ``where`` the rows that count, ``held_out`` those that nobody trains on
-    (:class:`~fedsim.data.table.split.Split`). ``list_of`` makes one example of all rows of a list.
+    (:class:`~fedsim.data.table.split.Split`), at most ``max_held_out`` of them, drawn at random. ``list_of`` makes one
+    example of all rows of a list.
 
     x is one array: what the single feature gives (a picture, a sequence), else all features side by side in their
     order, ``[n, width]``: int64 if all are ids, else float32, in which ids are exact up to 16.7 million. Ids are of one
@@ -57,15 +58,23 @@ class TableClients(CsrClients):
         where: Mapping[str, Any] | None = None,
         list_of: Mapping[str, Any] | None = None,
         folder: str | None = None,
+        max_held_out: Annotated[int, Range(1, 10_000_000)] | None = None,
         batch_rows: Annotated[int, Range(1, 10_000_000)] = 65_536,
     ) -> None:
         files = files_of(path)
-        asked = Asked(client, time, dict(where or {}), Split.parse(held_out, time=time), (list_of or {}).get("column"))
+        asked = Asked(
+            client,
+            time,
+            dict(where or {}),
+            Split.parse(held_out, time=time),
+            (list_of or {}).get("column"),
+            max_held_out,
+        )
         encoder = Encoder(files, asked, Label.parse(label), features, _list_of(list_of), batch_rows, seed)
         if folder is None:
             arrays, facts = encoder.arrays(None)
         else:
-            said = [label, features, client, time, where, held_out, list_of, seed, files.stamp, _SCHEMA]
+            said = [label, features, client, time, where, held_out, list_of, max_held_out, seed, files.stamp, _SCHEMA]
             arrays, facts = _mapped(Path(folder), said, encoder)
         self.keys = arrays["keys"]
         self._whose = arrays["held_out_clients"]

@@ -103,6 +103,19 @@ def test_clients_and_rows_at_random(tmp_path: Path) -> None:
     assert other.sha256() != some.sha256()
 
 
+def test_some_of_what_is_held_out(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"who": np.arange(90) % 30, "weight": np.arange(90.0), "label": 1, "query": np.arange(90) // 3})
+    held_out = {"by": "fraction_of_clients", "value": 0.3}
+    whole = table(parquet(tmp_path, rows), held_out=held_out)
+    some = table(parquet(tmp_path, rows), held_out=held_out, max_held_out=7, batch_rows=11)
+    found = some.held_out()[0][:, 0].tolist()
+    assert len(found) == 7 and set(found) < set(whole.held_out()[0][:, 0].tolist())
+    assert (some.n_examples(np.arange(some.n_clients)) == whole.n_examples(np.arange(whole.n_clients))).all()
+    assert found == table(parquet(tmp_path, rows), held_out=held_out, max_held_out=7).held_out()[0][:, 0].tolist()
+    lists = {"client": "query", "list_of": {"column": "query", "length": 3}, "max_held_out": 4}
+    assert table(parquet(tmp_path, rows), held_out=held_out, **lists).held_out()[0].shape == (4, 3, 1)
+
+
 def test_rows_that_do_not_count(tmp_path: Path) -> None:
     data = table(parquet(tmp_path), where={"colour": ["red", "green"]})
     assert (data.keys.tolist(), of(data, 0)) == (["bo"], [1.0, 2.0])
