@@ -88,8 +88,8 @@ def visited_examples(rows: Sessions) -> FloatArray:
     """Examples of each report times the share of its planned local work that was done, in visits of examples.
 
     All of its examples where the work was not cut; of two phones with as many, one that did 3 of 10 equal steps counts
-    3 ÷ 10 of the other. FedProx (Li et al. 2020) averages partial work as if it were whole, which is ``uniform``; FedNova
-    (Wang et al. 2020) divides each update by its steps besides, which is not done here.
+    3 ÷ 10 of the other. FedProx (Li et al. 2020) averages partial work as if it were whole, as ``uniform`` does.
+    FedNova (Wang et al. 2020) divides each update by its steps besides, which is not done here.
     """
     examples: FloatArray = rows["n_examples"] * rows["trained_fraction"]
     return examples
