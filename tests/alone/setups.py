@@ -144,7 +144,26 @@ def setup_of(seed: int) -> Setup:
         setup_s=pick([0.0, 0.0, 0.0, 2.0]),
         budget_s=pick([None, None, 3.0, 7.0, 25.0]),
     )
-    return replace(setup, partial_work=setup.interruption == "abort" and pick([True, True, False]))
+    if setup.interruption != "abort" or pick([True, False, False, False]):
+        return setup
+    return _with_partial_work(draw, setup)
+
+
+def _with_partial_work(draw: random.Random, setup: Setup) -> Setup:
+    """Windows close while phones take many steps."""
+    phones = [
+        replace(phone, logs=phone.logs | {phone.rule: _log(draw, phone.period_s, [1, 1, 0], 120)})
+        for phone in setup.phones
+    ]
+    return replace(
+        setup,
+        partial_work=True,
+        phones=tuple(phones),
+        sizes=tuple(size * draw.choice([1, 3]) for size in setup.sizes),
+        train_s=draw.choice([(10, 60, 200), (0, 100, 400), tuple(range(50, 300))]),
+        session_timeout_s=draw.choice([None, None, 200.0]),
+        budget_s=draw.choice([None, None, setup.budget_s, 60.0]),
+    )
 
 
 def _sync_rules(draw: random.Random, n: int) -> dict[str, Any]:
