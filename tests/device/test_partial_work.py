@@ -12,6 +12,7 @@ import pytest
 from fedsim.config.play import simulate
 from fedsim.config.simulation import build_simulation
 from fedsim.data.passes import Passes
+from fedsim.device.battery import BatteryLimits
 from fedsim.device.energy import Energy
 from fedsim.device.session import Device, Throttling
 from fedsim.device.work import Work
@@ -87,10 +88,12 @@ def test_a_phone_of_ten_steps_of_2_s_does_those_that_fit(max_s: float | None, n_
     assert trainer.steps[0].n_steps.tolist() == [n_steps]
 
 
-def test_steps_of_a_third_of_a_second_are_counted_in_spite_of_their_rounding(tmp_path: Path) -> None:
-    row, trainer = one_trip(tmp_path, phone(1 / 3), max_s=0.1 + 0.2 + 0.7)
-    assert trainer.steps[0].n_steps.tolist() == [3]
-    assert row["train_end_at"] == 2.0
+def test_steps_are_counted_in_spite_of_their_rounding(tmp_path: Path) -> None:
+    """Five of nine steps of 1.3 s, which are 4.999999999999999 of them in float64."""
+    assert 9 * (6.5 / (9 * 1.3)) < 5
+    row, trainer = one_trip(tmp_path, phone(1.3), max_s=6.5, n_examples=90)
+    assert trainer.steps[0].n_steps.tolist() == [5]
+    assert row["train_end_at"] == 7.5
 
 
 def test_set_up_is_not_part_of_the_budget_and_a_warm_phone_does_less(tmp_path: Path) -> None:
@@ -181,6 +184,20 @@ def test_a_time_out_takes_the_work_of_a_phone_that_has_left(tmp_path: Path) -> N
     row, _ = one_trip(tmp_path, phone(2.0, session_timeout_s=10.0), (0.0, 8.0), (1000.0, 2000.0))
     assert (row["outcome"], row["end_at"], row["upload_bytes"]) == (5, 10.0, 20)
     assert row["trained_fraction"] == pytest.approx(0.3)
+
+
+def test_a_battery_pays_for_the_training_that_was_done(tmp_path: Path) -> None:
+    """It holds 30 J: 1 J to download, 2 W × 7 s of training until 8 s, 0.1 W × 20 s to upload. All steps take 40 J."""
+    limits = BatteryLimits(capacity_wh=30 / 3600, floor_percent=0.0, charge_percent_per_h=1.0, assumed_percent=100.0)
+    thrifty = phone(2.0, energy=Energy(compute_w=2.0, receive_w=1.0, send_w=0.1))
+    parts = simulation(
+        sync(1), fleet=replay([(0.0, 8.0)]), phone=thrifty, work=replace(WORK, upload_bytes=200),
+        clients=Sizes((100,)), max_steps=1, max_s=3000.0, limits=limits,
+    )  # fmt: skip
+    on_battery = replace(parts.world, charging=None)
+    run = played(replace(parts, world=on_battery), tmp_path)
+    assert run.outcomes.tolist() == ["AGGREGATED"]
+    assert run.column("battery_used_percent") == pytest.approx([17 / 30 * 100])
 
 
 def test_partial_work_is_for_sessions_that_are_aborted() -> None:
