@@ -116,13 +116,13 @@ class Device:
     Before it trains a phone takes ``setup_s`` to start its runtime and fetch its examples; its training takes
     ``time_factor`` times what ``compute`` says, a lever for what-if questions.
 
-    ``partial_work``, under ``interruption`` abort: a phone that is no longer eligible hands in what it has done. If it
-    has finished a step of its training when its window closes, it stops there (a step half done is lost) and uploads at
-    once; if it was uploading, it goes on. One that has not finished a step is INTERRUPTED, as all are without this.
-    Crashes, the battery's floor and time-outs end such a session like any other. The update counts by the examples that
-    were visited (:func:`fedsim.server.aggregator.visited_examples`). As Li et al. 2020 (FedProx) aggregate what
-    stragglers have done. Simplification: the user who takes the phone, or its charger or network going away, does not
-    keep it from sending; the bytes take the network that the traces then have, and wait where that is none.
+    ``partial_work``, under ``interruption`` abort: a phone that is no longer eligible hands in what it has done, as
+    stragglers do in FedProx (Li et al. 2020). If it has finished a step of its training when its window closes, it
+    stops there (a step half done is lost) and uploads at once; if it was uploading, it goes on. One that has not
+    finished a step is INTERRUPTED, as all are without this. Crashes, the battery's floor and time-outs end such a
+    session like any other. Its update weighs by the examples it visited
+    (:func:`fedsim.server.aggregator.visited_examples`). Simplification: what ended its eligibility does not keep it
+    from sending; the bytes take the network that the traces then have, and wait where that is none.
     """
 
     def __init__(
