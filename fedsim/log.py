@@ -191,6 +191,7 @@ def session_table(rows: Sessions, spent: Spent, world: World, work: Work) -> pa.
         "upload_end_at": pa.array(rows["upload_end_at"], mask=did_not_arrive),
         "ingest_start_at": happened("ingest_start_at"),
         "ingested_at": happened("ingested_at"),
+        "trained_fraction": pa.array(rows["trained_fraction"], mask=rows["train_end_at"] > rows["end_at"]),
         "staleness": pa.array(rows["staleness"], mask=rows["staleness"] < 0),
         "weight": pa.array(rows["weight"], mask=rows["outcome"] != AGGREGATED),
         "upload_network": pa.array(rows["upload_network"], mask=did_not_upload),

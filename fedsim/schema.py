@@ -203,6 +203,12 @@ SESSIONS = Table(
         Column("staleness", _I64, "server version when aggregated or refused as stale − version; null otherwise", True),
         Column("weight", _F64, "share of the update in its server step; null if not aggregated", True),
         Column("compute_s", _F64, "seconds of set-up and local training done"),
+        _fact(
+            "trained_fraction",
+            _F64,
+            "examples visited in training ÷ those of the whole local work: below 1 where `max_s` or a departure under "
+            "`partial_work` cut it; null if training did not end",
+        ),
         Column(
             "download_wait_s", _F64, "seconds of the download in which no radio worked; null if it did not end", True
         ),

@@ -179,6 +179,7 @@ def device(
     interruption: Interruption = "abort",
     crash_fraction: float = 0.0,
     session_timeout_s: float | None = None,
+    partial_work: bool = False,
     seed: int = 0,
 ) -> Device:
     """A device that trains as ``compute`` says; 2 W of training, 1 W of receiving, 3 W of sending."""
@@ -190,6 +191,7 @@ def device(
         interruption=interruption,
         crash_fraction=crash_fraction,
         session_timeout_s=session_timeout_s,
+        partial_work=partial_work,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim import rng
+from fedsim.data.passes import finished_steps
 from fedsim.device.compute import Compute
 from fedsim.device.energy import Energy
 from fedsim.device.network import Transfers
@@ -22,7 +23,7 @@ from fedsim.fleet.availability import INTERRUPTIONS, Interruption
 from fedsim.moved import names_of
 from fedsim.ranges import DurationS, Positive, Range, Seed, Share01, SomeTimeS, StepS
 from fedsim.schema import OUTCOMES
-from fedsim.units import DAY_S, FloatArray, on_clock
+from fedsim.units import DAY_S, FloatArray, IntArray, on_clock
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
@@ -50,6 +51,8 @@ SESSION = np.dtype(
         ("ingest_start_at", np.float64),  # a worker took the report; inf: not, or not yet
         ("ingested_at", np.float64),
         ("end_at", np.float64),
+        ("n_steps", np.int64),  # local steps that the training takes, planned
+        ("trained_fraction", np.float64),  # examples it visits ÷ those of the whole local work, planned
         ("train_s", np.float64),  # seconds of training the work takes
         ("download_bytes", np.int64),  # planned
         ("assets_bytes", np.int64),  # of them, planned
@@ -97,6 +100,13 @@ class Throttling:
         """Seconds of training on a phone that would take ``train_s`` if it stayed cool."""
         return train_s + np.maximum(train_s - self.thermal_after_s, 0.0) * (self.thermal_slowdown - 1.0)
 
+    def cool_s(self, train_s: FloatArray | float) -> FloatArray:
+        """The other way round: seconds for which a phone that stays cool trains to come as far as in ``train_s``."""
+        cool_s: FloatArray = train_s - np.maximum(train_s - self.thermal_after_s, 0.0) * (
+            1.0 - 1.0 / self.thermal_slowdown
+        )
+        return cool_s
+
 
 class Device:
     """The device side: how fast phones train and transfer, at what power, and what may end their sessions.
@@ -105,6 +115,14 @@ class Device:
     uniform moment of their planned trip. A session ends as TIMEOUT after ``session_timeout_s`` (None: after 30 days).
     Before it trains a phone takes ``setup_s`` to start its runtime and fetch its examples; its training takes
     ``time_factor`` times what ``compute`` says, a lever for what-if questions.
+
+    ``partial_work``, under ``interruption`` abort: a phone that is no longer eligible hands in what it has done, as
+    stragglers do in FedProx (Li et al. 2020). If it has finished a step of its training when its window closes, it
+    stops there (a step half done is lost) and uploads at once; if it was uploading, it goes on. One that has not
+    finished a step is INTERRUPTED, as all are without this. Crashes, the battery's floor and time-outs end such a
+    session like any other. Its update weighs by the examples it visited
+    (:func:`fedsim.server.aggregator.visited_examples`). Simplification: what ended its eligibility does not keep it
+    from sending; the bytes take the network that the traces then have, and wait where that is none.
     """
 
     def __init__(
@@ -121,9 +139,12 @@ class Device:
         thermal_slowdown: Annotated[float, Range(1, 1000)] = 1.0,
         setup_s: StepS = 0.0,
         time_factor: Positive = 1.0,
+        partial_work: bool = False,
     ) -> None:
         if interruption not in INTERRUPTIONS:
             raise InputError("device.interruption is unknown", value=interruption, allowed=", ".join(INTERRUPTIONS))
+        if partial_work and interruption != "abort":
+            raise InputError("device.partial_work is for interruption: abort, other sessions go on", value=interruption)
         if not 0 <= crash_fraction <= 1:
             raise InputError("device.crash_fraction is outside its range", value=crash_fraction, allowed="0 … 1")
         if session_timeout_s is not None and not session_timeout_s > 0:
@@ -137,16 +158,37 @@ class Device:
         self.setup_s, self.time_factor = setup_s, time_factor
         self.throttled = Throttling(thermal_after_s, thermal_slowdown)
         self.seed, self.compute, self.network, self.energy = seed, compute, network, energy
-        self.interruption, self.crash_fraction = interruption, crash_fraction
+        self.interruption, self.partial_work, self.crash_fraction = interruption, partial_work, crash_fraction
         self.session_timeout_s = _GIVEN_UP_S if session_timeout_s is None else session_timeout_s
 
-    def train_s(self, rows: Sessions, work: Work) -> FloatArray:
-        """Seconds of set-up and training that the work takes in each session."""
+    @property
+    def outlives_windows(self) -> bool:
+        """Whether a session may go on when its device is no longer eligible."""
+        return self.interruption != "abort" or self.partial_work
+
+    def training(self, rows: Sessions, work: Work) -> tuple[IntArray, FloatArray]:
+        """Steps of each session, and the seconds of set-up and training that they take.
+
+        Where the training, without its set-up, would take longer than ``max_s`` of the local work, as many steps as fit
+        into it, but at least one, which is finished whatever it takes. Simplification: the steps of a session, also
+        one on the rest of a pass, take equally long while the phone is cool.
+        """
         n_examples = rows["n_examples"]
-        train_s = self.compute.train_s(
-            rows["device_id"], rows["participation"], work.n_visits(n_examples), work.n_steps(n_examples)
+        planned = n_steps = work.n_steps(n_examples)
+        cool_s = self.time_factor * self.compute.train_s(
+            rows["device_id"], rows["participation"], work.n_visits(n_examples), planned
         )
-        return self.throttled(self.time_factor * train_s) + self.setup_s
+        if work.passes.max_s is not None:
+            fitting = finished_steps(planned, cool_s, self.throttled.cool_s(work.passes.max_s))
+            n_steps = np.maximum(fitting, np.minimum(planned, 1))
+            cool_s = cool_s * np.divide(n_steps, planned, out=np.ones(len(planned)), where=planned > 0)
+        return n_steps, self.throttled(cool_s) + self.setup_s
+
+    def finished_steps(self, rows: Sessions, trained_s: FloatArray) -> IntArray:
+        """Steps that planned sessions have finished after so many seconds, their set-up among them."""
+        whole_s = self.throttled.cool_s(rows["train_s"] - self.setup_s)
+        after_s = self.throttled.cool_s(trained_s - self.setup_s)
+        return finished_steps(rows["n_steps"], whole_s, after_s)
 
     def crash_at(self, rows: Sessions) -> FloatArray:
         """Instant at which each session crashes (inf: it does not)."""

@@ -100,5 +100,20 @@ class Work:
         """Examples that these steps see, one as often as it is visited, ``int64[n]``."""
         return self.passes.n_visits(self._paid(n_examples))
 
+    def visited_fraction(self, n_examples: IntArray, n_steps: IntArray) -> FloatArray:
+        """Share of the planned visits that the first ``n_steps`` make; 1 where none are planned."""
+        n_paid = self._paid(n_examples)
+        planned, visited = self.passes.n_visits(n_paid), self.passes.n_visits(n_paid, n_steps)
+        return np.divide(visited, planned, out=np.ones(len(planned)), where=planned > 0)
+
+    def steps_on_data(self, n_examples: IntArray, n_steps: IntArray) -> IntArray:
+        """Steps on the data for ``n_steps`` of what is paid for: their share of the plan, rounded down, at least one.
+
+        They differ only where another model is paid for, which has ``examples_each`` for each example of the data.
+        """
+        planned, paid = self.passes.n_steps(n_examples), self.n_steps(n_examples)
+        steps: IntArray = np.maximum(planned * n_steps // np.maximum(paid, 1), np.minimum(planned, 1))
+        return steps
+
     def _paid(self, n_examples: IntArray) -> IntArray:
         return n_examples * self.examples_each

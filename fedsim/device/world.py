@@ -136,6 +136,7 @@ class World:
         rows["ingest_start_at"] = rows["ingested_at"] = np.inf
         rows["download_bytes"], rows["assets_bytes"] = download_bytes, assets_bytes
         rows["battery_percent"] = np.nan if battery_percent is None else battery_percent
+        rows["trained_fraction"] = 1.0
         self._plan_legs(rows, work)
         self._cut_short(rows, work)
         return rows
@@ -148,11 +149,27 @@ class World:
             cells, rows["assigned_at"], rows["download_bytes"], level
         )
         rows["download_end_at"] = end
-        rows["train_s"] = self.device.train_s(rows, work)
-        rows["train_end_at"] = trained_at = legs.after(cells, end, rows["train_s"])
+        rows["n_steps"], rows["train_s"] = self.device.training(rows, work)
+        rows["train_end_at"] = legs.after(cells, end, rows["train_s"])
+        if self.device.partial_work:
+            self._stop_at_departure(rows)
+        if self.device.partial_work or work.passes.max_s is not None:
+            rows["trained_fraction"] = work.visited_fraction(rows["n_examples"], rows["n_steps"])
         rows["upload_end_at"], rows["upload_network"], rows["upload_wait_s"] = legs.upload(
-            cells, trained_at, work.upload_bytes, level
+            cells, rows["train_end_at"], work.upload_bytes, level
         )
+
+    def _stop_at_departure(self, rows: Sessions) -> None:
+        """Training in which a window closes ends there, if a step is finished by then."""
+        begin_at, leaves_at = rows["download_end_at"], rows["leaves_at"]
+        is_set_up = begin_at + self.device.setup_s <= leaves_at
+        leaving = np.flatnonzero(is_set_up & (leaves_at < rows["train_end_at"]))
+        trained_s = leaves_at[leaving] - begin_at[leaving]
+        n_steps = self.device.finished_steps(rows[leaving], trained_s)
+        cut = n_steps > 0
+        stopped = leaving[cut]
+        rows["n_steps"][stopped], rows["train_s"][stopped] = n_steps[cut], trained_s[cut]
+        rows["train_end_at"][stopped] = leaves_at[stopped]
 
     def _cut_short(self, rows: Sessions, work: Work) -> None:
         """Decide what ends each session before a report: the first cause to come, of equals the first named."""
@@ -172,7 +189,7 @@ class World:
         """What can end a session early: instants (inf: not at all), and the outcome it then has."""
         causes: list[tuple[Callable[[Sessions], FloatArray], int]] = []
         if self.device.interruption == "abort":
-            causes.append((_departure, INTERRUPTED))
+            causes.append((_departure_in_work if self.device.partial_work else _departure, INTERRUPTED))
         causes.append((self.device.crash_at, FAILED))
         if self.limits is not None:
             causes.append((partial(self._at_floor, self.limits, work), FAILED))
@@ -233,6 +250,11 @@ def _departure(rows: Sessions) -> FloatArray:
     """Instant at which leaving ends each session (inf: it does not)."""
     departure: FloatArray = rows["leaves_at"]
     return departure
+
+
+def _departure_in_work(rows: Sessions) -> FloatArray:
+    """The same where trained work is handed in whoever leaves: nobody does once the training has ended."""
+    return np.where(rows["train_end_at"] <= rows["leaves_at"], np.inf, rows["leaves_at"])
 
 
 def _leg_s(start: FloatArray, stop: FloatArray, waited_s: FloatArray) -> FloatArray:

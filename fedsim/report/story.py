@@ -196,7 +196,7 @@ def _chosen(values: dict[str, Any], keys: Sequence[str]) -> str:
     return group(some)
 
 
-_OF_DEVICE = ("interruption", "crash_fraction", "session_timeout_s", "setup_s")
+_OF_DEVICE = ("interruption", "partial_work", "crash_fraction", "session_timeout_s", "setup_s")
 _OF_PARTS = {
     "compute": ("relative_cost", "time_factor"),
     "network": ("connect_s", "rate_factor"),

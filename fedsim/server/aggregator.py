@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from fedsim import rng
+from fedsim.device.session import Sessions
 from fedsim.errors import InputError
 from fedsim.ranges import DurationS, Range, Rate, Seed
 from fedsim.units import US_PER_S, FloatArray, IntArray, to_us
@@ -83,8 +84,19 @@ class Queue:
         return start_us, start_us + service_us
 
 
-def example_weights(n_examples: IntArray, weighting: Weighting) -> FloatArray:
-    """Weight of each update before normalisation: its examples, or 1."""
+def visited_examples(rows: Sessions) -> FloatArray:
+    """Examples of each report times the share of its planned local work that was done, in visits of examples.
+
+    All of its examples where the work was not cut; of two phones with as many, one that did 3 of 10 equal steps counts
+    3 ÷ 10 of the other. FedProx (Li et al. 2020) averages partial work as if it were whole, as ``uniform`` does.
+    FedNova (Wang et al. 2020) divides each update by its steps besides, which is not done here.
+    """
+    examples: FloatArray = rows["n_examples"] * rows["trained_fraction"]
+    return examples
+
+
+def example_weights(n_examples: IntArray | FloatArray, weighting: Weighting) -> FloatArray:
+    """Weight of each update before normalisation: its (visited) examples, or 1."""
     if weighting not in ("examples", "uniform"):
         raise InputError("server.weighting is unknown", value=weighting, allowed="examples, uniform")
     return n_examples.astype(np.float64) if weighting == "examples" else np.ones(len(n_examples))

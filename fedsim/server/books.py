@@ -24,7 +24,7 @@ class GaugeLog:
 
     def __init__(self, interval_s: float, world: World, work: Work) -> None:
         self._world, self._work = world, work
-        self._outlives_windows = world.device.interruption != "abort"
+        self._outlives_windows = world.device.outlives_windows
         curve = world.availability.curve
         self._gauges = Gauges(
             interval_s,

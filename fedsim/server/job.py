@@ -280,6 +280,7 @@ class Job:
                 versions=rows["version"],
                 weights=coefficients,
                 seeds=rng.bits(self.seed, "update", rows["device_id"], rows["participation"]),
+                n_steps=self.task.work.steps_on_data(rows["n_examples"], rows["n_steps"]),
             )
         )
         self.version += 1

@@ -11,7 +11,7 @@ from fedsim import rng
 from fedsim.data.passes import Passes
 from fedsim.errors import InputError
 from fedsim.moved import names_of
-from fedsim.ranges import BatchSize, Epochs, Steps
+from fedsim.ranges import BatchSize, Epochs, SomeTimeS, Steps
 from fedsim.rng import UintArray
 from fedsim.units import BoolArray, IntArray
 
@@ -21,7 +21,7 @@ NO_EXAMPLE = -1
 _PADDING_KEY = np.uint64(2**64 - 1)
 _S1 = np.uint64(1)
 _FIXED = ("passes", "n_steps", "n_visits", "has_batch_of_one", "batches")
-_BOUNDS = ("local_steps", "max_steps", "max_examples")
+_BOUNDS = ("local_steps", "max_steps", "max_examples", "max_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class LocalWork:
     local_steps: Steps | None = None
     max_steps: Steps | None = None
     max_examples: Steps | None = None
+    max_s: SomeTimeS | None = None
 
     def __init_subclass__(cls) -> None:
         changed = [name for name in _FIXED if name in vars(cls)]
@@ -65,9 +66,9 @@ class LocalWork:
         return self.passes.n_steps(n_examples)
 
     @final
-    def n_visits(self, n_examples: IntArray) -> IntArray:
-        """Examples that clients with so many see, one as often as it is visited, ``int64[n]``."""
-        return self.passes.n_visits(n_examples)
+    def n_visits(self, n_examples: IntArray, n_steps: IntArray | None = None) -> IntArray:
+        """Examples that clients with so many see in ``n_steps`` (None: all), one as often as it is visited."""
+        return self.passes.n_visits(n_examples, n_steps)
 
     @final
     def has_batch_of_one(self, n_examples: IntArray) -> BoolArray:
@@ -75,19 +76,20 @@ class LocalWork:
         return self.passes.has_batch_of_one(n_examples)
 
     @final
-    def batches(self, n_examples: IntArray, seeds: UintArray) -> IntArray:
-        """Which examples each step of each client takes, ``int64[n, n_steps, batch]``, -1 where none.
+    def batches(self, n_examples: IntArray, seeds: UintArray, n_steps: IntArray | None = None) -> IntArray:
+        """Which examples each step of each client takes, ``int64[n, most steps, batch]``, -1 where none.
 
         Positions count from the client's first example. Every pass visits every example once, or ``max_examples`` of
-        them, in an order that depends on the client's seed and the pass only. ``n_steps`` is that of the largest
-        client. Whole passes of all clients begin together, and a smaller client idles at the end of each; where steps
-        are bounded or passes are not whole, a client takes its own steps one after the other, and idles at the end.
-        Within a step the examples come first.
+        them, in an order that depends on the client's seed and the pass only. A client does the first ``n_steps`` of
+        its plan (None: all). Whole passes of all clients begin together, and a smaller client idles at the end of each;
+        where steps are bounded or cut, or passes are not whole, a client takes its own steps one after the other, and
+        idles at the end. Within a step the examples come first.
         """
-        of_a_pass = self.passes.of_a_pass(n_examples)
-        if self.local_steps is None and self.max_steps is None and self.epochs == int(self.epochs):
+        of_a_pass, planned = self.passes.of_a_pass(n_examples), self.n_steps(n_examples)
+        steps = planned if n_steps is None else n_steps
+        is_whole = self.local_steps is None and self.max_steps is None and self.epochs == int(self.epochs)
+        if is_whole and np.array_equal(steps, planned):
             return self._passes(int(self.epochs), n_examples, of_a_pass, seeds)
-        steps = self.n_steps(n_examples)
         a_pass = np.maximum(-(-of_a_pass // self.batch_size), 1)
         batches = self._passes(int((-(-steps // a_pass)).max()), n_examples, of_a_pass, seeds)
         is_idle = batches[:, :, 0] == NO_EXAMPLE

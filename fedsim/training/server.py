@@ -100,7 +100,7 @@ class FederatedTrainer:
                 f"local training diverged in the step after version {self.version}: lower its learning rate"
             )
         self._advance(direction)
-        n_visits = self._learner.local.n_visits(n_examples)
+        n_visits = self._learner.local.n_visits(n_examples, updates.n_steps)
         return StepResult(
             train_loss=float(loss_sums.sum() / n_visits.sum()),
             update_norm=float(direction[: self._learner.layout.n_parameters].norm()),

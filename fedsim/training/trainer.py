@@ -20,13 +20,15 @@ class Updates:
     versions: IntArray  # model version each one downloaded
     weights: FloatArray  # final coefficients cᵢ, already normalised by the server
     seeds: UintArray  # uint64, keys all randomness of that local work (shuffling, dropout)
+    n_steps: IntArray | None = None  # local steps that each one did, the first of its plan; None: all of it
 
     def __len__(self) -> int:
         return len(self.client_ids)
 
     def take(self, rows: IntArray) -> Updates:
         """The updates at these positions."""
-        return Updates(self.client_ids[rows], self.versions[rows], self.weights[rows], self.seeds[rows])
+        n_steps = None if self.n_steps is None else self.n_steps[rows]
+        return Updates(self.client_ids[rows], self.versions[rows], self.weights[rows], self.seeds[rows], n_steps)
 
 
 class Measured(Protocol):

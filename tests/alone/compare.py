@@ -143,6 +143,7 @@ def _session_row(server: Server, session: Session) -> dict[str, Any]:
         "staleness": session.staleness,
         "weight": session.weight,
         "compute_s": used.compute_s,
+        "trained_fraction": trip.trained_fraction if trip.ends[TRAINING] <= end else None,
         "download_wait_s": trip.waited_s(DOWNLOAD) if trip.ends[DOWNLOAD] <= end else None,
         "upload_wait_s": trip.waited_s(UPLOAD) if trip.ends[UPLOAD] <= end and not is_aborted else None,
         "download_bytes": _whole(used.n_bytes[0]),

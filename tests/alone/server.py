@@ -203,8 +203,8 @@ class Server:
     def _assign(self, device: int, now: int) -> Session:
         seat, setup = self.seats[device], self.setup
         level, debt = self.level(device, now)
-        trip = Trip(setup, setup.phones[device], device, seat.n_sessions, now, level)
         client = int(rng.integers(setup.seed, "client", [device], len(setup.sizes))[0])
+        trip = Trip(setup, setup.phones[device], device, seat.n_sessions, now, level, setup.sizes[client])
         made = Session(len(self.sessions), trip, self.newest(now), client, setup.sizes[client], debt, trip.end)
         seat.n_sessions, seat.last, seat.busy_until = seat.n_sessions + 1, made, trip.end
         self.sessions.append(made)
@@ -263,7 +263,7 @@ class Server:
 
     def plain_weights(self, sessions: list[Session]) -> list[float]:
         by_examples = self.setup.rules["weighting"] == "examples"
-        return [float(session.n_examples) if by_examples else 1.0 for session in sessions]
+        return [session.n_examples * session.trip.trained_fraction if by_examples else 1.0 for session in sessions]
 
 
 class Sync(Server):

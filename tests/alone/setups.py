@@ -22,10 +22,11 @@ from fedsim.server.task import Evaluation, Stop
 from fedsim.simulation import Simulation
 from fedsim.units import DAY_S, FloatArray, IntArray
 from tests.alone.phone import Log, Phone
-from tests.build import RecordingTrainer, Seconds, Sizes, aggregator, buffered, simulation, sync
+from tests.build import RecordingTrainer, Sizes, aggregator, buffered, simulation, sync
 from tests.hand import events_of, traces_of
 
 TYPES = NETWORKS[1:]
+BATCH = 10
 ByType = dict[str, float]
 
 
@@ -73,11 +74,31 @@ class Setup:
     every_steps: int | None
     every_s: float | None
     gauge_interval_s: float
+    epochs: int = 1
+    setup_s: float = 0.0
+    budget_s: float | None = None  # of training
+    partial_work: bool = False
 
-    def trained_s(self, ids: IntArray, k: npt.NDArray[np.int32]) -> FloatArray:
-        """Seconds of training of sessions on phones that stay cool."""
+    def trained_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_steps: IntArray) -> FloatArray:
+        """Seconds of training of sessions on phones that stay cool; whole ones in each step where steps matter."""
         which = np.floor(rng.uniform(self.seed, "alone/train", ids, k) * len(self.train_s)).astype(np.int64)
-        return np.array(self.train_s, dtype=np.float64)[which]
+        seconds = np.array(self.train_s, dtype=np.float64)[which]
+        return np.ceil(seconds / n_steps) * n_steps if self.budget_s or self.partial_work else seconds
+
+    def batches(self, n_examples: int) -> list[int]:
+        """How many examples each step of a client with so many sees."""
+        a_pass = [min(BATCH, n_examples - start) for start in range(0, n_examples, BATCH)]
+        return a_pass * self.epochs
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The law of the set-up's training time."""
+
+    setup: Setup
+
+    def train_s(self, ids: IntArray, k: npt.NDArray[np.int32], n_samples: IntArray, n_steps: IntArray) -> FloatArray:
+        return self.setup.trained_s(ids, k, n_steps)
 
 
 def setup_of(seed: int) -> Setup:
@@ -93,7 +114,7 @@ def setup_of(seed: int) -> Setup:
     rules = _sync_rules(draw, n) if protocol == "sync" else _buffered_rules(draw, n)
     # Who is asked anew while a former session goes on would be booked twice on one battery.
     with_battery &= rules.get("stragglers") != "free"
-    return Setup(
+    setup = Setup(
         seed=seed,
         phones=tuple(_phone(draw, rule, with_battery, link.waits_on) for _ in range(n)),
         sizes=tuple(draw.randint(1, 70) for _ in range(draw.randint(1, 5))),
@@ -119,6 +140,29 @@ def setup_of(seed: int) -> Setup:
         every_steps=pick([None, 1, 2]),
         every_s=pick([None, None, 50.0, 33.5]),
         gauge_interval_s=pick([10.0, 60.0, 37.5, 600.0, 10_000.0]),
+        epochs=pick([1, 1, 2]),
+        setup_s=pick([0.0, 0.0, 0.0, 2.0]),
+        budget_s=pick([None, None, 3.0, 7.0, 25.0]),
+    )
+    if setup.interruption != "abort" or pick([True, False, False, False]):
+        return setup
+    return _with_partial_work(draw, setup)
+
+
+def _with_partial_work(draw: random.Random, setup: Setup) -> Setup:
+    """Windows close while phones take many steps."""
+    phones = [
+        replace(phone, logs=phone.logs | {phone.rule: _log(draw, phone.period_s, [1, 1, 0], 120)})
+        for phone in setup.phones
+    ]
+    return replace(
+        setup,
+        partial_work=True,
+        phones=tuple(phones),
+        sizes=tuple(size * draw.choice([1, 3]) for size in setup.sizes),
+        train_s=draw.choice([(10, 60, 200), (0, 100, 400), tuple(range(50, 300))]),
+        session_timeout_s=draw.choice([None, None, 200.0]),
+        budget_s=draw.choice([None, None, setup.budget_s, 60.0]),
     )
 
 
@@ -231,7 +275,7 @@ def engine_of(setup: Setup, **changes: Any) -> Simulation:
             download_bytes=setup.download_bytes,
             upload_bytes=setup.upload_bytes,
             plan_bytes=setup.plan_bytes,
-            passes=Passes(1, 10),
+            passes=Passes(setup.epochs, BATCH, max_s=setup.budget_s),
         ),
         clients=Sizes(setup.sizes),
         stop=Stop(max_steps=setup.max_steps, max_s=setup.max_s),
@@ -264,7 +308,7 @@ def _device(setup: Setup) -> Device:
     link, (compute_w, receive_w, send_w) = setup.link, setup.watts
     return Device(
         seed=setup.seed,
-        compute=Seconds(setup.trained_s),
+        compute=Trained(setup),
         network=Network(
             seed=setup.seed,
             down_bytes_per_s=link.down,
@@ -283,4 +327,6 @@ def _device(setup: Setup) -> Device:
         session_timeout_s=setup.session_timeout_s,
         thermal_after_s=setup.thermal_after_s,
         thermal_slowdown=setup.thermal_slowdown,
+        setup_s=setup.setup_s,
+        partial_work=setup.partial_work,
     )

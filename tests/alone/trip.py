@@ -56,6 +56,7 @@ class Trip:
     number: int  # of the device's sessions
     at: int
     level: float  # percent of battery at the start
+    n_examples: int
     pieces: list[Piece] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # of the three phases, inf: never
 
@@ -68,7 +69,7 @@ class Trip:
         now = self._work(DOWNLOAD, now, us_of(link.connect_s))
         now = self._bytes(DOWNLOAD, self._greet(DOWNLOAD, now), setup.download_bytes + setup.plan_bytes, link.down)
         self.ends.append(now)
-        now = self._work(TRAINING, now, us_of(self._train_s()))
+        now = self._train(now)
         self.ends.append(now)
         self.upload_network = self.network if math.isinf(now) else self._known(self.phone.at(int(now))[0])
         now = self._bytes(UPLOAD, self._greet(UPLOAD, now), setup.upload_bytes, link.up)
@@ -88,9 +89,14 @@ class Trip:
             level *= float(rng.lognormal(seed, "network/session", ids, k, median=1.0, sigma=link.session_sigma)[0])
         return level
 
-    def _train_s(self) -> float:
-        cool_s = float(self.setup.trained_s(np.array([self.device]), np.array([self.number], dtype=np.int32))[0])
-        return cool_s + max(cool_s - self.setup.thermal_after_s, 0.0) * (self.setup.thermal_slowdown - 1.0)
+    def _step_s(self) -> list[float]:
+        """Seconds from the start of training to the end of each step, on a phone that gets warm."""
+        n = len(self.setup.batches(self.n_examples))
+        ids, k = np.array([self.device]), np.array([self.number], dtype=np.int32)
+        whole_s = float(self.setup.trained_s(ids, k, np.array([n]))[0])
+        after_s, slowdown = self.setup.thermal_after_s, self.setup.thermal_slowdown
+        cool = [whole_s * step / n for step in range(1, n)] + [whole_s]
+        return [s if s <= after_s else after_s + (s - after_s) * slowdown for s in cool]
 
     # Living through it
 
@@ -116,6 +122,19 @@ class Trip:
                 return math.inf
             at = until
         return at
+
+    def _train(self, now: float) -> float:
+        """The end of the steps that are done from ``now`` on, one after the other, as ``n_steps`` counts them."""
+        setup, left_at, budget_s = self.setup, math.inf, self.setup.budget_s or math.inf
+        if setup.partial_work:
+            left_at = self.phone.change_after(self.at, lambda state: state.is_eligible)
+        done_us = [us_of(setup.setup_s + end_s) for end_s in self._step_s() if end_s <= budget_s]
+        done_us = done_us or [us_of(setup.setup_s + self._step_s()[0])]  # a first step is finished whatever it takes
+        by_then = [us for us in done_us if now + us <= left_at]
+        self.n_steps = len(by_then or done_us)
+        if by_then and len(by_then) < len(done_us):
+            return self._work(TRAINING, now, int(left_at - now))
+        return self._work(TRAINING, now, done_us[-1])
 
     def _greet(self, phase: int, now: float) -> float:
         """Round trips before the first byte, on the network that there is at their start."""
@@ -153,8 +172,9 @@ class Trip:
         """When the trip ends, and how if the server has no say."""
         setup, (end, outcome) = self.setup, (self.ends[UPLOAD], REPORTS)
         causes = [(self._crash(), "FAILED"), (self._floor(), "FAILED"), (self._timeout(), "TIMEOUT")]
-        if setup.interruption == "abort":
-            causes.insert(0, (self.phone.change_after(self.at, lambda state: state.is_eligible), "INTERRUPTED"))
+        left_at = self.phone.change_after(self.at, lambda state: state.is_eligible)
+        if setup.interruption == "abort" and not (setup.partial_work and self.ends[TRAINING] <= left_at):
+            causes.insert(0, (left_at, "INTERRUPTED"))
         for at, cause in causes:
             if at < end:
                 end, outcome = at, cause
@@ -189,6 +209,12 @@ class Trip:
         return math.inf
 
     # What it uses
+
+    @property
+    def trained_fraction(self) -> float:
+        """Examples visited of those that the whole local work would visit."""
+        batches = self.setup.batches(self.n_examples)
+        return sum(batches[: self.n_steps]) / sum(batches)
 
     def waited_s(self, phase: int) -> float:
         """Seconds of a planned transfer in which no radio works (inf: one that never ends)."""

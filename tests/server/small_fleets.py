@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class SmallFleet:
     session_timeout_s: float | None
     min_between_participations_s: float
     device_sigma: float  # 0: transfers take whole seconds and instants tie
+    training_s: float | None  # the budget
+    partial_work: bool  # where interruptions abort
 
     def windows(self) -> list[list[Span]]:
         """Windows of each phone in its first hour, and one later that day."""
@@ -58,12 +60,13 @@ class SmallFleet:
             interruption=self.interruption,
             crash_fraction=self.crash_fraction,
             session_timeout_s=self.session_timeout_s,
+            partial_work=self.partial_work and self.interruption == "abort",
         )
         made = simulation(
             coordinator,
             fleet=self.fleet(),
             phone=phone,
-            work=WORK,
+            work=replace(WORK, passes=replace(WORK.passes, max_s=self.training_s)),
             clients=Sizes((10, 30, 5, 70)),
             max_s=max_s,
             max_steps=max_steps,
@@ -83,6 +86,8 @@ SMALL_FLEETS = st.builds(
     session_timeout_s=st.sampled_from([None, 45.0]),
     min_between_participations_s=st.sampled_from([0.0, 100.0]),
     device_sigma=st.sampled_from([0.0, 0.0, 0.8]),
+    training_s=st.sampled_from([None, None, 20.0]),
+    partial_work=st.booleans(),
 )
 
 

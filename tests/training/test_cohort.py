@@ -1,8 +1,10 @@
 """The cohort trainer gives what the loop gives, however the clients are cut into blocks."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -46,6 +48,21 @@ def test_cohort_equals_loop(task: str, epochs: int) -> None:
     local = LocalSgd(learning_rate=0.1, epochs=epochs, batch_size=4)
     options = {**TASKS[task], "local": local}
     assert_same(trainer(backend=cohort, **options), trainer(**options))
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_cohort_equals_loop_where_clients_do_parts_of_their_work(epochs: int) -> None:
+    """Small clients do more steps than some large ones, and the mean loss is that over the visits made."""
+    local, n = LocalSgd(learning_rate=0.1, epochs=epochs, batch_size=4), len(UNEQUAL)
+    data, ids = clients(UNEQUAL), np.arange(n)
+    planned = local.n_steps(data.n_examples(ids))
+    cut = replace(updates(ids.tolist()), n_steps=1 + ids * 7 % planned)
+    assert (cut.n_steps < planned).any()
+    together, alone = (trainer(mlp, data, local=local, backend=backend) for backend in (cohort, LoopBackend))
+    found, expected = together.step(cut), alone.step(cut)
+    assert found.losses == pytest.approx(expected.losses, abs=1e-5)
+    assert found.train_loss == pytest.approx(expected.train_loss, abs=1e-6)
+    assert (together.versions.newest - alone.versions.newest).abs().max() < 1e-5
 
 
 @pytest.mark.slow

@@ -68,3 +68,25 @@ def test_a_batch_of_one_is_foretold(batch_size: int, local_steps: int | None) ->
     planned = (work.batches(n_examples, n_examples.astype(np.uint64)) >= 0).sum(axis=2)
     assert work.has_batch_of_one(n_examples).tolist() == (planned == 1).any(axis=1).tolist()
     assert not work.has_batch_of_one(np.zeros(1, dtype=np.int64)).any()
+
+
+@pytest.mark.parametrize("plan", [{"epochs": 2}, {"epochs": 1.5}, {"epochs": 1, "local_steps": 7}])
+def test_a_cut_client_does_the_first_steps_of_its_plan(plan: dict[str, float]) -> None:
+    """In company and alone, and however many steps the others do."""
+    local = LocalSgd(learning_rate=0.1, batch_size=4, **plan)  # type: ignore[arg-type]
+    n_examples = np.array([9, 30, 4])
+    whole = local.n_steps(n_examples)
+    for n_steps in (np.array([1, 5, 2]), np.array([4, 1, 1]), whole):
+        together = local.batches(n_examples, seeds(3), n_steps)
+        for i, n in enumerate(n_steps):
+            own = local.batches(n_examples[i : i + 1], seeds(1, first=i))[0]
+            done = [batch.tolist() for batch in together[i] if (batch >= 0).any()]
+            assert done == own[:n].tolist()
+        visits = (together >= 0).sum(axis=(1, 2))
+        assert local.n_visits(n_examples, n_steps).tolist() == visits.tolist()
+
+
+def test_whole_work_is_laid_out_as_if_nothing_was_said_of_steps() -> None:
+    local, n_examples = LocalSgd(learning_rate=0.1, epochs=2, batch_size=4), np.array([9, 30, 4])
+    said = local.batches(n_examples, seeds(3), local.n_steps(n_examples))
+    assert np.array_equal(said, local.batches(n_examples, seeds(3)))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,23 @@ def test_epochs_and_batches_are_steps_of_their_own() -> None:
     result = slope.step(promised([1], [0], [1.0]))
     assert weight(slope) == pytest.approx(w)
     assert result.train_loss == pytest.approx(loss / 4)
+
+
+def test_of_work_that_was_cut_the_first_steps_are_done_and_their_loss_is_the_mean() -> None:
+    """Client 1 takes three of its four steps of one example, client 0 one of two."""
+    local = LocalSgd(learning_rate=0.1, epochs=2, batch_size=1)
+    slope = trainer(Slope, two_clients(), loss="binary_cross_entropy", local=local)
+    w, loss = 0.0, 0.0
+    for position in local.batches(np.array([2]), np.array([1], dtype=np.uint64))[0, :3, 0]:
+        x = (1.0, 3.0)[position]
+        loss += np.log(1 + np.exp(w * x))
+        w -= 0.1 * x / (1 + np.exp(-w * x))
+    cut = replace(promised([0, 1], [0, 0], [0.25, 0.75]), n_steps=np.array([1, 3]))
+    result = slope.step(cut)
+    assert weight(slope) == pytest.approx(0.25 * 0.1 + 0.75 * w)
+    assert result.losses == pytest.approx([np.log(2), loss / 3])
+    assert result.train_loss == pytest.approx((np.log(2) + loss) / 4)
+    assert cut.take(np.array([1])).n_steps.tolist() == [3]
 
 
 def test_train_loss_weighs_examples_and_losses_tell_each_update() -> None:

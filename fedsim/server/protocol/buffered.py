@@ -10,7 +10,7 @@ import numpy as np
 from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
 from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Count, DurationS, TickS, VersionCount
-from fedsim.server.aggregator import Aggregator, Weighting, example_weights
+from fedsim.server.aggregator import Aggregator, Weighting, example_weights, visited_examples
 from fedsim.server.inbox import NO_SESSIONS, Inbox
 from fedsim.server.job import Job
 from fedsim.units import US_PER_S, FloatArray, IntArray, on_clock, to_us
@@ -85,7 +85,7 @@ class BufferedCoordinator:
 
     def coefficients(self, rows: Sessions, staleness: FloatArray) -> FloatArray:
         """What each update of a full buffer counts, ``float64[n]``."""
-        weights = example_weights(rows["n_examples"], self.weighting)
+        weights = example_weights(visited_examples(rows), self.weighting)
         discounted = weights / np.sqrt(1.0 + staleness) if self.staleness_weight == "inverse_sqrt" else weights
         total = discounted.sum() if self.divisor == "weight_sum" else weights.sum()
         coefficients: FloatArray = discounted / total

@@ -11,7 +11,7 @@ import numpy as np
 from fedsim.device.session import ABORTED, LATE, REPORTS, TIMEOUT, Sessions, joined
 from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Count, DurationS, IntervalS, PositiveShare, Range, SomeTimeS
-from fedsim.server.aggregator import Aggregator, Weighting, example_weights
+from fedsim.server.aggregator import Aggregator, Weighting, example_weights, visited_examples
 from fedsim.server.inbox import NO_SESSIONS, Inbox
 from fedsim.server.job import Job
 from fedsim.units import IntArray, format_duration, on_clock
@@ -218,7 +218,7 @@ class Rounds:
         n, next_at = self._n_assigned, on_clock(now + rules.server_step_s)
         since = {"opened_at": self._opened_at, "started_at": self._started_at}
         if len(reported) >= rules.quorum:
-            weights = example_weights(reported["n_examples"], rules.weighting)
+            weights = example_weights(visited_examples(reported), rules.weighting)
             job.step(reported, weights / weights.sum(), at=now, n_assigned=n, published_at=next_at, **since)
         else:
             job.abandon(reported, at=now, n_assigned=n, outcome=TIMEOUT, **since)

@@ -94,7 +94,7 @@ class CohortBackend:
         is_single = sees_all & self._local.is_plain
         for rows in self._one_step_groups(updates, n_examples, np.flatnonzero(is_single)):
             loss_sums[rows] = self._one_step(updates.take(rows), versions, direction)
-        for rows in self._blocks(n_examples, np.flatnonzero(~is_single)):
+        for rows in self._blocks(updates, n_examples, np.flatnonzero(~is_single)):
             if len(rows) < MIN_BLOCK:
                 part, loss_sums[rows] = self._loop.train(updates.take(rows), n_examples[rows], versions)
                 direction += part
@@ -122,21 +122,25 @@ class CohortBackend:
             total.sub_(gradients[name], alpha=self._local.learning_rate)
         return np.add.reduceat(losses.double().numpy(), examples.offsets[:-1])
 
-    def _blocks(self, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
-        """Rows in blocks of clients of similar size that fit cache and budget, the largest clients first."""
+    def _blocks(self, updates: Updates, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
+        """Rows in blocks of clients of similar size that fit cache and budget, the largest clients first.
+
+        Within a block those with the most steps come first.
+        """
+        n_steps = self._local.n_steps(n_examples) if updates.n_steps is None else updates.n_steps
         rows = rows[np.argsort(-n_examples[rows], kind="stable")]
         while len(rows):
             client_bytes = self._model_bytes + int(n_examples[rows[0]]) * self._example_bytes
             size = max(1, min(self._largest_block, self._memory_budget_bytes // client_bytes))
-            yield rows[:size]
+            yield rows[:size][np.argsort(-n_steps[rows[:size]], kind="stable")]
             rows = rows[size:]
 
     def _block(self, updates: Updates, n_examples: IntArray, versions: Versions, direction: torch.Tensor) -> FloatArray:
-        """Add a block of clients sorted by falling size; their summed losses, float64[n]."""
+        """Add a block of clients sorted by falling number of steps; their summed losses, float64[n]."""
         examples = self._learner.data.fetch(updates.client_ids)
         stack = self._stack(updates, examples, versions)
         loss_sums = np.zeros(len(updates))
-        for batch in self._local.batches(n_examples, updates.seeds).swapaxes(0, 1):
+        for batch in self._local.batches(n_examples, updates.seeds, updates.n_steps).swapaxes(0, 1):
             n_batch = (batch >= 0).sum(axis=1)
             n_active = int((n_batch > 0).sum())  # those still at work come first
             steps = self._steps_alone if n_active < MIN_BLOCK else self._steps_together

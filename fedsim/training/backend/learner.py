@@ -38,7 +38,8 @@ class Backend(Protocol):
     def train(self, updates: Updates, n_examples: IntArray, versions: Versions) -> tuple[torch.Tensor, FloatArray]:
         """Σ cᵢ Δᵢ as a flat vector, and each update's loss summed over its visited examples, float64[n].
 
-        ``n_examples`` are those of each update's client, at least one. A visit's loss is that of the data alone,
-        before its step. What the user should know of the way in which it trains, a backend may say in ``remarks``, a
-        tuple of lines.
+        ``n_examples`` are those of each update's client, at least one; of its plan a client does ``updates.n_steps``
+        (None: all), to which :meth:`fedsim.training.local.LocalWork.batches` cuts. A visit's loss is that of the data
+        alone, before its step. What the user should know of the way in which it trains, a backend may say in
+        ``remarks``, a tuple of lines.
         """

@@ -39,11 +39,14 @@ class LoopBackend:
         for row, (version, weight) in enumerate(zip(updates.versions, updates.weights, strict=True)):
             start = versions.get(int(version))
             one = slice(row, row + 1)
-            loss_sums[row] = self._train_client(updates.client_ids[one], updates.seeds[one], start)
+            n_steps = None if updates.n_steps is None else updates.n_steps[one]
+            loss_sums[row] = self._train_client(updates.client_ids[one], updates.seeds[one], n_steps, start)
             direction.add_(self._learner.layout.flatten().sub_(start), alpha=float(weight))
         return direction, loss_sums
 
-    def _train_client(self, client_id: IntArray, seed: UintArray, start: torch.Tensor) -> float:
+    def _train_client(
+        self, client_id: IntArray, seed: UintArray, n_steps: IntArray | None, start: torch.Tensor
+    ) -> float:
         """Local work of one client in the module; the sum of its losses over visited examples."""
         layout = self._learner.layout
         layout.load(start)
@@ -53,7 +56,7 @@ class LoopBackend:
         loss_sum = 0.0
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(seed[0]))
-            for batch in self._learner.local.batches(examples.n_examples, seed)[0]:
+            for batch in self._learner.local.batches(examples.n_examples, seed, n_steps)[0]:
                 rows = torch.from_numpy(batch[batch >= 0])
                 loss_sum += len(rows) * self.step(x[rows], y[rows], downloaded)
         return loss_sum
