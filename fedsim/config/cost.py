@@ -48,8 +48,7 @@ def composed_task(overrides: Sequence[str]) -> dict[str, Any]:
     is_given = any(override.lstrip("+").partition("=")[0] == key for override in overrides)
     if key is not None and rows and not is_given and setting(values, key) != rows:
         values = _checked([*overrides, f"{key}={rows}"])
-    module = sized(values["model"]["module"], _Data(values))
-    return values | {"model": values["model"] | {"module": module}}
+    return values
 
 
 def _checked(overrides: Sequence[str]) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def build_task(values: dict[str, Any]) -> CostTask:
     said = {name: value for name, value in values["cost"].items() if name not in _PARTS}
     assumed = typing.cast(Assumptions, build(said, "cost", target=Assumptions))
     data = _Data(values)
-    model = Model(values, data, lambda: build_module(values["model"]["module"]))
+    model = Model(values, data, _module(values, data))
     stand_in = model.stand_in
     step = step_as(stand_in, batch_size=local.batch_size) if stand_in is not None else trained_model(values, data).step
     return CostTask(
@@ -95,11 +94,22 @@ class _Data:
         return typing.cast(ClientData, build(self._values, "data", role=roles.DATA))
 
 
+def _model(values: dict[str, Any]) -> Model:
+    data = _Data(values)
+    return Model(values, data, _module(values, data))
+
+
+def _module(values: dict[str, Any], data: Callable[[], ClientData]) -> Callable[[], Any]:
+    """Builds the module, which may have to know sizes of the data."""
+    return lambda: build_module(sized(values["model"]["module"], data))
+
+
 def trained_model(values: dict[str, Any], data: Callable[[], ClientData] | None = None) -> TrainedModel:
     """The module of a composed configuration."""
+    data = data or _Data(values)
     return TrainedModel(
-        build_model(lambda: build_module(values["model"]["module"]), seed=values["seed"]),
-        example_of(values["model"], data or _Data(values)),
+        build_model(_module(values, data), seed=values["seed"]),
+        example_of(values["model"], data),
         loss_of(values["training"]["loss"]),
         values["training"]["local"]["batch_size"],
     )
@@ -107,7 +117,7 @@ def trained_model(values: dict[str, Any], data: Callable[[], ClientData] | None 
 
 def with_size(values: dict[str, Any], n_bytes: int) -> dict[str, Any]:
     """The values for a model of the configured kind whose download has so many bytes."""
-    model = Model(values, _Data(values), lambda: build_module(values["model"]["module"]))
+    model = _model(values)
     each = values["model"]["download_bytes_per_parameter"]
     if not each > 0:
         raise InputError("a model's size says nothing of its parameters", value=each, allowed=_NEEDS_BYTES)
@@ -176,7 +186,7 @@ def build_cost_device(values: dict[str, Any], task: CostTask, phones: PhoneClass
     device["network"] |= {"assumed_type": kind}
     device |= {"interruption": "abort", "crash_fraction": 0.0, "session_timeout_s": None}
     device.pop("battery")
-    model = Model(values, _Data(values), lambda: build_module(values["model"]["module"]))
+    model = _model(values)
     return build_device(device, phones, model, values["seed"])
 
 
