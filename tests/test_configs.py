@@ -30,9 +30,10 @@ NOT_SHIPPED = {
     "device/compute/measured", "data/conda_toxicity", "data/convabuse", "data/lambdarank", "data/shakespeare_roles",
     "data/ubuntu_irc",
 }  # fmt: skip
-PARTS = {"training/task", "data/table"}  # what other options are made of
+PARTS = {"training/task", "training/local/steps", "data/table"}  # what other options are made of
 NEEDS = {
     "training/server_optimizer": ["training=loop"],
+    "training/schedule": ["training=loop"],
     "fleet/hardware/table": ["fleet.hardware.table=HARDWARE"],
     "data/kuairand_feed": ["model=feed", "training=none", "training.loss=binary_cross_entropy"],
     "model/feed": ["data=clicks", "training=none", "training.loss=binary_cross_entropy"],
@@ -61,6 +62,12 @@ NEEDS = {
 def with_needs(option: str) -> list[str]:
     extra = [value for prefix, values in NEEDS.items() if option.startswith(prefix) for value in values]
     group, _, name = option.rpartition("/")
+    if group == "training/schedule":
+        return [
+            *extra,
+            f"+{group}@training.local.schedule={name}",
+            f"+{group}@training.server_optimizer.schedule={name}",
+        ]
     return [*extra, f"{group}={name}"]
 
 

@@ -18,6 +18,7 @@ from fedsim.config.build import build
 from fedsim.config.compose import composed
 from fedsim.config.fleet import build_phones
 from fedsim.config.measures import loss_of
+from fedsim.config.scheduled import local_of
 from fedsim.config.schema import check_configuration
 from fedsim.config.simulation import build_device
 from fedsim.config.task import Model, build_work, example_of, feature_catalogue, setting, sized
@@ -33,7 +34,6 @@ from fedsim.errors import InputError
 from fedsim.fleet.hardware import Hardware
 from fedsim.schema import NETWORKS
 from fedsim.training.flat import build_model
-from fedsim.training.local import LocalWork
 
 _PARTS = ("limits", "measure")  # of the group ``cost``, each built by itself
 
@@ -60,7 +60,7 @@ def _checked(overrides: Sequence[str]) -> dict[str, Any]:
 def build_task(values: dict[str, Any]) -> CostTask:
     """The task that a composed configuration describes."""
     catalogue, _ = build(values["features"], "features", target=feature_catalogue)
-    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
+    local = local_of(values["training"]["local"])
     said = {name: value for name, value in values["cost"].items() if name not in _PARTS}
     assumed = typing.cast(Assumptions, build(said, "cost", target=Assumptions))
     data = _Data(values)

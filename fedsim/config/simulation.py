@@ -12,6 +12,7 @@ import numpy as np
 from fedsim.config import roles
 from fedsim.config.build import build, part
 from fedsim.config.fleet import build_gates, build_phones
+from fedsim.config.scheduled import local_of
 from fedsim.config.schema import check_configuration
 from fedsim.config.task import Model, build_work, checked_catalogue, sized
 from fedsim.config.trainer import build_module, trainer_of
@@ -56,7 +57,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     coordinator = typing.cast(
         Coordinator, build(server, "server", role=roles.COORDINATOR, aggregator=aggregator, **known)
     )
-    local = typing.cast(LocalWork, build(values["training"]["local"], "training.local", role=roles.LOCAL_WORK))
+    local = local_of(values["training"]["local"])
     trainers, remarks = _trainers(values, model, data, local, coordinator.max_staleness)
     task = Task(
         clients=data,

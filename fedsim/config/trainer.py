@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 
 from fedsim.config.build import build, keys_of, target_of
 from fedsim.config.measures import loss_of, metrics_of
-from fedsim.config.roles import BACKEND, MODULE, SERVER_OPTIMIZER, TRAINER, check_foreign, check_kind, named, targets
+from fedsim.config.roles import BACKEND, MODULE, TRAINER, check_foreign, check_kind, named, targets
+from fedsim.config.scheduled import local_of, server_optimizer_of
 from fedsim.config.task import sized
 from fedsim.data.clients import ClientData
 from fedsim.errors import InputError
@@ -81,11 +82,7 @@ def _backend(values: Any, key: str) -> Callable[[Any], Any]:
     return lambda learner: build(values, key, role=BACKEND, learner=learner)
 
 
-def _server_optimizer(values: Any, key: str) -> Any:
-    return build(values, key, role=SERVER_OPTIMIZER)
-
-
-_MAKERS: Mapping[str, Callable[[Any, str], Any]] = {"server_optimizer": _server_optimizer, "backend": _backend}
+_MAKERS: Mapping[str, Callable[[Any, str], Any]] = {"server_optimizer": server_optimizer_of, "backend": _backend}
 _BUILT: Mapping[str, Callable[[Any], Any]] = {"loss": loss_of, "metrics": metrics_of}
 _PARTS = ("local", "central", "seed", *_MAKERS)  # no values for the trainer: they are built, or given by name
 
@@ -128,7 +125,7 @@ def central_evaluation(values: dict[str, Any], data: ClientData) -> tuple[dict[s
 
 def _is_training(values: dict[str, Any], data: ClientData) -> bool:
     """Whether the run's trainer, as it is, has a model at all."""
-    local = build(values["training"]["local"], "training.local")
+    local = local_of(values["training"]["local"])
     found = trainer_of(
         values["training"], values["model"], data, n_parameters=lambda: 0, local=local, max_staleness=0,
         seed=values["seed"],

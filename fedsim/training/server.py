@@ -10,7 +10,7 @@ import torch
 from fedsim.data.clients import Array, ClientData
 from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Seed, Threads, VersionCount
-from fedsim.training.algorithm.sgd import LocalSgd
+from fedsim.training.algorithm.local import LocalAlgorithm
 from fedsim.training.backend.learner import MISFITS, PROBED, Backend, Learner
 from fedsim.training.flat import Layout, ModelFactory, build_model
 from fedsim.training.loss import Loss, loss_named
@@ -46,7 +46,7 @@ class FederatedTrainer:
         *,
         model: ModelFactory,
         data: ClientData,
-        local: LocalSgd,
+        local: LocalAlgorithm,
         backend: Callable[[Learner], Backend],
         server_optimizer: ServerOptimizer,
         loss: str | Loss,
@@ -61,8 +61,10 @@ class FederatedTrainer:
         torch.set_num_threads(n_threads)
         if max_staleness < 0:
             raise InputError("max_staleness", value=max_staleness, allowed=">= 0")
-        if not isinstance(local, LocalSgd):
-            raise InputError("training.local has no step", value=type(local).__name__, allowed="a subclass of LocalSgd")
+        if not isinstance(local, LocalAlgorithm):
+            raise InputError(
+                "training.local has no step", value=type(local).__name__, allowed="a subclass of LocalAlgorithm"
+            )
         module, self._held_out = build_model(model, seed=seed), data.held_out()
         self._learner = Learner(module, Layout(module), loss_named(loss), local, data, _probe(*self._held_out))
         self.versions = Versions(self._learner.layout.flatten(), max_kept=max_staleness + 1)

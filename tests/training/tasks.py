@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from torch import nn
 
 from fedsim.data.clients import Array, ArrayClients
 from fedsim.data.partition import ends
-from fedsim.training.algorithm.sgd import LocalSgd, Tensors
+from fedsim.training.algorithm.local import Tensors
+from fedsim.training.algorithm.sgd import LocalSgd
 from fedsim.training.backend.cohort import CohortBackend
 from fedsim.training.backend.learner import Backend, Learner
 from fedsim.training.backend.loop import LoopBackend
@@ -24,8 +26,10 @@ from fedsim.training.trainer import StepResult, Updates
 class Same(LocalSgd):
     """Plain SGD by a step of its own: no backend may take its shortcuts."""
 
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        return super().step(parameters, gradients, start)
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        return super().step(parameters, gradients, start, memory, rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +41,12 @@ class FedProx(LocalSgd):
 
     mu: float
 
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        pull = self.learning_rate * self.mu
-        stepped = super().step(parameters, gradients, start)
-        return {name: (value + pull * start[name]) / (1 + pull) for name, value in stepped.items()}
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        pull = rate * self.mu
+        stepped, memory = super().step(parameters, gradients, start, memory, rate)
+        return {name: (value + pull * start[name]) / (1 + pull) for name, value in stepped.items()}, memory
 
 
 UNEQUAL = [1, 2, 3, 90, 31, 4, *(4 + 7 * i % 13 for i in range(26))]  # 32 clients

@@ -11,7 +11,8 @@ from fedsim import rng
 from fedsim.config.simulation import build_simulation
 from fedsim.data.clients import ArrayClients
 from fedsim.errors import InputError
-from fedsim.training.algorithm.sgd import LocalSgd, Tensors
+from fedsim.training.algorithm.local import Tensors
+from fedsim.training.algorithm.sgd import LocalSgd
 from fedsim.training.backend.cohort import CohortBackend
 from fedsim.training.backend.learner import Backend, Learner
 from fedsim.training.backend.loop import LoopBackend
@@ -44,43 +45,60 @@ SGD: dict[str, Any] = {"learning_rate": 0.1, "epochs": 2, "batch_size": 4}
 class Clipped(LocalSgd):
     """The gradient of each client, over all its parameters, is at most 0.3 long."""
 
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
         norm = sum(gradient.square().sum() for gradient in gradients.values()).sqrt()
         scale = (0.3 / norm).clamp(max=1.0)
-        return super().step(parameters, {name: scale * gradient for name, gradient in gradients.items()}, start)
+        return super().step(
+            parameters, {name: scale * gradient for name, gradient in gradients.items()}, start, memory, rate
+        )
 
 
 class Still(LocalSgd):
     """Nothing is learnt."""
 
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        return start
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        return start, memory
 
 
 class Branching(LocalSgd):
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        return super().step(parameters, gradients, start) if gradients["output.bias"].norm() > 0.1 else start
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        is_steep = gradients["output.bias"].norm() > 0.1
+        return super().step(parameters, gradients, start, memory, rate) if is_steep else (start, memory)
 
 
 class Noisy(LocalSgd):
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
         noisy = {name: gradient + torch.randn_like(gradient) for name, gradient in gradients.items()}
-        return super().step(parameters, noisy, start)
+        return super().step(parameters, noisy, start, memory, rate)
 
 
 class Listing(LocalSgd):
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        return {name: torch.tensor(value.tolist()) for name, value in parameters.items()}
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        return {name: torch.tensor(value.tolist()) for name, value in parameters.items()}, memory
 
 
 class Forgetful(LocalSgd):
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        return {"output.bias": parameters["output.bias"]}
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        return {"output.bias": parameters["output.bias"]}, memory
 
 
 class Summing(LocalSgd):
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        return {name: value.sum() for name, value in parameters.items()}
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        return {name: value.sum() for name, value in parameters.items()}, memory
 
 
 class Plane(nn.Module):
@@ -154,8 +172,8 @@ def test_what_stands_in_for_plain_sgd_is_the_step_that_is_written(backend: str) 
 def test_in_place_steps_are_the_written_one_to_the_last_bit() -> None:
     draws = torch.Generator().manual_seed(0)
     now, gradients = ({"w": torch.randn(1000, generator=draws)} for _ in range(2))
-    written = LocalSgd(**SGD).step(now, gradients, now)["w"]
-    step_of(LocalSgd(**SGD), is_stacked=False)(now, gradients, {})
+    written = LocalSgd(**SGD).step(now, gradients, now, {}, 0.1)[0]["w"]
+    step_of(LocalSgd(**SGD), is_stacked=False)(now, gradients, {}, {}, 0.1)
     assert torch.equal(now["w"], written)
 
 
@@ -171,9 +189,11 @@ def test_every_step_of_every_client_is_asked_of_the_algorithm() -> None:
     calls: list[int] = []
 
     class Counting(Same):
-        def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+        def step(
+            self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+        ) -> tuple[Tensors, Tensors]:
             calls.append(1)
-            return super().step(parameters, gradients, start)
+            return super().step(parameters, gradients, start, memory, rate)
 
     found = trainer(logistic, clients([9, 4]), local=Counting(**SGD))
     calls.clear()
@@ -194,9 +214,13 @@ def test_a_step_that_cannot_be_batched_is_taken_one_client_after_the_other(algor
 class Drawing(LocalSgd):
     """Noise that vmap does not see: in a stack all clients would be given the same."""
 
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
         noise = float(np.random.default_rng().normal())
-        return super().step(parameters, {name: gradient + noise for name, gradient in gradients.items()}, start)
+        return super().step(
+            parameters, {name: gradient + noise for name, gradient in gradients.items()}, start, memory, rate
+        )
 
 
 def test_a_step_that_is_another_one_in_a_stack_is_taken_one_client_after_the_other() -> None:
@@ -213,7 +237,7 @@ def test_a_step_must_give_back_every_parameter(algorithm: type[LocalSgd], backen
 
 
 def test_local_work_without_a_step_is_refused() -> None:
-    with pytest.raises(InputError, match=r"training\.local has no step: 'LocalWork' .allowed: a subclass of LocalSgd"):
+    with pytest.raises(InputError, match=r"training\.local has no step: 'LocalWork' .allowed: a subclass of"):
         trainer(mlp, clients([4]), local=LocalWork(epochs=1, batch_size=4))  # type: ignore[arg-type]
 
 
@@ -241,10 +265,12 @@ def test_a_backend_is_given_what_is_trained() -> None:
 class ChangesStart(LocalSgd):
     """Moves the downloaded model, from which other clients start."""
 
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
         for name, value in start.items():
             value.sub_(gradients[name])
-        return super().step(parameters, gradients, start)
+        return super().step(parameters, gradients, start, memory, rate)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

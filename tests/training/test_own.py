@@ -26,10 +26,10 @@ from fedsim.training.trainer import StepResult
 class FedProx(LocalSgd):
     mu: float
 
-    def step(self, parameters, gradients, start):
-        pull = self.learning_rate * self.mu
-        stepped = super().step(parameters, gradients, start)
-        return {name: (value + pull * start[name]) / (1 + pull) for name, value in stepped.items()}
+    def step(self, parameters, gradients, start, memory, rate):
+        pull = rate * self.mu
+        stepped, memory = super().step(parameters, gradients, start, memory, rate)
+        return {name: (value + pull * start[name]) / (1 + pull) for name, value in stepped.items()}, memory
 
 
 class Halved(LoopBackend):

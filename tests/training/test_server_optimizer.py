@@ -1,10 +1,14 @@
 """Two steps of each optimiser, computed by hand."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
 from fedsim.errors import InputError
-from fedsim.training.server_optimizer import FedAdam, FedAvg, FedAvgM, ServerOptimizer
+from fedsim.training.schedule import Exponential, Schedule
+from fedsim.training.server_optimizer import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi, ServerOptimizer
 
 DIRECTIONS = ([1.0, -2.0], [0.5, 0.0])
 
@@ -37,6 +41,54 @@ def test_adam_scales_each_coordinate() -> None:
     places = walk(FedAdam(learning_rate=1.0, beta1=0.5, beta2=0.75, epsilon=2.0))
     assert places[0] == pytest.approx(first)
     assert places[1] == pytest.approx(second)
+
+
+def by_the_paper(kind: str, directions: np.ndarray, *, rate: float, beta1: float, beta2: float, tau: float) -> list:
+    """Algorithm 2 of Reddi et al. 2021, line by line."""
+    x, m, v, places = np.zeros(3), np.zeros(3), np.full(3, tau**2), []
+    for delta in directions:
+        m = beta1 * m + (1 - beta1) * delta
+        if kind == "adagrad":
+            v = v + delta**2
+        elif kind == "yogi":
+            v = v - (1 - beta2) * delta**2 * np.sign(v - delta**2)
+        else:
+            v = beta2 * v + (1 - beta2) * delta**2
+        x = x + rate * m / (np.sqrt(v) + tau)
+        places.append(x.tolist())
+    return places
+
+
+@pytest.mark.parametrize("kind", ["adagrad", "adam", "yogi"])
+def test_adaptive_ones_are_the_papers_algorithm(kind: str) -> None:
+    directions = np.random.default_rng(4).normal(scale=[0.01, 1.0, 30.0], size=(12, 3))
+    numbers = {"learning_rate": 0.3, "beta1": 0.6, "epsilon": 0.2}
+    made: ServerOptimizer = {
+        "adagrad": lambda: FedAdagrad(**numbers),
+        "adam": lambda: FedAdam(**numbers, beta2=0.8),
+        "yogi": lambda: FedYogi(**numbers, beta2=0.8),
+    }[kind]()
+    parameters, places = torch.zeros(3, dtype=torch.float64), []
+    for direction in directions:
+        made.step(parameters, torch.from_numpy(direction))
+        places.append(parameters.tolist())
+    expected = by_the_paper(kind, directions, rate=0.3, beta1=0.6, beta2=0.8, tau=0.2)
+    assert np.array(places) == pytest.approx(np.array(expected), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda schedule: FedAvg(learning_rate=0.8, schedule=schedule),
+        lambda schedule: FedAvgM(learning_rate=0.8, momentum=0.0, schedule=schedule),
+        lambda schedule: FedYogi(learning_rate=0.8, beta1=0.0, beta2=0.0, epsilon=1e-9, schedule=schedule),
+    ],
+)
+def test_a_schedule_counts_the_steps(optimizer: Callable[[Schedule], ServerOptimizer]) -> None:
+    made, parameters = optimizer(Exponential(halved_every_steps=2)), torch.zeros(1)
+    for _ in range(3):
+        made.step(parameters, torch.ones(1))
+    assert parameters.item() == pytest.approx(0.8 * (1 + 0.5**0.5 + 0.5), rel=1e-5)
 
 
 def test_direction_is_left_alone() -> None:

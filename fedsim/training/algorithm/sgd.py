@@ -1,42 +1,39 @@
-"""What one client does with its batches: plain SGD, from which own algorithms are made. No torch is imported here."""
+"""Stochastic gradient descent on a client, plain or with momentum. No torch is imported here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedsim.ranges import LearningRate
-from fedsim.training.local import LocalWork
-
-Tensors = Mapping[str, Any]  # torch.Tensor by the parameter's name
+from fedsim.ranges import Fraction
+from fedsim.training.algorithm.local import LocalAlgorithm, Tensors, moved
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalSgd(LocalWork):
-    """Plain SGD: each step goes against the gradient of its batch's mean loss (McMahan et al. 2017).
+class LocalSgd(LocalAlgorithm):
+    """Each step goes against the gradient of its batch's mean loss (McMahan et al. 2017).
 
-    An algorithm of your own is a subclass that overrides :meth:`step`, named by a YAML's ``_target_``; settings
-    beside these are further fields of the dataclass.
+    With ``momentum`` against its running sum, ``v ← momentum · v + g``, which begins anew in each session.
     """
 
-    learning_rate: LearningRate
+    momentum: Fraction = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_positive("learning_rate")
+    def memory(self, parameters: Tensors) -> Tensors:
+        """The running sum, where there is momentum."""
+        return {name: value.new_zeros(value.shape) for name, value in parameters.items()} if self.momentum else {}
 
-    def step(self, parameters: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
-        """The parameters after one step, as new tensors of the same names and shapes.
-
-        ``parameters`` are those before it, ``gradients`` those of the batch's mean loss, ``start`` the parameters that
-        the client downloaded. Every call is about one client. A backend that trains many at once calls it under
-        ``torch.func.vmap``; where the step cannot be batched (it branches on values or draws at random), one client is
-        trained after the other. Simplification: a step keeps nothing for the next one (no local momentum).
-        """
-        return {name: value.sub(gradients[name], alpha=self.learning_rate) for name, value in parameters.items()}
+    def step(
+        self, parameters: Tensors, gradients: Tensors, start: Tensors, memory: Tensors, rate: Any
+    ) -> tuple[Tensors, Tensors]:
+        """Against the gradient, or the running sum."""
+        along = self.followed(parameters, gradients, start)
+        if self.momentum:
+            along = memory = {name: self.momentum * memory[name] + value for name, value in along.items()}
+        return {name: moved(value, rate, along[name]) for name, value in parameters.items()}, memory
 
     @property
     def is_plain(self) -> bool:
-        """Whether steps are those of plain SGD, so that what is exact for it alone may stand in for :meth:`step`."""
-        return type(self).step is LocalSgd.step
+        """Whether steps are those of plain SGD."""
+        is_written = type(self).step is LocalSgd.step and type(self).gradient is LocalAlgorithm.gradient
+        is_written &= type(self).memory is LocalSgd.memory and type(self).followed is LocalAlgorithm.followed
+        return is_written and not self.momentum and not self.weight_decay and self.clip_norm is None

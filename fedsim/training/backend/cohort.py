@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ import torch
 from fedsim.data.clients import Examples
 from fedsim.errors import InputError
 from fedsim.ranges import Range
-from fedsim.training.algorithm.sgd import Tensors
+from fedsim.training.algorithm.local import Tensors
 from fedsim.training.backend.gradients import padded, pooled_gradients, stacked_gradients
 from fedsim.training.backend.learner import Learner
 from fedsim.training.backend.loop import LoopBackend
-from fedsim.training.backend.steps import step_of
+from fedsim.training.backend.steps import first_memory, rate_of, step_of
 from fedsim.training.backend.trial import trial, why_alone
 from fedsim.training.trainer import Updates
 from fedsim.training.versions import Versions
@@ -48,6 +48,8 @@ class Stack:
 
     start: Tensors  # [n, *shape] by parameter, as downloaded
     models: Tensors  # the same, changed in place
+    memory: Tensors  # what the last steps kept, [n, …], changed in place
+    rates: Any  # the learning rate: a number for all, or float32[n]
     x: torch.Tensor
     y: torch.Tensor
 
@@ -78,8 +80,8 @@ class CohortBackend:
         self._largest_block = min(
             BLOCK_PARAMETERS // self._layout.n_parameters, BLOCK_ACTIVATIONS // max(step_activations, 1)
         )
-        copies = COPIES if self._local.is_plain else COPIES + OWN_STEP_COPIES
-        self._model_bytes = FLOAT_BYTES * (copies * self._layout.n_parameters + 2 * step_activations)
+        copies = COPIES if self._local.is_plain else COPIES + OWN_STEP_COPIES + self._memory_copies()
+        self._model_bytes = FLOAT_BYTES * math.ceil(copies * self._layout.n_parameters + 2 * step_activations)
         x = learner.probe[0]
         self._example_bytes = x.nbytes // len(x) + PLAN_BYTES * math.ceil(self._local.local_steps or self._local.epochs)
 
@@ -118,8 +120,9 @@ class CohortBackend:
         share = np.repeat(updates.weights / examples.n_examples, examples.n_examples).astype(np.float32)
         x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
         gradients, losses = pooled_gradients(self._learner, x, y, torch.from_numpy(share))
+        rate = float(self._local.rates(updates.versions[:1])[0])
         for name, total in self._layout.views(direction).items():
-            total.sub_(gradients[name], alpha=self._local.learning_rate)
+            total.sub_(gradients[name], alpha=rate)
         return np.add.reduceat(losses.double().numpy(), examples.offsets[:-1])
 
     def _blocks(self, updates: Updates, n_examples: IntArray, rows: IntArray) -> Iterator[IntArray]:
@@ -158,15 +161,19 @@ class CohortBackend:
         kept = self._layout.split(torch.stack([versions.get(int(v)) for v in downloaded]))
         start = {name: stack[owner] for name, stack in kept.items()}
         models = {name: stack.clone() for name, stack in start.items()}
-        return Stack(start, models, torch.from_numpy(examples.x), torch.from_numpy(examples.y))
+        memory = first_memory(self._local, start, is_stacked=True)
+        rates = rate_of(self._local, self._local.rates(updates.versions))
+        return Stack(start, models, memory, rates, torch.from_numpy(examples.x), torch.from_numpy(examples.y))
 
     def _steps_together(self, stack: Stack, rows: IntArray, n_batch: IntArray) -> FloatArray:
         """One step of each of the first clients on its row of examples; their summed losses before it."""
         batch, share = padded(rows, n_batch)
         active = {name: models[: len(rows)] for name, models in stack.models.items()}
         gradients, losses = self._gradients(active, stack.x[batch], stack.y[batch], share)
+        start, memory = ({name: value[: len(rows)] for name, value in of.items()} for of in (stack.start, stack.memory))
+        rates = stack.rates if isinstance(stack.rates, float) else stack.rates[: len(rows)]
         with torch.no_grad():
-            self._step(active, gradients, {name: start[: len(rows)] for name, start in stack.start.items()})
+            self._step(active, gradients, start, memory, rates)
         summed: FloatArray = n_batch * losses.double().numpy()
         return summed
 
@@ -180,10 +187,17 @@ class CohortBackend:
                 for parameter, value in own:
                     parameter.copy_(value)
             start = {name: stacked[i] for name, stacked in stack.start.items()}
-            summed[i] = n * self._loop.step(stack.x[batch], stack.y[batch], start)
+            memory = {name: stacked[i] for name, stacked in stack.memory.items()}
+            rate = stack.rates if isinstance(stack.rates, float) else float(stack.rates[i])
+            summed[i] = n * self._loop.step(stack.x[batch], stack.y[batch], start, memory, rate)
             for parameter, value in own:
                 value.copy_(parameter.detach())
         return summed
+
+    def _memory_copies(self) -> float:
+        """What a client's steps keep, in sizes of the model; it is there twice while a step is taken."""
+        kept = self._local.memory(self._layout.views(self._layout.flatten()))
+        return 2.0 * sum(int(value.numel()) for value in kept.values()) / self._layout.n_parameters
 
     def _saved_floats(self) -> int:
         """Numbers that a backward pass keeps for each example: two examples' minus one's."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.func import functional_call, grad_and_value, vmap
 
-from fedsim.training.algorithm.sgd import Tensors
+from fedsim.training.algorithm.local import Tensors
 from fedsim.training.backend.learner import Learner
 from fedsim.units import IntArray
 

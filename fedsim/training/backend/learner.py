@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedsim.data.clients import ClientData
-from fedsim.training.algorithm.sgd import LocalSgd
+from fedsim.training.algorithm.local import LocalAlgorithm
 from fedsim.training.flat import Layout
 from fedsim.training.loss import Loss
 from fedsim.training.trainer import Updates
@@ -27,7 +27,7 @@ class Learner:
     model: nn.Module
     layout: Layout  # of the model
     loss: Loss
-    local: LocalSgd
+    local: LocalAlgorithm
     data: ClientData
     probe: tuple[torch.Tensor, torch.Tensor]
 

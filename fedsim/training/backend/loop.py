@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from fedsim.rng import UintArray
-from fedsim.training.algorithm.sgd import Tensors
+from fedsim.training.algorithm.local import Tensors
 from fedsim.training.backend.gradients import batch_gradients
 from fedsim.training.backend.learner import Learner
-from fedsim.training.backend.steps import check_step, step_of
+from fedsim.training.backend.steps import check_step, first_memory, step_of
 from fedsim.training.backend.trial import check_trains
 from fedsim.training.trainer import Updates
 from fedsim.training.versions import Versions
@@ -36,21 +36,25 @@ class LoopBackend:
         self._learner.model.train()
         direction = torch.zeros_like(versions.newest)
         loss_sums = np.empty(len(updates))
+        rates = self._learner.local.rates(updates.versions)
         for row, (version, weight) in enumerate(zip(updates.versions, updates.weights, strict=True)):
             start = versions.get(int(version))
             one = slice(row, row + 1)
             n_steps = None if updates.n_steps is None else updates.n_steps[one]
-            loss_sums[row] = self._train_client(updates.client_ids[one], updates.seeds[one], n_steps, start)
+            loss_sums[row] = self._train_client(
+                updates.client_ids[one], updates.seeds[one], n_steps, start, float(rates[row])
+            )
             direction.add_(self._learner.layout.flatten().sub_(start), alpha=float(weight))
         return direction, loss_sums
 
     def _train_client(
-        self, client_id: IntArray, seed: UintArray, n_steps: IntArray | None, start: torch.Tensor
+        self, client_id: IntArray, seed: UintArray, n_steps: IntArray | None, start: torch.Tensor, rate: float
     ) -> float:
         """Local work of one client in the module; the sum of its losses over visited examples."""
         layout = self._learner.layout
         layout.load(start)
         downloaded = layout.views(start)
+        memory = first_memory(self._learner.local, downloaded, is_stacked=False)
         examples = self._learner.data.fetch(client_id)
         x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
         loss_sum = 0.0
@@ -58,13 +62,16 @@ class LoopBackend:
             torch.default_generator.manual_seed(int(seed[0]))
             for batch in self._learner.local.batches(examples.n_examples, seed, n_steps)[0]:
                 rows = torch.from_numpy(batch[batch >= 0])
-                loss_sum += len(rows) * self.step(x[rows], y[rows], downloaded)
+                loss_sum += len(rows) * self.step(x[rows], y[rows], downloaded, memory, rate)
         return loss_sum
 
-    def step(self, x: torch.Tensor, y: torch.Tensor, start: Tensors) -> float:
-        """One step of the module on a batch, for a client that downloaded ``start``; its mean loss before the step."""
+    def step(self, x: torch.Tensor, y: torch.Tensor, start: Tensors, memory: Tensors, rate: float) -> float:
+        """One step of the module on a batch, for a client that downloaded ``start``; its mean loss before the step.
+
+        ``memory`` is what its last step kept, changed in place.
+        """
         gradients, loss = batch_gradients(self._learner, x, y)
         with torch.no_grad():
             now = {name: parameter.detach() for name, parameter in self._learner.layout.parameters.items()}
-            self._step(now, gradients, start)
+            self._step(now, gradients, start, memory, rate)
         return loss.item()

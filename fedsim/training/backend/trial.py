@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from fedsim.errors import InputError, one_line
-from fedsim.training.algorithm.sgd import Tensors
+from fedsim.training.algorithm.local import Tensors
 from fedsim.training.backend.gradients import batch_gradients, padded, pooled_gradients, stacked_gradients
 from fedsim.training.backend.learner import MISFITS, PROBED, Learner
-from fedsim.training.backend.steps import step_of
+from fedsim.training.backend.steps import first_memory, rate_of, step_of
 from fedsim.training.flat import Layout
 from fedsim.units import IntArray
 
@@ -216,18 +216,25 @@ def _is_pool_apart(learner: Learner, vector: torch.Tensor) -> bool:
 
 
 def _why_no_stacked_step(learner: Learner, vectors: list[torch.Tensor], gradients: list[Tensors]) -> str | None:
-    """Lets the two clients take a step, each having downloaded what the other has now; None if it is their own step."""
-    if learner.local.is_plain:
+    """Lets both clients take two steps, each having downloaded what the other has now; None if these are their own."""
+    local = learner.local
+    if local.is_plain:
         return None
-    layout, step = learner.layout, f"step of {type(learner.local).__name__}"
+    layout, step, rates = learner.layout, f"step of {type(local).__name__}", local.rates(np.arange(len(vectors)))
     together, apart = torch.stack(vectors), torch.stack(vectors)
     start = torch.stack(vectors[::-1])
     stacked = {name: torch.stack([each[name] for each in gradients]) for name in gradients[0]}
     try:
         with torch.no_grad():
-            step_of(learner.local, is_stacked=True)(layout.split(together), stacked, layout.split(start))
+            memory = first_memory(local, layout.split(start), is_stacked=True)
+            for _ in range(2):
+                given = layout.split(start), memory, rate_of(local, rates)
+                step_of(local, is_stacked=True)(layout.split(together), stacked, *given)
             for i, each in enumerate(gradients):
-                step_of(learner.local, is_stacked=False)(layout.views(apart[i]), each, layout.views(start[i]))
+                memory = first_memory(local, layout.views(start[i]), is_stacked=False)
+                for _ in range(2):
+                    given = layout.views(start[i]), memory, float(rates[i])
+                    step_of(local, is_stacked=False)(layout.views(apart[i]), each, *given)
     except Exception as error:  # whatever the algorithm's own code raises there
         return f"{step} cannot be stacked ({one_line(error)})"
     return None if _agree(layout.split(together), layout.split(apart)) else f"{step} differs in a stack"
