@@ -36,10 +36,18 @@ def own_model_and_table(names: dict[str, Any], folder: Path) -> None:
     assert accuracy.iloc[-1] > 0.7
 
 
+def own_local_algorithm(names: dict[str, Any], folder: Path) -> None:
+    assert names["accuracy"].iloc[-1].min() > 0.5
+    assert len({run.summary["device_h"] for run in names["runs"].values()}) == 1
+    norms = [run.steps["update_norm"].iloc[0] for run in names["runs"].values()]
+    assert len({round(norm, 3) for norm in norms}) == 3
+
+
 SHOWN: Mapping[str, Callable[[dict[str, Any], Path], None]] = {
     "first_run": first_run,
     "comparing_runs": comparing_runs,
     "own_model_and_table": own_model_and_table,
+    "own_local_algorithm": own_local_algorithm,
 }
 
 
