@@ -41,7 +41,7 @@ class SignSgd(LocalSgd):
             for name, gradient in gradients.items()
         }
 ''')
-sys.path.insert(0, ".")
+sys.path.insert(0, str(Path.cwd()))
 Path("my_configs/training/local").mkdir(parents=True)
 Path("my_configs/training/local/sign.yaml").write_text("""
 defaults: [sgd, _self_]

@@ -44,7 +44,7 @@ class ChurnModel(torch.nn.Module):
     def forward(self, x):
         return (self.of_number(x[:, :1]) + self.of_id(x[:, 1].long())).squeeze(1)
 """)
-sys.path.insert(0, ".")
+sys.path.insert(0, str(Path.cwd()))
 
 # %% [markdown]
 # ## The table: one YAML
