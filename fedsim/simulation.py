@@ -22,7 +22,7 @@ from fedsim.server.clock import Decides, play
 from fedsim.server.job import Job
 from fedsim.server.protocol.coordinator import Coordinator
 from fedsim.server.task import Policy, Stop, Task
-from fedsim.training.trainer import Measured
+from fedsim.training.trainer import Measured, Saves
 from fedsim.units import DAY_S, HOUR_S, J_PER_KWH, US_PER_S, FloatArray
 
 globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
@@ -188,6 +188,8 @@ def _write(job: Job, folder: Path, *, end_at: float) -> None:
     for table in (job.log.steps, job.log.evals, *([job.log.groups] if job.log.groups.rows else [])):
         table.write(folder)
     job.log.gauges.write(folder, end_at=end_at, stepped_at=_stepped_at(job.log.steps))
+    if isinstance(job.trainer, Saves):
+        job.trainer.save(folder / "model")
 
 
 def _stepped_at(steps: RowLog) -> FloatArray:

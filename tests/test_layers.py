@@ -72,6 +72,7 @@ DOORS = {
     "scipy": {"cost", "device", "results"},
     "pandas": {"data", "results", "traces.importers"},
     "fsspec": {"data.table.reading"},
+    "safetensors": {"training.checkpoint"},
     "PIL": {"data.table.features"},
     "jinja2": {"report"},
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},

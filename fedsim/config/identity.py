@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import fedsim
-from fedsim.files import portable
+from fedsim.files import portable, sha256
 from fedsim.schema import RUN_SCHEMA
 
 # When a run ends, where its files are, what is made of them: none of it changes what happens in it.
@@ -29,6 +30,9 @@ def identity(values: Mapping[str, Any], *, traces_sha256: Sequence[str], data_sh
         "schema": RUN_SCHEMA,
         "version": fedsim.__version__,
     }
+    model = content["config"].get("model", {})
+    if model.get("init_from") is not None:  # known by its content
+        model["init_from"] = sha256(Path(values["model"]["init_from"]))
     traces = content["config"]["traces"]
     traces["folder"], traces["mixture"] = None, list((traces.get("mixture") or {}).values())
     return {"run": _digest(content), "arm": _digest(_seedless(content, values["seed"]))}

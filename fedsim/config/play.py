@@ -9,11 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fedsim.config.checkpoints import FOLDER, write_module
 from fedsim.config.compose import as_yaml, composed, on_values
 from fedsim.config.estimate import warn_of_disk
 from fedsim.config.identity import identity
 from fedsim.config.run_folder import opened
 from fedsim.config.simulation import build_simulation
+from fedsim.config.task import sized
 from fedsim.config.trainer import central_evaluation
 from fedsim.errors import InputError
 from fedsim.files import write_json, write_text
@@ -50,9 +52,11 @@ def _play(
     write_text(folder / "config.yaml", as_yaml(values))
     provenance = _provenance(simulation, values, overrides)
     write_json(folder / "provenance.json", provenance)  # a run that is stopped has it too
-    metrics, central = central_evaluation(values, simulation.task.clients)
+    metrics, central = central_evaluation(values, simulation.task.clients, folder / FOLDER)
     told = warn_of_disk(folder, on_progress)
     result = simulation.run(folder, on_progress=told, central_metrics=metrics, central=central)
+    if (folder / FOLDER).exists():
+        write_module(folder, sized(values["model"]["module"], lambda: simulation.task.clients))
     write_json(folder / "provenance.json", provenance | {"wall_s": round(result.wall_s, 3)})
     write_json(folder / "summary.json", result.summary)
     if values["report"]:

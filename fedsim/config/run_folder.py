@@ -13,7 +13,14 @@ from fedsim.errors import FedsimError, InputError
 from fedsim.schema import RUN_TABLES, SESSIONS
 
 _TABLES = ("sessions", *(f"{table.name}.parquet" for table in RUN_TABLES if table is not SESSIONS))
-RUN_FILES = ("summary.json", "config.yaml", "provenance.json", "report.html", *_TABLES)  # cleared in this order
+RUN_FILES = (
+    "summary.json",
+    "config.yaml",
+    "provenance.json",
+    "report.html",
+    "model",
+    *_TABLES,
+)  # cleared in this order
 
 
 @contextmanager

@@ -93,6 +93,7 @@ class NetworkKeys(TypedDict):
 class ModelKeys(TypedDict):
     """Of ``model``: what its bytes and its work are counted from."""
 
+    init_from: NotRequired[str | None]
     n_parameters: Annotated[int, Range(0, 10_000_000_000)] | None
     forward_flops: Annotated[float, Range(0, 1e18)] | None
     example_shape: Sequence[Size] | None

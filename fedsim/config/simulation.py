@@ -95,6 +95,7 @@ def _world(values: dict[str, Any], fleet: Fleet, rule: Rule, phones: Phones, mod
 
 def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> None:
     """Ask a thousand devices how long they train, so that what a law cannot tell, or nobody waits for, is refused."""
+    _check_examples(clients)
     ids = np.arange(min(fleet.n_devices, 1000))
     n_examples = clients.n_examples(np.arange(min(clients.n_clients, 1000))).max() * np.ones_like(ids)
     k = np.zeros(len(ids), dtype=np.int32)
@@ -103,6 +104,18 @@ def _probe(device: Device, fleet: Fleet, clients: ClientData, work: Work) -> Non
         raise InputError(
             "device.compute: a session trains for seconds", value=f"{longest_s:g}", allowed=f"to {MAX_S:g}"
         )
+
+
+def _check_examples(clients: ClientData) -> None:
+    """Refuse a client without examples, among the first million: a phone that holds none has nothing to do."""
+    for first in range(0, min(clients.n_clients, _LOOKED_AT), _AT_ONCE):
+        n = clients.n_examples(np.arange(first, min(first + _AT_ONCE, clients.n_clients)))
+        if not n.all():
+            what = "a client has no example to train on"
+            raise InputError(what, value=first + int((n == 0).argmax()), allowed="one or more for each client")
+
+
+_LOOKED_AT, _AT_ONCE = 1_000_000, 65_536
 
 
 def build_device(values: dict[str, Any], phones: Phones, model: Model, seed: int) -> Device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import hydra.utils
@@ -47,6 +48,13 @@ def _check_target(target: Any) -> None:
     check_kind(found, "model.module", str(target))
 
 
+def _started(module: Any, init_from: str | None) -> Any:
+    """The module as it was built, or with the tensors of ``model.init_from``."""
+    if init_from is None:
+        return module
+    return named("fedsim.training.checkpoint.start_from", "model.init_from")(module, init_from)
+
+
 def trainer_of(
     values: dict[str, Any], model: dict[str, Any], data: ClientData, *, n_parameters: Callable[[], int],
     local: LocalWork, max_staleness: int, seed: int,
@@ -66,7 +74,7 @@ def trainer_of(
         {key: value for key, value in named.items() if key in asked or key != "n_threads"},
         "training",
         role=TRAINER,
-        model=lambda: build_module(model["module"]),
+        model=lambda: _started(build_module(model["module"]), model.get("init_from")),
         data=data,
         local=local,
         max_staleness=max_staleness,
@@ -92,9 +100,12 @@ def central_metrics(values: dict[str, Any], data: ClientData) -> dict[str, float
     return central_evaluation(values, data)[0]
 
 
-def central_evaluation(values: dict[str, Any], data: ClientData) -> tuple[dict[str, float], Measured | None]:
+def central_evaluation(
+    values: dict[str, Any], data: ClientData, folder: Path | None = None
+) -> tuple[dict[str, float], Measured | None]:
     """Metrics of the model trained on the pooled data, and what they were computed from; empty without a baseline.
 
+    Its model is written to ``folder``, if there is one.
     Plain local SGD and a plain average, whatever algorithm the run uses.
     """
     central, seed = dict(values["training"]["central"]), values["seed"]
@@ -118,6 +129,8 @@ def central_evaluation(values: dict[str, Any], data: ClientData) -> tuple[dict[s
     train_central = named("fedsim.training.central.train_central", "training.central")
     try:
         metrics = typing.cast("dict[str, float]", train_central(trainer, data, epochs=epochs, seed=seed)[-1])
+        if folder is not None and hasattr(made[-1], "save"):
+            made[-1].save(folder, final="central")
         return metrics, getattr(made[-1], "measured", None)
     except InputError as error:  # the pooled data have other batches than the clients'
         raise InputError(f"training.central, in place of training.local: {error}") from error

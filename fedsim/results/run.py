@@ -194,6 +194,13 @@ class Run:
         """The named columns of all session rows, in batches of bounded size, each checked against the schema."""
         return session_batches(self.folder, columns)
 
+    def model(self, which: str = "final") -> Any:
+        """The trained ``torch.nn.Module``: the ``final`` version, the ``best`` one, or the ``central`` baseline.
+
+        Raises :class:`InputError` for a run that trained nothing, and for a model that it does not have.
+        """
+        return importlib.import_module("fedsim.config.checkpoints").model_of(self.folder, which)
+
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}{'' if self.is_complete else ', not complete'})"
 

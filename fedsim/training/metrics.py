@@ -25,7 +25,7 @@ Kept = Mapping[str, Array]  # columns with a row for each example
 
 
 class Metric(Protocol):
-    """One figure of merit."""
+    """One figure of merit; ``better`` ("higher" or "lower", higher if it does not say) tells the best version."""
 
     @property
     def name(self) -> str:
@@ -83,6 +83,8 @@ class TopK(Mean):
 class LogLoss(Mean):
     """Mean of minus the logarithm of the label's probability; perplexity is its exponential."""
 
+    better = "lower"
+
     is_exponential: bool = False
 
     def keep(self, y: torch.Tensor, scores: torch.Tensor) -> dict[str, Array]:
@@ -102,6 +104,8 @@ class LogLoss(Mean):
 @dataclass(frozen=True)
 class MeanSquaredError(Mean):
     """Of labels that are numbers."""
+
+    better = "lower"
 
     def check(self, loss: Loss, y: Array) -> None:
         """Numbers."""

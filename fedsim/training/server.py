@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Seed, Threads, VersionCount
 from fedsim.training.algorithm.local import LocalAlgorithm
 from fedsim.training.backend.learner import MISFITS, PROBED, Backend, Learner
+from fedsim.training.checkpoint import write_checkpoint
 from fedsim.training.flat import Layout, ModelFactory, build_model
 from fedsim.training.loss import Loss, loss_named
 from fedsim.training.metrics import Kept, Measured, Metric, metric_named
@@ -23,6 +26,15 @@ from fedsim.units import IntArray
 EVALUATION_ROWS = 1024
 EVALUATION_OUTPUTS = 8_000_000  # of the model at once: fewer rows where each has many, as a word for each position has
 _LOOKED_AT = 64  # held-out examples, to find some that differ
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best version that was evaluated: its number, its first metric, its tensors as one vector."""
+
+    version: int
+    value: float
+    vector: torch.Tensor
 
 
 class FederatedTrainer:
@@ -71,6 +83,7 @@ class FederatedTrainer:
         self._optimizer = server_optimizer
         self._metrics = tuple(metric_named(metric) for metric in metrics)
         self.measured: Measured | None = None
+        self._best: Best | None = None
         for metric in self._metrics:
             metric.check(self._learner.loss, self._held_out[1])
         self._n_rows = _check_fits(self._learner, *self._held_out)
@@ -117,7 +130,31 @@ class FederatedTrainer:
         with torch.no_grad():
             kept = [self._kept(first) for first in range(0, len(self._held_out[1]), self._n_rows)]
         self.measured = Measured.of_batches(self._metrics, kept)
-        return self.measured.values()
+        values = self.measured.values()
+        if self._metrics and (self._best is None or self._is_better(values, self._best.value)):
+            self._best = Best(self.version, values[self._metrics[0].name], self.versions.newest)
+        return values
+
+    def save(self, folder: Path, *, final: str = "final") -> None:
+        """Write the newest version, and beside a ``final`` one the best that was evaluated, by the first metric."""
+        folder.mkdir(exist_ok=True)
+        self._write(folder / f"{final}.safetensors", self.versions.newest, {"version": self.version})
+        if self._best is not None and final == "final":
+            told = {"version": self._best.version, self._metrics[0].name: self._best.value}
+            self._write(folder / "best.safetensors", self._best.vector, told)
+
+    def _write(self, path: Path, vector: torch.Tensor, told: dict[str, float]) -> None:
+        self._learner.layout.load(vector)
+        write_checkpoint(path, self._learner.model, told)
+
+    def _is_better(self, values: dict[str, float], best: float) -> bool:
+        """Whether the first metric is better than the best so far; of equals the earlier stays."""
+        metric = self._metrics[0]
+        return (
+            values[metric.name] > best
+            if getattr(metric, "better", "higher") == "higher"
+            else values[metric.name] < best
+        )
 
     def _advance(self, direction: torch.Tensor) -> None:
         """Make the next version: the optimiser moves the parameters, buffers take the average as it is."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from fedsim.rng import UintArray
 from fedsim.units import FloatArray, IntArray
@@ -36,6 +37,14 @@ class Measured(Protocol):
 
     def values(self, rows: IntArray | None = None) -> dict[str, float]:
         """Each metric of all examples, or of these rows, which may be repeated; NaN where it is not defined."""
+
+
+@runtime_checkable
+class Saves(Protocol):
+    """A trainer whose model can be kept in files."""
+
+    def save(self, folder: Path, *, final: str = "final") -> None:
+        """Write the newest version as ``<final>.safetensors``, and the best one evaluated as ``best.safetensors``."""
 
 
 @dataclass(frozen=True)

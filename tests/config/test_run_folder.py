@@ -41,10 +41,16 @@ def test_force_clears_a_run_wholly(tmp_path: Path) -> None:
     assert run(tmp_path / "k", "report=true") == 0
     (tmp_path / "k" / "sessions" / "part-00007.parquet").write_text("of a longer run")
     (tmp_path / "k" / "groups.parquet").write_text("of a run that asked for groups")
+    (tmp_path / "k" / "model").mkdir()
+    (tmp_path / "k" / "model" / "final.safetensors").write_text("of a run that trained")
     (tmp_path / "k" / ".summary.json.123.tmp").write_text("of a killed run")
     assert run(tmp_path / "k", "seed=4", "force=true") == 0
     assert Run.load(tmp_path / "k").summary["seed"] == 4
-    assert {path.name for path in (tmp_path / "k").iterdir()} == {*RUN_FILES} - {"report.html", "groups.parquet"}
+    assert {path.name for path in (tmp_path / "k").iterdir()} == {*RUN_FILES} - {
+        "report.html",
+        "groups.parquet",
+        "model",
+    }
     assert [path.name for path in (tmp_path / "k" / "sessions").iterdir()] == ["part-00000.parquet"]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedsim.config.play import simulate
+from fedsim.data.sources.digits import Digits
 from fedsim.errors import InputError
 from tests.smoke import small
 
@@ -60,3 +61,16 @@ def test_a_loss_and_a_metric_of_ones_own(tmp_path: Path) -> None:
     assert run.evals["value"].iloc[-1] > 0.7
     with pytest.raises(InputError, match=r"training\.loss is no loss: .*OddFound.*per_example, scores"):
         simulate(*small([f"training.loss={{_target_: {__name__}.OddFound}}"]), folder=tmp_path / "other")
+
+
+class Hollow(Digits):
+    """Data in which a client has nothing."""
+
+    def n_examples(self, client_ids: np.ndarray) -> np.ndarray:
+        return np.where(client_ids == 7, 0, super().n_examples(client_ids))
+
+
+def test_a_client_without_examples_is_told_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^a client has no example to train on: 7 "):
+        simulate(*small([f"data._target_={__name__}.Hollow"]), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
