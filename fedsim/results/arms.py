@@ -76,7 +76,9 @@ def _one_a_seed(group: list[int], runs: Sequence[Run], repeated: list[str]) -> l
     for place in group:
         first = kept.setdefault(_seed(runs[place]), place)
         if first != place:
-            repeated.append(f"the same configuration and seed as {runs[first].folder}: {runs[place].folder}")
+            hashes = {runs[each].provenance.get("data_sha256") for each in (first, place)}
+            but = "" if len(hashes) == 1 else ", but data of another content, which is left out,"
+            repeated.append(f"the same configuration and seed{but} as {runs[first].folder}: {runs[place].folder}")
     return list(kept.values())
 
 
