@@ -39,6 +39,7 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "results": WORDS | {"results"},
     "report": WORDS | {"results", "report"},
     "forecast": WORDS | {"results", "forecast"},
+    "report.data_page": WORDS | {"data", "report"},
     "report.forecast_page": WORDS | {"results", "report", "forecast"},
     "report.forecast_text": WORDS | {"results", "report", "forecast"},
     "provenance": WORDS,
@@ -52,12 +53,14 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli.check": WORDS | {"config", "results", "report"},
     "cli.fixture": {"errors"},
     "cli.query": WORDS | {"results"},
+    "cli.data": WORDS | {"data", "report"},
+    "cli.data_folders": {"cli.commands"},
     "cli.forecast": WORDS | {"forecast", "report", "results"},
     "cli.compare": WORDS | {"report", "results"},
     "cli.run": WORDS | {"cli", "config"},
     "cli.sweep": WORDS | {"cli.outcome"},
     "cli.outcome": {"errors"},
-    "cli.main": {"", "cli.commands", "cli.of_runs", "cli.outcome", "cli.traces"},
+    "cli.main": {"", "cli.commands", "cli.data_folders", "cli.of_runs", "cli.outcome", "cli.traces"},
     "cli.of_runs": {"cli.commands"},
     "cli.traces": {"errors", "cli.commands", "cli.trace_folders", "cli.traces_import"},
     "cli.traces_import": {"errors", "cli.commands", "cli.trace_folders", "traces.importers"},
@@ -69,7 +72,7 @@ DOORS = {
     "omegaconf": {"config", "cli.run"},
     "matplotlib": {"report"},
     "sklearn": {"training", "data"},
-    "scipy": {"cost", "device", "results"},
+    "scipy": {"cost", "data", "device", "results"},
     "pandas": {"data", "results", "traces.importers"},
     "fsspec": {"data.table.reading"},
     "safetensors": {"training.checkpoint"},
@@ -83,7 +86,16 @@ DOORS = {
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names
 MATPLOTLIB_FILES = {
     f"report/{name}.py"
-    for name in ("plots", "figures", "svg", "trace_plots", "compare_plots", "gate_plots", "forecast_plots")
+    for name in (
+        "plots",
+        "figures",
+        "svg",
+        "trace_plots",
+        "compare_plots",
+        "gate_plots",
+        "forecast_plots",
+        "data_plots",
+    )
 }
 AT_THE_ROOT = WORDS | {"__init__", "__main__", "log", "provenance", "simulation"}
 

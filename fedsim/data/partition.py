@@ -52,7 +52,7 @@ def dirichlet(labels: IntArray, *, n_clients: int, alpha: float, min_examples: i
     _check_enough(len(labels), n_clients=n_clients, min_examples=min_examples)
     draw = rng.generator(seed, "partition")
     classes, label = np.unique(labels, return_inverse=True)
-    last = np.cumsum(_dirichlet_rows(draw, alpha=alpha, shape=(len(classes), n_clients)), axis=1)
+    last = np.cumsum(dirichlet_rows(draw, alpha=alpha, shape=(len(classes), n_clients)), axis=1)
     # One sorted search serves all classes: class k's cumulated shares lie in k … k+1.
     searched = label + draw.random(len(labels))
     last += np.arange(len(classes))[:, None]
@@ -67,9 +67,10 @@ def _check_enough(n_examples: int, *, n_clients: int, min_examples: int) -> None
         raise InputError("n_clients of the partition", value=n_clients, allowed=allowed)
 
 
-def _dirichlet_rows(draw: np.random.Generator, *, alpha: float, shape: tuple[int, int]) -> FloatArray:
-    """Rows from Dirichlet(alpha, …), by gamma draws in logarithms: tiny alphas must not underflow to 0/0.
+def dirichlet_rows(draw: np.random.Generator, *, alpha: float | FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Rows from Dirichlet(alpha, …), one alpha for all or one for each column.
 
+    By gamma draws in logarithms, since tiny alphas must not underflow to 0/0:
     log Gamma(a) = log Gamma(a + 1) + log(U) / a in distribution (Marsaglia and Tsang 2000).
     """
     log_gamma = np.log(draw.standard_gamma(alpha + 1, shape)) + np.log1p(-draw.random(shape)) / alpha
