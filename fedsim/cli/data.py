@@ -29,6 +29,7 @@ def partition(arguments: argparse.Namespace) -> None:
         client=arguments.client, n_clients=arguments.clients, sizes=arguments.sizes, alpha=arguments.alpha,
         per_client=arguments.per_client, n_clusters=arguments.clusters, donor=arguments.donor, seed=arguments.seed,
     )  # fmt: skip
+    drop = _listed(arguments.drop)
     made = generated(asked)
     for line in made.remarks:
         print(f"fedsim: {line}", file=sys.stderr)
@@ -36,7 +37,7 @@ def partition(arguments: argparse.Namespace) -> None:
     if n_clients < 2:
         raise InputError("clients of the partition", value=n_clients, allowed="2 and more", where=arguments.table)
     facts = {**asdict(asked), "features": list(asked.features), "n_clients": n_clients, "n_rows": len(made.client)}
-    write_partition(arguments.out, asked.table, made.client, facts | {"remarks": list(made.remarks)})
+    write_partition(arguments.out, asked.table, made.client, facts | {"remarks": list(made.remarks)}, drop=drop)
     print(f"{arguments.out / ROWS}: {len(made.client):,} rows of {n_clients:,} clients in the column {CLIENT}")
 
 
@@ -90,7 +91,7 @@ def card_text(lines: list[Line]) -> str:
 
 def _text(found: Statistics) -> str:
     quantiles = " · ".join(f"p{float(q) * 100:g} {value:g}" for q, value in found.size_quantiles.items())
-    labels = ", ".join(f"{name} {share:.1%}" for name, share in list(found.labels.items())[:10])
+    labels = ", ".join(f"{name or repr(name)} {share:.1%}" for name, share in list(found.labels.items())[:10])
     lines = [
         f"{found.n_rows:,} rows of {found.n_clients:,} clients",
         f"rows of a client: mean {found.size_mean:.4g}, sd {found.size_sd:.4g}, most {found.size_most:,}; {quantiles}",

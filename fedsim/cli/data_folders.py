@@ -51,6 +51,7 @@ def _add_partition(inner: Any) -> None:
     made.add_argument("--per-client", type=int, default=2, metavar="N", help="shards of a client")
     made.add_argument("--clusters", type=int, default=20, metavar="N", help="of features (clusters)")
     made.add_argument("--donor", metavar="TABLE", help="a table with ids, or the stats.json of one (proxy)")
+    made.add_argument("--drop", metavar="COLUMN,…", default="", help="left out of what is written: ids to be hidden")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--force", action="store_true", help="replace a folder that holds something")
 

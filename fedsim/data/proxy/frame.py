@@ -58,7 +58,8 @@ def frame_of(
     parts: list[tuple[Any, ...]] = []
     named = [name for name in (client, label, time) if name is not None]
     columns: dict[str, pa.DataType | None] = dict.fromkeys(named)
-    for where, batch in files.batches(columns | embedder.columns, n_rows=_BATCH):
+    columns = columns | embedder.columns or {names_of(files)[0]: None}  # rows are counted at least
+    for where, batch in files.batches(columns, n_rows=_BATCH):
         n = len(next(iter(batch.values())))
         parts.append((
             ids.of(batch[client], where) if client else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,17 @@ FORM = Form("partition", frozenset([ROWS, TOLD]), frozenset(["stats.json", "stat
 _BATCH = 65_536
 
 
-def write_partition(out: Path, table: str, client: IntArray, told: Mapping[str, Any]) -> None:
-    """Write the table's rows, in their order and batch by batch, with ``client_id`` beside them.
+def write_partition(
+    out: Path, table: str, client: IntArray, told: Mapping[str, Any], *, drop: Sequence[str] = ()
+) -> None:
+    """Write the table's rows, in their order and batch by batch, with ``client_id`` beside them; without ``drop``.
 
     Raises :class:`InputError` for a table that has such a column already, or has changed meanwhile.
     """
     files = files_of(table)
-    names = names_of(files)
+    names = [name for name in names_of(files) if name not in drop]
     if CLIENT in names:
-        allowed = "a table without it: its clients are what is made here"
+        allowed = f"--drop {CLIENT}: clients are what is made here"
         raise InputError(f"the table has a column {CLIENT} already", where=table, allowed=allowed)
     with whole_folder(out, FORM) as folder:
         writer, first = None, 0

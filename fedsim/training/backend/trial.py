@@ -242,7 +242,7 @@ def _why_no_stacked_step(learner: Learner, vectors: list[torch.Tensor], gradient
 
 def _agree(found: Tensors, expected: Tensors) -> bool:
     """Whether tensors are the same up to rounding."""
-    whole = sum(float(value.norm()) for value in expected.values())
+    whole = sum(float(value.detach().norm()) for value in expected.values())
     return all(
         bool((found[name] - value).norm() <= RELATIVE * value.norm() + NOISE * whole)
         for name, value in expected.items()

@@ -66,7 +66,7 @@ def test_a_target_that_was_not_reached_counts_from_the_last_evaluation(tmp_path:
     [
         ("accuracy over versions", "higher"),
         ("log_loss over time", "lower"),
-        ("perplexity over time", None),
+        ("surprise over time", None),
         ("bytes", "lower"),
         ("log time to accuracy ≥ 0.5", "lower"),
     ],

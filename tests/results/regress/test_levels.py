@@ -67,8 +67,8 @@ def test_which_way_is_worse_depends_on_the_quantity() -> None:
     up = (0.0210, 0.0211, 0.0212)
     assert changed_by(*up, name="accuracy over time").verdict == "improved"
     assert changed_by(*up, name="device-seconds").verdict == "regressed"
-    assert changed_by(*up, name="perplexity over versions").verdict == "changed"
-    assert changed_by(*(-each for each in up), name="perplexity over versions").verdict == "changed"
+    assert changed_by(*up, name="surprise over versions").verdict == "changed"
+    assert changed_by(*(-each for each in up), name="surprise over versions").verdict == "changed"
 
 
 def test_a_quantity_that_never_varied_may_change_by_its_last_digits() -> None:
