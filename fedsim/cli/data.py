@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from fedsim.data.proxy.closeness import HALVES, Line, card
+from fedsim.data.proxy.closeness import HALVES, Line, card, ranges_of
 from fedsim.data.proxy.frame import frame_of
 from fedsim.data.proxy.generate import Asked, generated
 from fedsim.data.proxy.statistics import Statistics, rows_of, statistics_of, told
@@ -75,7 +75,8 @@ def closeness(arguments: argparse.Namespace) -> None:
     unlike = [str(one) for one in {*true.labels.tolist()} ^ {*proxy.labels.tolist()}]
     if unlike:
         raise InputError("labels of the two tables differ", value=sorted(unlike)[0], allowed="the same in both")
-    print(card_text(card(rows_of(proxy), rows_of(true), seed=arguments.seed)))
+    ranges = ranges_of(rows_of(true), seed=arguments.seed)
+    print(card_text(card(rows_of(proxy), rows_of(true), ranges, seed=arguments.seed)))
 
 
 def card_text(lines: list[Line]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,25 +37,32 @@ class Line:
         return self.low <= self.proxy <= self.high
 
 
-def card(proxy: Rows, true: Rows, *, seed: int, n_halves: int = HALVES) -> list[Line]:
-    """The closeness card: sizes (KS and Wasserstein), label and feature ICC, size against label, two-sample test.
+Ranges = Mapping[str, tuple[float, float]]
 
-    Each half of the truth is held against the other as the proxy against the truth; the range is from the least to the
-    most of ``n_halves`` such splits. Raises :class:`InputError` for a truth of fewer than four clients.
+
+def ranges_of(true: Rows, *, seed: int, n_halves: int = HALVES) -> Ranges:
+    """What chance leaves of each measure: least and most over random halves of the true clients.
+
+    Halves are held against each other as a proxy against the truth. Raises :class:`InputError` for a truth of fewer than
+    four clients.
     """
     if true.n_clients < 4:
         raise InputError("clients of the truth", value=true.n_clients, allowed="4 and more, to be halved")
-    proxy, true = _styled(proxy), _styled(true)
-    halves = [_halved(true, seed=seed + k) for k in range(n_halves)]
-    lines = []
+    styled = _styled(true)
+    halves = [_halved(styled, seed=seed + k) for k in range(n_halves)]
+    found = {}
     for name, pair in _BETWEEN.items():
-        between = [pair(*half, seed + k) for k, half in enumerate(halves)]
-        nothing = _NOTHING[name]
-        lines.append(Line(name, pair(proxy, true, seed), nothing, *_range([*between, nothing])))
+        found[name] = _range([*(pair(*half, seed + k) for k, half in enumerate(halves)), _NOTHING[name]])
     for name, one in _OF_ONE.items():
-        of_halves = [one(part) for half in halves for part in half]
-        lines.append(Line(name, one(proxy), one(true), *_range(of_halves)))
-    return lines
+        found[name] = _range([one(part) for half in halves for part in half])
+    return found
+
+
+def card(proxy: Rows, true: Rows, ranges: Ranges, *, seed: int) -> list[Line]:
+    """The closeness card: sizes (KS and Wasserstein), two-sample test, label and feature ICC, size against label."""
+    proxy, true = _styled(proxy), _styled(true)
+    between = [Line(name, pair(proxy, true, seed), _NOTHING[name], *ranges[name]) for name, pair in _BETWEEN.items()]
+    return between + [Line(name, one(proxy), one(true), *ranges[name]) for name, one in _OF_ONE.items()]
 
 
 def _range(values: list[float]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from fedsim.data.partition import dirichlet
 from fedsim.data.proxy.assign import (
@@ -208,7 +209,7 @@ def _codes(path: str, features: Sequence[str]) -> dict[str, IntArray]:
     parts: dict[str, list[Any]] = {name: [] for name in features}
     for where, batch in files_of(path).batches(dict.fromkeys(features), n_rows=65_536):
         for name, column in batch.items():
-            if not isinstance(column, np.ndarray):
+            if not isinstance(column, np.ndarray) and not pa.types.is_nested(column.type):
                 parts[name].append(ids[name].of(column.cast("string").fill_null(""), where))
     found = {name: np.concatenate(part) for name, part in parts.items() if part}
     return found or {"": np.zeros(1, dtype=np.int64)}
