@@ -32,6 +32,7 @@ NOT_SHIPPED = {
 }  # fmt: skip
 PARTS = {"training/task", "training/local/steps", "data/table"}  # what other options are made of
 NEEDS = {
+    "holders/one_to_one": ["fleet.n_devices=100"],
     "training/server_optimizer": ["training=loop"],
     "training/schedule": ["training=loop"],
     "fleet/hardware/table": ["fleet.hardware.table=HARDWARE"],

@@ -110,9 +110,9 @@ def main(report: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 _NOTE = (
-    "Ranges: least and most of 20 random splits of the true clients into halves; **bold** lies inside. Losses: held-out,"
-    f" after {EARLY} and {LATE} rounds of 30 clients, mean and interval over {len(SEEDS)} seeds, which share the"
-    " draws of phones; bold lies within the truth's interval."
+    "Ranges: least and most of 20 random splits of the true clients into halves; **bold** lies inside. Losses:"
+    f" held-out, after {EARLY} and {LATE} rounds of 30 clients, mean and interval over {len(SEEDS)} seeds, which share"
+    " the draws of phones; bold lies within the truth's interval."
 )
 
 

@@ -43,6 +43,19 @@ class RandomHolders:
         return client_of(ids, n_clients=self._n_clients, seed=self._seed)
 
 
+class OneToOneHolders:
+    """Device ``i`` holds the data of client ``i``: each client has its own phone, and no phone two clients'."""
+
+    def __init__(self, clients: ClientData, fleet: Fleet) -> None:
+        if fleet.n_devices > clients.n_clients:
+            allowed = f"{clients.n_clients} at most: fleet.n_devices of one_to_one are clients"
+            raise InputError("holders: more devices than clients", value=fleet.n_devices, allowed=allowed)
+
+    def client_of(self, ids: IntArray) -> IntArray:
+        """Client ids, ``int64[n]``."""
+        return ids
+
+
 class SpeedCoupledHolders:
     """Slow phones hold more (``correlation`` > 0, as Papaya saw, Huba et al. 2022) or fewer examples.
 

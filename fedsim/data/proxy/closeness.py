@@ -43,8 +43,8 @@ Ranges = Mapping[str, tuple[float, float]]
 def ranges_of(true: Rows, *, seed: int, n_halves: int = HALVES) -> Ranges:
     """What chance leaves of each measure: least and most over random halves of the true clients.
 
-    Halves are held against each other as a proxy against the truth. Raises :class:`InputError` for a truth of fewer than
-    four clients.
+    Halves are held against each other as a proxy against the truth. Raises :class:`InputError` for a truth of fewer
+    than four clients.
     """
     if true.n_clients < 4:
         raise InputError("clients of the truth", value=true.n_clients, allowed="4 and more, to be halved")

@@ -16,6 +16,7 @@ from fedsim.data.table.encoder import Encoder, ListOf
 from fedsim.data.table.labels import Label
 from fedsim.data.table.reading import files_of
 from fedsim.data.table.rows import Asked
+from fedsim.data.table.skew import coordinate, reskewed
 from fedsim.data.table.split import Split
 from fedsim.errors import InputError
 from fedsim.files import read_json, write_json
@@ -41,6 +42,9 @@ class TableClients(CsrClients):
     order, ``[n, width]``: int64 if all are ids, else float32, in which ids are exact up to 16.7 million. Ids are of one
     table for all features. ``sizes`` tells a model what it must know: n_values, n_fields, n_inputs, n_classes, length.
 
+    ``label_skew_factor`` and ``feature_skew_factor`` make clients less or more unlike each other, for a sensitivity
+    (:func:`~fedsim.data.table.skew.reskewed`).
+
     ``folder``: None keeps examples in memory; else they are written there once and mapped. Needs some 20 bytes of
     memory for each row besides. Raises :class:`InputError` for what is not as it is said to be, with column and row.
     """
@@ -58,6 +62,8 @@ class TableClients(CsrClients):
         where: Mapping[str, Any] | None = None,
         list_of: Mapping[str, Any] | None = None,
         folder: str | None = None,
+        label_skew_factor: Annotated[float, Range(0, 2)] = 1.0,
+        feature_skew_factor: Annotated[float, Range(0, 2)] = 1.0,
         max_held_out: Annotated[int, Range(1, 10_000_000)] | None = None,
         batch_rows: Annotated[int, Range(1, 10_000_000)] = 65_536,
     ) -> None:
@@ -76,6 +82,11 @@ class TableClients(CsrClients):
         else:
             said = [label, features, client, time, where, held_out, list_of, max_held_out, seed, files.stamp, _SCHEMA]
             arrays, facts = _mapped(Path(folder), said, encoder)
+        if (label_skew_factor, feature_skew_factor) != (1.0, 1.0):
+            if folder is not None or arrays["y"].ndim > 1:
+                allowed = "1.0 where data.folder or several labels a row are used"
+                raise InputError("data.label_skew_factor, data.feature_skew_factor", allowed=allowed)
+            _reskew(arrays, label_skew_factor, feature_skew_factor, seed)
         self.keys = arrays["keys"]
         self._whose = arrays["held_out_clients"]
         self._digest: str | None = facts.get("sha256")
@@ -92,6 +103,17 @@ class TableClients(CsrClients):
         if self._digest is None:
             self._digest = digest_of(self._x, self._y, self._offsets, self._whose, self.keys)
         return self._digest
+
+
+def _reskew(arrays: dict[str, Array], label_factor: float, feature_factor: float, seed: int) -> None:
+    """Exchange training rows between clients, in place."""
+    n, lengths = int(arrays["offsets"][-1]), np.diff(arrays["offsets"])
+    x, y = arrays["x"][:n], arrays["y"][:n]
+    rows = reskewed(
+        np.repeat(np.arange(len(lengths)), lengths), y, coordinate(x, seed=seed), label_factor=label_factor,
+        feature_factor=feature_factor, seed=seed,
+    )  # fmt: skip
+    x[:], y[:] = x[rows], y[rows]
 
 
 def _list_of(said: Mapping[str, Any] | None) -> ListOf | None:
