@@ -26,8 +26,8 @@ def reskewed(
     """Which row lies in whose place: a permutation int64[n] of rows, by which each client keeps its size.
 
     ``owner`` is whose each place is, ``feature`` one number for each row. Labels are exchanged between rows whose
-    features are alike (twentieths), features between rows of one label, so each knob leaves the other skew about as it is.
-    A factor below 1 lets that share of the rows stay and deals the others out at random; one above 1 gives so much
+    features are alike (twentieths), features between rows of one label: each knob leaves the other skew as it is, as
+    far as that one number tells it. A factor below 1 lets that share of the rows stay and deals the others out at random; one above 1 gives so much
     more of the rows (2: all) to clients that hold their like already. 1 changes nothing.
     """
     rows = np.arange(len(owner))
