@@ -27,8 +27,9 @@ def reskewed(
 
     ``owner`` is whose each place is, ``feature`` one number for each row. Labels are exchanged between rows whose
     features are alike (twentieths), features between rows of one label: each knob leaves the other skew as it is, as
-    far as that one number tells it. A factor below 1 lets that share of the rows stay and deals the others out at random; one above 1 gives so much
-    more of the rows (2: all) to clients that hold their like already. 1 changes nothing.
+    far as that one number tells it. A factor below 1 lets that share of the rows stay and deals the others out at
+    random; one above 1 gives so much more of the rows (2: all) to clients that hold their like already. 1 changes
+    nothing.
     """
     rows = np.arange(len(owner))
     edges = np.quantile(feature, np.linspace(0, 1, _BINS + 1)[1:-1])

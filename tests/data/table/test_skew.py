@@ -27,10 +27,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+FEATURE = {"kind": "numbers", "column": ["x", "z"], "standardise": False}
+
+
 def skews(table: Path, **knobs: float) -> tuple[list[int], float, float]:
     """Sizes, label ICC and feature ICC."""
     data = TableClients(
-        path=str(table), client="who", label="y", features={"x": {"kind": "numbers", "column": ["x", "z"], "standardise": False}},
+        path=str(table), client="who", label="y", features={"x": FEATURE},
         held_out={"by": "fraction", "value": 0.05}, seed=0, **knobs,
     )  # fmt: skip
     n = data.n_examples(np.arange(data.n_clients))
