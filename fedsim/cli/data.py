@@ -56,12 +56,15 @@ def stats(arguments: argparse.Namespace) -> None:
         _table(arguments.table), client=arguments.client, label=arguments.label,
         features=_listed(arguments.features), time=arguments.time,
     )  # fmt: skip
-    found = statistics_of(frame)
+    found = statistics_of(frame, time_unit_s=_UNITS_S[arguments.time_unit])
     print(_text(found))
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out / "stats.json", told(found))
         print(write_data_page(arguments.out / "stats.html", found, rows_of(frame), table=Path(arguments.table).name))
+
+
+_UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def closeness(arguments: argparse.Namespace) -> None:

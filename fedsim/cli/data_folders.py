@@ -62,7 +62,8 @@ def _add_stats(inner: Any) -> None:
     stats.add_argument("--client", metavar="COLUMN", default="client_id")
     stats.add_argument("--label", metavar="COLUMN")
     stats.add_argument("--features", metavar="COLUMN,…", default="")
-    stats.add_argument("--time", metavar="COLUMN", help="numbers in seconds, or instants")
+    stats.add_argument("--time", metavar="COLUMN", help="instants, or numbers")
+    stats.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), default="s", help="of times that are numbers")
     stats.add_argument("--out", type=Path, metavar="DIR", help="folder for stats.json and stats.html")
 
 

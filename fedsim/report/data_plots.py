@@ -11,19 +11,18 @@ from fedsim.report.svg import color
 from fedsim.units import FloatArray, IntArray, format_count
 
 _WIDE_IN, _HIGH_IN = 5.2, 3.0
-_BINS = 40
 
 
 @drawn
 def sizes(n: IntArray) -> Figure:
-    """How many clients hold how many rows, on a logarithmic axis."""
+    """The share of the clients that hold so many rows at most, on a logarithmic axis."""
     figure = Figure(figsize=(_WIDE_IN, _HIGH_IN), layout="constrained")
     axes = figure.subplots()
-    edges = np.unique(np.round(np.geomspace(1, max(int(n.max()), 2) + 1, _BINS)))
-    axes.hist(n, bins=edges.tolist(), color=color("blue"))
-    axes.set(xscale="log", xlabel="rows of a client", ylabel="clients")
+    held, clients = np.unique(n, return_counts=True)
+    axes.step([held[0], *held], [0, *np.cumsum(clients) / len(n)], where="post", color=color("blue"))
+    axes.set(xscale="log", xlabel="rows of a client", ylabel="of clients hold so many at most")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 

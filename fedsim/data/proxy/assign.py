@@ -13,6 +13,7 @@ from fedsim.errors import InputError
 from fedsim.units import FloatArray, IntArray
 
 _ROUNDS, _ENOUGH = 500, 1e-6  # of Minka's fixed point
+_AT_ONCE = 200_000  # rows
 _MOST_ALPHA = 1e4  # of a class: beyond it there is no skew
 
 
@@ -67,7 +68,10 @@ def by_skew(label: IntArray, sizes: IntArray, alpha: FloatArray, *, seed: int) -
     draw = rng.generator(seed, "skew")
     n_classes, slots = len(alpha), np.repeat(np.arange(len(sizes)), sizes)
     shares = np.cumsum(dirichlet_rows(draw, alpha=alpha, shape=(len(sizes), n_classes)), axis=1)
-    asked = (draw.random(len(slots))[:, None] > shares[slots, :-1]).sum(axis=1)
+    asked = np.concatenate([
+        (draw.random(len(some))[:, None] > shares[some, :-1]).sum(axis=1).astype(np.int32)
+        for some in np.split(slots, np.arange(_AT_ONCE, len(slots), _AT_ONCE))
+    ])  # fmt: skip
     client = np.full(len(label), -1)
     free_slots = []
     for each in range(n_classes):

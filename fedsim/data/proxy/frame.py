@@ -15,7 +15,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from fedsim.data.table.features import Category, Numbers, Text
 from fedsim.data.table.reading import Batch, Files, files_of, names_of
-from fedsim.data.table.rows import Ids
+from fedsim.data.table.rows import Ids, times_of
 from fedsim.errors import InputError
 from fedsim.units import FloatArray, IntArray
 
@@ -64,7 +64,7 @@ def frame_of(
         parts.append((
             ids.of(batch[client], where) if client else None,
             classes.of(batch[label], where) if label else np.zeros(n, dtype=np.int64),
-            np.asarray(pc.cast(batch[time], pa.int64()).to_numpy(zero_copy_only=False), np.float64) if time else None,
+            times_of(batch[time], time) if time else None,
             embedder.of(batch, n),
         ))  # fmt: skip
     if not parts:

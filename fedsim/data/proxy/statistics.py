@@ -51,7 +51,10 @@ def rows_of(frame: Frame) -> Rows:
 
 
 def statistics_of(frame: Frame, *, time_unit_s: float = 1.0) -> Statistics:
-    """Of a table with ids. Raises :class:`InputError` for a single client, of whom nothing can be told apart."""
+    """Of a table with ids, whose times are in ``time_unit_s``.
+
+    Raises :class:`InputError` for a single client, of whom nothing can be told apart.
+    """
     rows = rows_of(frame)
     if rows.n_clients < 2:
         raise InputError("clients of the table", value=rows.n_clients, allowed="2 and more")

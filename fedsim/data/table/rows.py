@@ -63,7 +63,7 @@ def looked_at(files: Files, asked: Asked, *, batch_rows: int, seed: int) -> Rows
         kept.append(is_kept)
         part = {name: _filtered(column, is_kept) for name, column in batch.items()}
         client.append(ids.of(part[asked.client], path))
-        time.append(np.full(is_kept.sum(), np.nan) if asked.time is None else _times(part[asked.time], asked.time))
+        time.append(np.full(is_kept.sum(), np.nan) if asked.time is None else times_of(part[asked.time], asked.time))
         chosen.append(_is_chosen(part, asked.split, int(is_kept.sum())))
         if asked.list_of is not None:
             list_id.append(lists.of(part[asked.list_of], path))
@@ -158,7 +158,7 @@ def _is_in(column: Column, values: set[str]) -> BoolArray:
     return found.astype(bool)
 
 
-def _times(column: Column, name: str) -> FloatArray:
+def times_of(column: Column, name: str) -> FloatArray:
     """Numbers as they are, instants as seconds since 1970 in UTC."""
     array = column if isinstance(column, pa.Array) else pa.array(column)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
