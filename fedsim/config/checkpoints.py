@@ -17,6 +17,12 @@ FOLDER = "model"  # in a run's folder
 _HEAD = "# Rebuilds the module whose tensors lie beside: hydra.utils.instantiate(module), then load_state_dict.\n"
 
 
+def require_apart(init_from: str | None, folder: Path) -> None:
+    """Refuse to start a run from a file in its own folder, which ``force=true`` clears."""
+    if init_from is not None and folder.resolve() in Path(init_from).resolve().parents:
+        raise InputError("model.init_from lies in the run's own folder", value=init_from, allowed="a copy elsewhere")
+
+
 def write_module(folder: Path, module: dict[str, Any]) -> None:
     """Write what rebuilds the module of a run."""
     text = yaml.safe_dump({"module": module}, sort_keys=False, allow_unicode=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fedsim.config.checkpoints import FOLDER, write_module
+from fedsim.config.checkpoints import FOLDER, require_apart, write_module
 from fedsim.config.compose import as_yaml, composed, on_values
 from fedsim.config.estimate import warn_of_disk
 from fedsim.config.identity import identity
@@ -38,6 +38,7 @@ def play(
     ``values`` are what ``simulation`` was built from, ``overrides`` what they were composed with. The folder is made
     if need be.
     """
+    require_apart(values["model"].get("init_from"), folder)
     with opened(folder, force=values["force"]):
         return _play(simulation, values, folder, overrides, on_progress)
 
@@ -52,11 +53,13 @@ def _play(
     write_text(folder / "config.yaml", as_yaml(values))
     provenance = _provenance(simulation, values, overrides)
     write_json(folder / "provenance.json", provenance)  # a run that is stopped has it too
-    metrics, central = central_evaluation(values, simulation.task.clients, folder / FOLDER)
     told = warn_of_disk(folder, on_progress)
-    result = simulation.run(folder, on_progress=told, central_metrics=metrics, central=central)
-    if (folder / FOLDER).exists():
-        write_module(folder, sized(values["model"]["module"], lambda: simulation.task.clients))
+    try:
+        metrics, central = central_evaluation(values, simulation.task.clients, folder / FOLDER)
+        result = simulation.run(folder, on_progress=told, central_metrics=metrics, central=central)
+    finally:  # a run that is stopped leaves models too
+        if (folder / FOLDER).exists():
+            write_module(folder, sized(values["model"]["module"], lambda: simulation.task.clients))
     write_json(folder / "provenance.json", provenance | {"wall_s": round(result.wall_s, 3)})
     write_json(folder / "summary.json", result.summary)
     if values["report"]:

@@ -21,6 +21,7 @@ RUN_FILES = (
     "model",
     *_TABLES,
 )  # cleared in this order
+MODEL_FILES = ("final.safetensors", "best.safetensors", "central.safetensors", "model.yaml")
 
 
 @contextmanager
@@ -52,8 +53,8 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def _make_room(folder: Path, *, force: bool) -> None:
-    present = {path.name for path in folder.iterdir() if not _is_leftover(path)}
-    strangers = sorted(present - set(RUN_FILES))
+    present, models = _names(folder), _names(folder / "model")
+    strangers = sorted([*present - set(RUN_FILES), *(f"model/{name}" for name in models - set(MODEL_FILES))])
     if strangers:
         raise InputError(
             "run folder holds what is no run's", value=strangers[0], where=folder, allowed="a new or empty folder"
@@ -61,6 +62,10 @@ def _make_room(folder: Path, *, force: bool) -> None:
     if present and not force:
         raise InputError("run folder holds a run", value=str(folder), allowed="a new folder, or force=true")
     _clear(folder)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not _is_leftover(path)} if folder.is_dir() else set()
 
 
 def _is_leftover(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,18 @@ def test_bad_files(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert not where.exists()
     with pytest.raises(InputError, match=r"no such model of the run: 'worst' .*allowed: best, central, final"):
         run.model("worst")
+
+
+def test_a_run_does_not_clear_away_what_it_starts_from(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run.folder, own)
+    file = own / "model" / "final.safetensors"
+    words = ["run", *small([*ASKED, "force=true", f"model.init_from={file}", f"hydra.run.dir={own}"])]
+    assert main(words) == 2
+    assert file.exists()
+    (own / "model" / "thesis.tex").write_text("years of work")
+    assert main(["run", *small([*ASKED, "force=true", f"hydra.run.dir={own}"])]) == 2
+    assert (own / "model" / "thesis.tex").exists() and file.exists()
 
 
 def test_a_trainer_that_was_not_evaluated_has_no_best(tmp_path: Path) -> None:
