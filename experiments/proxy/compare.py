@@ -27,7 +27,7 @@ from fedsim.files import write_json, write_text
 DATA = Path(os.environ.get("FEDSIM_DATASETS", "../shared/data/datasets"))
 SEEDS = (0, 1, 2, 3)
 EARLY, LATE = 5, 25
-TRUE, DONOR = "the true clients", "the donor's clients (another real half)"
+TRUE, UNDEFINED = "the true clients", "not defined"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def of_case(name: str, case: Case, folder: Path) -> str:
         truth = truth or (found, losses)
         table.append([method, *_cells(found), *_loss_cells(losses, truth[1])])
     assert truth is not None
-    ranges = [f"{line.low:.3f} … {line.high:.3f}" for line in truth[0]]
+    ranges = [UNDEFINED if line.is_within is None else f"{line.low:.3f} … {line.high:.3f}" for line in truth[0]]
     head = ["partition", *(line.name for line in truth[0]), f"loss at {EARLY}", f"loss at {LATE}"]
     table.insert(0, ["*two real halves*", *ranges, "", ""])
     lines += [_row(head), _row(["---"] * len(head)), *map(_row, table)]
@@ -193,7 +193,8 @@ def _losses(train: pd.DataFrame, test: pd.DataFrame, case: Case, folder: Path) -
 
 
 def _cells(found: Sequence) -> list[str]:
-    return [f"**{line.proxy:.3f}**" if line.is_within else f"{line.proxy:.3f}" for line in found]
+    told = {True: "**{:.3f}**", False: "{:.3f}", None: UNDEFINED}
+    return [told[line.is_within].format(line.proxy) for line in found]
 
 
 def _loss_cells(losses: dict[int, list[float]], true: dict[int, list[float]]) -> list[str]:

@@ -44,4 +44,4 @@ def model_of(run_folder: Path, which: str) -> Any:
     check_group(said, "model.yaml")
     check_group(said.get("module"), "module")
     start_from = named("fedsim.training.checkpoint.start_from", "model")
-    return start_from(build_module(said["module"]), folder / f"{which}.safetensors")
+    return start_from(build_module(said["module"]), folder / f"{which}.safetensors").eval()

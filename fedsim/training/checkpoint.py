@@ -45,6 +45,8 @@ def start_from(model: nn.Module, path: Path | str) -> nn.Module:
         if _kind(found[name]) != _kind(own[name]):
             what = f"tensor {name} of the checkpoint is not the model's"
             raise InputError(what, value=_kind(found[name]), where=path, allowed=_kind(own[name]))
+        if found[name].is_floating_point() and not bool(found[name].isfinite().all()):
+            raise InputError(f"tensor {name} of the checkpoint is not finite", where=path)
     model.load_state_dict(found)
     return model
 

@@ -115,6 +115,7 @@ def test_bad_files(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     save_file({"output.weight": torch.zeros(10, 64)}, tmp_path / "less")
     save_file({"output.weight": torch.zeros(10, 63), "output.bias": torch.zeros(10)}, tmp_path / "narrow")
     save_file({"output.weight": torch.zeros(10, 64).double(), "output.bias": torch.zeros(10)}, tmp_path / "double")
+    save_file({"output.weight": torch.zeros(10, 64), "output.bias": torch.full((10,), torch.nan)}, tmp_path / "nan")
     more = {"output.weight": torch.zeros(10, 64), "output.bias": torch.zeros(10), "hidden": torch.zeros(1)}
     save_file(more, tmp_path / "more")
     for name, expected in {
@@ -123,6 +124,7 @@ def test_bad_files(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "less": "checkpoint lacks those of the model: 'output.bias'",
         "narrow": "tensor output.weight of the checkpoint is not the model's: 'float32[10, 63]'",
         "double": "tensor output.weight of the checkpoint is not the model's: 'float64[10, 64]'",
+        "nan": "tensor output.bias of the checkpoint is not finite",
         "more": "checkpoint has another tensor than those of the model: 'hidden'",
     }.items():
         where = tmp_path / "run"
