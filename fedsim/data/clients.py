@@ -103,6 +103,11 @@ class CsrClients:
         self.held_out_clients = held_out_clients
         self.sizes = dict(sizes or {})
 
+    def _rows(self, first: IntArray, lengths: IntArray) -> Examples:
+        """Stretches of rows end to end."""
+        rows = np.repeat(first, lengths) + positions_in_runs(lengths)
+        return Examples(np.asarray(self._x[rows]), np.asarray(self._y[rows]), ends(lengths))
+
     @property
     def n_clients(self) -> int:
         """How many clients there are."""
@@ -116,9 +121,7 @@ class CsrClients:
 
     def fetch(self, client_ids: IntArray) -> Examples:
         """The training examples of these clients, in the order asked."""
-        lengths = self.n_examples(client_ids)
-        rows = np.repeat(np.asarray(self._offsets[client_ids]), lengths) + positions_in_runs(lengths)
-        return Examples(np.asarray(self._x[rows]), np.asarray(self._y[rows]), ends(lengths))
+        return self._rows(np.asarray(self._offsets[client_ids]), self.n_examples(client_ids))
 
     def held_out(self) -> tuple[Array, Array]:
         """``(x, y)`` of the examples that no client trains on."""

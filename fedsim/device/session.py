@@ -43,6 +43,7 @@ SESSION = np.dtype(
         ("upload_network", np.int8),  # planned
         ("outcome", np.int8),  # REPORTS until the server has decided
         ("n_examples", np.int64),
+        ("data_since", np.float64),  # of examples that arrive: those after it, up to the assignment, are trained on
         ("assigned_at", np.float64),
         ("download_end_at", np.float64),  # planned, also where the session ends earlier
         ("train_end_at", np.float64),

@@ -136,7 +136,7 @@ class World:
         rows["ingest_start_at"] = rows["ingested_at"] = np.inf
         rows["download_bytes"], rows["assets_bytes"] = download_bytes, assets_bytes
         rows["battery_percent"] = np.nan if battery_percent is None else battery_percent
-        rows["trained_fraction"] = 1.0
+        rows["trained_fraction"], rows["data_since"] = 1.0, -np.inf
         self._plan_legs(rows, work)
         self._cut_short(rows, work)
         return rows

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fedsim import rng
+from fedsim.data.arrival import arriving
 from fedsim.device.session import AGGREGATED, OPEN, Sessions
 from fedsim.device.world import World
 from fedsim.errors import SimulationError
 from fedsim.fleet.admission import Gate
 from fedsim.fleet.participation import Participation
 from fedsim.moved import names_of
+from fedsim.server.arrivals import Arrivals
 from fedsim.server.books import JobLog
 from fedsim.server.evaluations import Evaluations
 from fedsim.server.groups import log_groups
@@ -58,7 +60,12 @@ class Job:
             keeps_participations=policy.selector.keeps_participations or "participation" in task.evaluation.groups,
         )
         self.battery = world.battery(self.participation)
-        gates: Sequence[Gate] = policy.gates if self.battery is None else [*policy.gates, self.battery]
+        data = arriving(task.clients)
+        self.arrivals = None if data is None else Arrivals(
+            data, task.holders, self.participation, n_devices=world.fleet.n_devices, seed=seed
+        )  # fmt: skip
+        own: Sequence[Gate] = [gate for gate in (self.battery, self.arrivals) if gate is not None]
+        gates: Sequence[Gate] = [*policy.gates, *own]
         self.scene = Scene(world.availability, self.watch, self.participation, gates)
         self.search = policy.selector.start(self.scene)
         self.evaluations = Evaluations(self.trainer, task.evaluation, task.stop, log.evals)
@@ -182,7 +189,11 @@ class Job:
         """Plan a session for each device found; nothing has begun yet, and nothing is changed."""
         ids, cells, at, work = selection.ids, selection.cells, selection.at, self.task.work
         client_ids = self.task.holders.client_of(ids)
-        n_examples = self.task.clients.n_examples(client_ids)
+        since = None if self.arrivals is None else self.arrivals.since(ids, at)
+        if self.arrivals is None or since is None:
+            n_examples = self.task.clients.n_examples(client_ids)
+        else:
+            n_examples = self.arrivals.n_examples(client_ids, since, at)
         download_bytes, assets_bytes = self._sizes(ids, n_examples, at)
         rows = self.world.plan(
             ids,
@@ -197,6 +208,8 @@ class Job:
             battery_percent=None if self.battery is None else self.battery.percent(ids, cells, at),
         )
         rows["client_id"] = client_ids
+        if since is not None:
+            rows["data_since"] = since
         if self.battery is not None:
             rows["debt_percent"] = self.battery.debt(ids, cells, at)
         return rows
@@ -281,6 +294,8 @@ class Job:
                 weights=coefficients,
                 seeds=rng.bits(self.seed, "update", rows["device_id"], rows["participation"]),
                 n_steps=self.task.work.steps_on_data(rows["n_examples"], rows["n_steps"]),
+                since=None if self.arrivals is None else rows["data_since"],
+                at=None if self.arrivals is None else rows["assigned_at"],
             )
         )
         self.version += 1

@@ -107,7 +107,7 @@ class FederatedTrainer:
     def step(self, updates: Updates) -> StepResult:
         """Train what was promised, aggregate, step the server's optimiser: the version goes up by one."""
         torch.set_num_threads(self._n_threads)  # whoever was built since may have asked for others
-        n_examples = self._learner.data.n_examples(updates.client_ids)
+        n_examples = self._learner.n_examples(updates)
         _check_updates(updates, n_examples)
         direction, loss_sums = self._backend.train(updates, n_examples, self.versions)
         if not bool(direction.isfinite().all()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from fedsim.rng import UintArray
 from fedsim.units import FloatArray, IntArray
@@ -22,14 +22,16 @@ class Updates:
     weights: FloatArray  # final coefficients cᵢ, already normalised by the server
     seeds: UintArray  # uint64, keys all randomness of that local work (shuffling, dropout)
     n_steps: IntArray | None = None  # local steps that each one did, the first of its plan; None: all of it
+    since: FloatArray | None = None  # trained on what came after this instant …
+    at: FloatArray | None = None  # … and up to this one; None: on all that the client has
 
     def __len__(self) -> int:
         return len(self.client_ids)
 
     def take(self, rows: IntArray) -> Updates:
         """The updates at these positions."""
-        n_steps = None if self.n_steps is None else self.n_steps[rows]
-        return Updates(self.client_ids[rows], self.versions[rows], self.weights[rows], self.seeds[rows], n_steps)
+        given: dict[str, Any] = {name: None if column is None else column[rows] for name, column in vars(self).items()}
+        return Updates(**given)
 
 
 class Measured(Protocol):

@@ -116,7 +116,9 @@ def test_clients_of_one_step_need_no_model_of_their_own(monkeypatch: pytest.Monk
 
 def test_large_models_are_trained_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     alone: list[int] = []
-    monkeypatch.setattr(LoopBackend, "_train_client", lambda _, ids, *__: alone.append(int(ids[0])) or 0.0)
+    monkeypatch.setattr(
+        LoopBackend, "_train_client", lambda _, update, *__: alone.append(int(update.client_ids[0])) or 0.0
+    )
     monkeypatch.setattr(cohort_module, "BLOCK_PARAMETERS", 1000)
     large = trainer(mlp, clients([9] * 20), backend=cohort)
     large.step(updates(list(range(20))))

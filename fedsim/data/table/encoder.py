@@ -68,11 +68,19 @@ class Encoder:
         if self._list_of is not None:
             y[:] = NO_LABEL
         self._fill(rows, layout, x, y)
-        arrays = {"x": x, "y": y, "offsets": layout.offsets, "held_out_clients": layout.held_out, "keys": layout.keys}
+        arrays = {
+            "x": x,
+            "y": y,
+            "offsets": layout.offsets,
+            "held_out_clients": layout.held_out,
+            "keys": layout.keys,
+        }
         facts: dict[str, Any] = {"sizes": self._sizes(x)}
         if folder is not None:
             facts["sha256"] = digest_of(*arrays.values())
-            for name in ("offsets", "held_out_clients", "keys"):
+        arrays["time"] = layout.time
+        if folder is not None:
+            for name in ("offsets", "held_out_clients", "keys", "time"):
                 np.save(folder / f"{name}.npy", arrays[name])
         return arrays, facts
 

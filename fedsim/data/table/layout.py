@@ -29,6 +29,7 @@ class Layout:
     offsets: IntArray
     held_out: IntArray
     keys: npt.NDArray[Any]
+    time: npt.NDArray[np.float64]  # of the training examples as they lie, in the table's unit
 
     def places(self, rows: slice) -> IntArray:
         """Of the examples of these rows."""
@@ -41,7 +42,7 @@ def laid_out(rows: Rows, n_of_row: IntArray) -> Layout:
     order, offsets, held_out, keys = _ordered(client, time, np.repeat(rows.held_out, n_of_row), rows.keys)
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    return Layout(len(order), place, ends(n_of_row), offsets, held_out, keys)
+    return Layout(len(order), place, ends(n_of_row), offsets, held_out, keys, time[order[: offsets[-1]]])
 
 
 def of_lists(rows: Rows, *, column: str, length: int) -> Layout:
@@ -61,7 +62,8 @@ def of_lists(rows: Rows, *, column: str, length: int) -> Layout:
     position = np.empty(len(by_list), dtype=np.int64)
     position[by_list] = positions_in_runs(n_rows)
     place = list_place[rows.list_id] * length + position
-    return Layout(len(order), place, np.arange(len(place) + 1), offsets, held_out, keys)
+    time = rows.time[first][order[: offsets[-1]]]
+    return Layout(len(order), place, np.arange(len(place) + 1), offsets, held_out, keys, time)
 
 
 def _ordered(

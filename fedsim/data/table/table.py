@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from fedsim.data.clients import CsrClients, digest_of
+from fedsim.data.arrival import Arrival, first_after
+from fedsim.data.clients import CsrClients, Examples, digest_of
 from fedsim.data.table.encoder import Encoder, ListOf
+from fedsim.data.table.features import checked_call
 from fedsim.data.table.labels import Label
 from fedsim.data.table.reading import files_of
 from fedsim.data.table.rows import Asked
@@ -22,10 +24,11 @@ from fedsim.errors import InputError
 from fedsim.files import read_json, write_json
 from fedsim.folders import Form, whole_folder
 from fedsim.ranges import Range, Seed
+from fedsim.units import FloatArray, IntArray
 
 Array = npt.NDArray[Any]
-_SCHEMA = 1  # of encoded folders
-_ARRAYS = ("x", "y", "offsets", "held_out_clients", "keys")
+_SCHEMA = 2  # of encoded folders
+_ARRAYS = ("x", "y", "offsets", "held_out_clients", "keys", "time")
 _FORM = Form("encoded table", frozenset(["facts.json", *(f"{name}.npy" for name in _ARRAYS)]), frozenset())
 
 
@@ -45,6 +48,8 @@ class TableClients(CsrClients):
     ``label_skew_factor`` and ``feature_skew_factor`` make clients less or more unlike each other, for a sensitivity
     (:func:`~fedsim.data.table.skew.reskewed`).
 
+    ``arrival``: examples come as simulated time goes on (:class:`fedsim.data.arrival.Arrival`); None: all are there.
+
     ``folder``: None keeps examples in memory; else they are written there once and mapped. Needs some 20 bytes of
     memory for each row besides. Raises :class:`InputError` for what is not as it is said to be, with column and row.
     """
@@ -62,6 +67,7 @@ class TableClients(CsrClients):
         where: Mapping[str, Any] | None = None,
         list_of: Mapping[str, Any] | None = None,
         folder: str | None = None,
+        arrival: Mapping[str, Any] | None = None,
         label_skew_factor: Annotated[float, Range(0, 2)] = 1.0,
         feature_skew_factor: Annotated[float, Range(0, 2)] = 1.0,
         max_held_out: Annotated[int, Range(1, 10_000_000)] | None = None,
@@ -88,6 +94,8 @@ class TableClients(CsrClients):
                 raise InputError("data.label_skew_factor, data.feature_skew_factor", allowed=allowed)
             _reskew(arrays, label_skew_factor, feature_skew_factor, seed)
         self.keys = arrays["keys"]
+        self.arrival = None if arrival is None else checked_call(Arrival, arrival, "data.arrival")
+        self._arrived_at = None if self.arrival is None else _arrived_at(arrays, self.arrival, time)
         self._whose = arrays["held_out_clients"]
         self._digest: str | None = facts.get("sha256")
         super().__init__(
@@ -98,11 +106,38 @@ class TableClients(CsrClients):
             sizes=facts["sizes"],
         )
 
+    def n_between(self, client_ids: IntArray, since: FloatArray, at: FloatArray) -> IntArray:
+        """Examples of each client that came after ``since`` and up to ``at``, ``int64[n]``."""
+        first, last = self._between(client_ids, since, at)
+        return last - first
+
+    def fetch_between(self, client_ids: IntArray, since: FloatArray, at: FloatArray) -> Examples:
+        """These examples, in the order asked."""
+        first, last = self._between(client_ids, since, at)
+        return self._rows(first, last - first)
+
+    def _between(self, client_ids: IntArray, since: FloatArray, at: FloatArray) -> tuple[IntArray, IntArray]:
+        assert self._arrived_at is not None
+        low, high = (np.asarray(self._offsets[client_ids + k]) for k in (0, 1))
+        first = first_after(self._arrived_at, low, high, since)
+        return first, np.maximum(first_after(self._arrived_at, low, high, at), first)
+
     def sha256(self) -> str:
-        """Hex digest of all arrays and the clients' ids; of a folder as it was when it was written."""
+        """Hex digest of all arrays and the clients' ids; of a folder as it was when it was written.
+
+        Times are part of it where they matter: where examples arrive.
+        """
         if self._digest is None:
             self._digest = digest_of(self._x, self._y, self._offsets, self._whose, self.keys)
-        return self._digest
+        if self._arrived_at is None:
+            return self._digest
+        return hashlib.sha256(f"{self._digest}{digest_of(self._arrived_at)}".encode()).hexdigest()
+
+
+def _arrived_at(arrays: dict[str, Array], arrival: Arrival, time: str | None) -> FloatArray:
+    if time is None:
+        raise InputError("data.arrival needs data.time", allowed="the column that tells when a row was logged")
+    return arrival.seconds(np.asarray(arrays["time"]))
 
 
 def _reskew(arrays: dict[str, Array], label_factor: float, feature_factor: float, seed: int) -> None:

@@ -116,7 +116,7 @@ class CohortBackend:
     def _one_step(self, updates: Updates, versions: Versions, direction: torch.Tensor) -> FloatArray:
         """Add clients whose local work is one step of plain SGD from the same version; their summed losses."""
         self._layout.load(versions.get(int(updates.versions[0])))
-        examples = self._learner.data.fetch(updates.client_ids)
+        examples = self._learner.fetch(updates)
         share = np.repeat(updates.weights / examples.n_examples, examples.n_examples).astype(np.float32)
         x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
         gradients, losses = pooled_gradients(self._learner, x, y, torch.from_numpy(share))
@@ -140,7 +140,7 @@ class CohortBackend:
 
     def _block(self, updates: Updates, n_examples: IntArray, versions: Versions, direction: torch.Tensor) -> FloatArray:
         """Add a block of clients sorted by falling number of steps; their summed losses, float64[n]."""
-        examples = self._learner.data.fetch(updates.client_ids)
+        examples = self._learner.fetch(updates)
         stack = self._stack(updates, examples, versions)
         loss_sums = np.zeros(len(updates))
         for batch in self._local.batches(n_examples, updates.seeds, updates.n_steps).swapaxes(0, 1):

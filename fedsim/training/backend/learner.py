@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fedsim.data.clients import ClientData
+from fedsim.data.arrival import arriving
+from fedsim.data.clients import ClientData, Examples
 from fedsim.training.algorithm.local import LocalAlgorithm
 from fedsim.training.flat import Layout
 from fedsim.training.loss import Loss
@@ -30,6 +31,20 @@ class Learner:
     local: LocalAlgorithm
     data: ClientData
     probe: tuple[torch.Tensor, torch.Tensor]
+
+    def fetch(self, updates: Updates) -> Examples:
+        """What each update trains on: all that its client has, or had by its time."""
+        data = arriving(self.data)
+        if data is None or updates.since is None or updates.at is None:
+            return self.data.fetch(updates.client_ids)
+        return data.fetch_between(updates.client_ids, updates.since, updates.at)
+
+    def n_examples(self, updates: Updates) -> IntArray:
+        """Examples of each update, ``int64[n]``."""
+        data = arriving(self.data)
+        if data is None or updates.since is None or updates.at is None:
+            return self.data.n_examples(updates.client_ids)
+        return data.n_between(updates.client_ids, updates.since, updates.at)
 
 
 class Backend(Protocol):

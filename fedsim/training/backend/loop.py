@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedsim.rng import UintArray
 from fedsim.training.algorithm.local import Tensors
 from fedsim.training.backend.gradients import batch_gradients
 from fedsim.training.backend.learner import Learner
@@ -39,28 +38,22 @@ class LoopBackend:
         rates = self._learner.local.rates(updates.versions)
         for row, (version, weight) in enumerate(zip(updates.versions, updates.weights, strict=True)):
             start = versions.get(int(version))
-            one = slice(row, row + 1)
-            n_steps = None if updates.n_steps is None else updates.n_steps[one]
-            loss_sums[row] = self._train_client(
-                updates.client_ids[one], updates.seeds[one], n_steps, start, float(rates[row])
-            )
+            loss_sums[row] = self._train_client(updates.take(np.array([row])), start, float(rates[row]))
             direction.add_(self._learner.layout.flatten().sub_(start), alpha=float(weight))
         return direction, loss_sums
 
-    def _train_client(
-        self, client_id: IntArray, seed: UintArray, n_steps: IntArray | None, start: torch.Tensor, rate: float
-    ) -> float:
+    def _train_client(self, update: Updates, start: torch.Tensor, rate: float) -> float:
         """Local work of one client in the module; the sum of its losses over visited examples."""
         layout = self._learner.layout
         layout.load(start)
         downloaded = layout.views(start)
         memory = first_memory(self._learner.local, downloaded, is_stacked=False)
-        examples = self._learner.data.fetch(client_id)
+        examples = self._learner.fetch(update)
         x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
         loss_sum = 0.0
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(seed[0]))
-            for batch in self._learner.local.batches(examples.n_examples, seed, n_steps)[0]:
+            torch.default_generator.manual_seed(int(update.seeds[0]))
+            for batch in self._learner.local.batches(examples.n_examples, update.seeds, update.n_steps)[0]:
                 rows = torch.from_numpy(batch[batch >= 0])
                 loss_sum += len(rows) * self.step(x[rows], y[rows], downloaded, memory, rate)
         return loss_sum
