@@ -27,7 +27,8 @@ def partition(arguments: argparse.Namespace) -> None:
     asked = Asked(
         table=_table(arguments.table), method=arguments.by, label=arguments.label, features=_listed(arguments.features),
         client=arguments.client, n_clients=arguments.clients, sizes=arguments.sizes, alpha=arguments.alpha,
-        per_client=arguments.per_client, n_clusters=arguments.clusters, donor=arguments.donor, seed=arguments.seed,
+        per_client=arguments.per_client, n_clusters=arguments.clusters, donor=arguments.donor, time=arguments.time,
+        every_days=arguments.every_days, time_unit_s=_UNITS_S[arguments.time_unit], seed=arguments.seed,
     )  # fmt: skip
     drop = _listed(arguments.drop)
     made = generated(asked)
@@ -46,6 +47,8 @@ def _check(arguments: argparse.Namespace) -> None:
         if not low <= getattr(arguments, name) <= high:
             option = f"--{name.replace('_', '-')}"
             raise InputError(option, value=getattr(arguments, name), allowed=f"{low:g} to {high:g}")
+    if arguments.every_days is not None and not 1e-4 <= arguments.every_days <= 1e5:
+        raise InputError("--every-days", value=arguments.every_days, allowed="0.0001 to 100,000")
     if arguments.seed < 0:
         raise InputError("--seed", value=arguments.seed, allowed="0 and more")
 

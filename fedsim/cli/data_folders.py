@@ -46,11 +46,18 @@ def _add_partition(inner: Any) -> None:
     made.add_argument("--label", metavar="COLUMN")
     made.add_argument("--features", metavar="COLUMN,…", default="", help="by which rows are alike")
     made.add_argument("--clients", type=int, metavar="N")
-    made.add_argument("--sizes", default="equal", metavar="LAW", help="equal, lognormal:SIGMA, zipf:EXPONENT")
+    made.add_argument(
+        "--sizes", default="equal", metavar="LAW", help="equal, lognormal:SIGMA, zipf:EXPONENT, STATS.json"
+    )
     made.add_argument("--alpha", type=float, default=0.5, help="of Dirichlet laws (dirichlet, skew, clusters)")
     made.add_argument("--per-client", type=int, default=2, metavar="N", help="shards of a client")
     made.add_argument("--clusters", type=int, default=20, metavar="N", help="of features (clusters)")
     made.add_argument("--donor", metavar="TABLE", help="a table with ids, or the stats.json of one (proxy)")
+    made.add_argument(
+        "--every-days", type=float, metavar="D", help="of natural clients each stretch of so many days is one"
+    )
+    made.add_argument("--time", metavar="COLUMN", help="for --every-days: instants, or numbers")
+    made.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), default="s", help="of times that are numbers")
     made.add_argument("--drop", metavar="COLUMN,…", default="", help="left out of what is written: ids to be hidden")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--force", action="store_true", help="replace a folder that holds something")

@@ -29,7 +29,7 @@ from fedsim.data.proxy.transport import transported
 from fedsim.data.table.reading import files_of
 from fedsim.data.table.rows import Ids
 from fedsim.errors import InputError
-from fedsim.units import IntArray
+from fedsim.units import DAY_S, IntArray
 
 Method = Literal["natural", "iid", "dirichlet", "skew", "shards", "clusters", "proxy"]
 METHODS: tuple[Method, ...] = ("natural", "iid", "dirichlet", "skew", "shards", "clusters", "proxy")
@@ -40,8 +40,10 @@ MOST_ROWS = 3_000_000  # that transport holds at once, with the embedding of eac
 class Asked:
     """A partition of a table: the method and what it needs.
 
-    ``sizes`` is equal, lognormal:SIGMA or zipf:EXPONENT; ``donor`` a table with ids (and their column ``client``), or a
-    statistics file; ``alpha`` of the Dirichlet laws, ``per_client`` shards, ``n_clusters``.
+    ``sizes`` is equal, lognormal:SIGMA, zipf:EXPONENT or a statistics file, whose clients' sizes they are; of
+    ``natural`` clients each stretch of ``every_days`` of ``time`` (in ``time_unit_s``) is one; ``donor`` a table with
+    ids (and their column ``client``), or a statistics file; ``alpha`` of the Dirichlet laws, ``per_client`` shards,
+    ``n_clusters``.
     """
 
     table: str
@@ -55,6 +57,9 @@ class Asked:
     per_client: int = 2
     n_clusters: int = 20
     donor: str | None = None
+    time: str | None = None
+    every_days: float | None = None
+    time_unit_s: float = 1.0
     seed: int = 0
 
 
@@ -78,16 +83,19 @@ def generated(asked: Asked) -> Made:
     of_client = asked.client if asked.method == "natural" else None
     if asked.method == "natural" and asked.client is None:
         raise InputError("--by natural needs the clients", allowed="--client COLUMN")
-    frame, _ = frame_of(
-        asked.table, client=of_client, label=asked.label, features=asked.features if needs_features else ()
-    )
+    if (asked.every_days is None) != (asked.time is None) or (asked.time and asked.method != "natural"):
+        raise InputError("--every-days and --time go together, with --by natural", value=asked.every_days)
+    features = asked.features if needs_features else ()
+    frame, _ = frame_of(asked.table, client=of_client, label=asked.label, features=features, time=asked.time)
     return Made(_customary(asked, frame))
 
 
 def _customary(asked: Asked, frame: Frame) -> IntArray:
     if asked.method == "natural":
-        assert frame.client is not None
-        return frame.client
+        return _ids(frame) if frame.time is None else _by_stretches(asked, frame)
+    if asked.sizes.endswith(".json"):
+        sizes = sizes_empirical(frame.n, np.array(read_statistics(Path(asked.sizes)).sizes), seed=asked.seed)
+        return _at_sizes(asked, frame, sizes)
     n_clients = _n_clients(asked, frame.n)
     if asked.method == "shards":
         return by_shards(frame.label, n_clients, per_client=asked.per_client, seed=asked.seed)
@@ -96,13 +104,30 @@ def _customary(asked: Asked, frame: Frame) -> IntArray:
         client = np.empty(frame.n, dtype=np.int64)
         client[order] = np.repeat(np.arange(n_clients), np.diff(offsets))
         return client
-    sizes = _sizes(asked, frame.n, n_clients)
+    return _at_sizes(asked, frame, _sizes(asked, frame.n, n_clients))
+
+
+def _at_sizes(asked: Asked, frame: Frame, sizes: IntArray) -> IntArray:
+    if asked.method in ("dirichlet", "shards"):
+        raise InputError(
+            f"--by {asked.method} has sizes of its own", value=asked.sizes, allowed="--by iid, skew, clusters"
+        )
     if asked.method == "iid":
         return at_random(sizes, seed=asked.seed)
     label, n_classes = frame.label, len(frame.labels)
     if asked.method == "clusters":
         label, n_classes = clusters_of(frame.embedding, asked.n_clusters, seed=asked.seed), asked.n_clusters
     return by_skew(label, sizes, np.full(n_classes, asked.alpha), seed=asked.seed)
+
+
+def _by_stretches(asked: Asked, frame: Frame) -> IntArray:
+    """A client for each of the ids in each stretch of time in which it has a row."""
+    assert frame.time is not None and asked.every_days is not None
+    stretch = np.floor((frame.time - frame.time.min()) * asked.time_unit_s / (asked.every_days * DAY_S)).astype(
+        np.int64
+    )
+    number = _ids(frame) * (int(stretch.max()) + 1) + stretch
+    return np.unique(number, return_inverse=True)[1].astype(np.int64)
 
 
 def _n_clients(asked: Asked, n_rows: int) -> int:
@@ -128,7 +153,7 @@ def _sizes(asked: Asked, n_rows: int, n_clients: int) -> IntArray:
     raise InputError("--sizes", value=asked.sizes, allowed=_LAWS)
 
 
-_LAWS = "equal, lognormal:SIGMA, zipf:EXPONENT, numbers above 0 up to 10"
+_LAWS = "equal, lognormal:SIGMA, zipf:EXPONENT (numbers above 0 up to 10), or STATS.json"
 
 
 def _proxy(asked: Asked) -> Made:

@@ -250,6 +250,27 @@ def test_customary_partitions(by: list[str], expected: int, tables: Path, tmp_pa
     assert len(np.unique(client)) == expected == client.max() + 1
 
 
+def test_sizes_of_another_tables_clients(tables: Path, tmp_path: Path) -> None:
+    donor, true = str(tables / "donor.parquet"), tables / "true_without.parquet"
+    assert main(["data", "stats", donor, "--client", "who", "--out", str(tmp_path)]) == 0
+    asked = Asked(str(true), "iid", sizes=str(tmp_path / "stats.json"))
+    sizes = np.bincount(generated(asked).client)
+    theirs = np.bincount(pq.read_table(donor)["who"].to_numpy())
+    for q in (0.25, 0.5, 0.9):
+        assert np.quantile(sizes, q) == pytest.approx(np.quantile(theirs, q), rel=0.2)
+    with pytest.raises(InputError, match="--by shards has sizes of its own"):
+        generated(Asked(str(true), "shards", label="y", sizes=str(tmp_path / "stats.json")))
+
+
+def test_each_stretch_of_time_is_a_client(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"who": list("aababb"), "ms": [0, 5e7, 2e8, 1e8, 1.9e8, 8e7], "x": range(6)})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    asked = Asked(str(tmp_path / "rows.parquet"), "natural", client="who", time="ms", every_days=1.0, time_unit_s=1e-3)
+    assert generated(asked).client.tolist() == [0, 0, 3, 1, 3, 2]  # a: days 0 and 1 · b: days 0 and 2
+    with pytest.raises(InputError, match="--every-days and --time go together"):
+        generated(Asked(str(tmp_path / "rows.parquet"), "natural", client="who", every_days=1.0))
+
+
 BAD: list[tuple[list[str], str]] = [
     (["--by", "proxy"], "--by proxy needs a donor"),
     (["--by", "proxy", "--donor", "DONOR"], "a donor needs ids"),
