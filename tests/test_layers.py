@@ -76,7 +76,7 @@ DOORS = {
     "pandas": {"data", "results", "traces.importers"},
     "fsspec": {"data.table.reading"},
     "safetensors": {"training.checkpoint"},
-    "PIL": {"data.table.features"},
+    "PIL": {"data.table.shaped"},
     "jinja2": {"report"},
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},
     "duckdb": {"results.query"},

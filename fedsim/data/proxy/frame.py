@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from fedsim.data.table.features import Category, Numbers, Text
+from fedsim.data.table.features import Category, Numbers
 from fedsim.data.table.reading import Batch, Files, files_of, names_of
 from fedsim.data.table.rows import Ids, times_of
+from fedsim.data.table.shaped import Text
 from fedsim.errors import InputError
 from fedsim.units import FloatArray, IntArray
 

@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.data.clients import digest_of
-from fedsim.data.table.features import Feature, Text, feature_of, windows
+from fedsim.data.table.columns import Feature
+from fedsim.data.table.features import feature_of
 from fedsim.data.table.labels import Classes, Label
 from fedsim.data.table.layout import Layout, laid_out, of_lists
 from fedsim.data.table.reading import Batch, Files, names_of
 from fedsim.data.table.rows import Asked, Rows, counted, looked_at
+from fedsim.data.table.shaped import Text, windows
 from fedsim.data.table.words import UNKNOWN
 from fedsim.errors import InputError
 from fedsim.units import IntArray

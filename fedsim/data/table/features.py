@@ -1,57 +1,29 @@
-"""Columns of a table as arrays that a model takes: numbers, categories, texts, pictures, sequences.
+"""Columns of a table as arrays that a model takes: numbers and categories; those with a shape are in ``shaped``.
 
-Each kind is a class; its fields are the keys of a feature in YAML. Training rows are seen first (:meth:`Feature.see`),
-then every row is encoded. Ids of a feature are 0 … n_ids-1 here; the table gives each its own range of one id table.
+Each kind is a class; its fields are the keys of a feature in YAML. Training rows are seen first
+(:meth:`~fedsim.data.table.columns.Feature.see`), then every row is encoded. Ids of a feature are 0 … n_ids-1 here; the
+table gives each its own range of one id table.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fedsim.data.table.reading import Batch, Column
-from fedsim.data.table.words import N_SPECIAL, PADDING, START, TOKENS, UNKNOWN, Coding, Vocabulary
-from fedsim.errors import InputError, one_line
-from fedsim.units import BoolArray, IntArray
+from fedsim.data.table.columns import Array, Feature, listed, matrix, pairs, texts
+from fedsim.data.table.reading import Batch
+from fedsim.data.table.shaped import Image, Lists, Text
+from fedsim.data.table.words import TOKENS, Coding, Vocabulary
+from fedsim.errors import InputError
+from fedsim.units import BoolArray
 
-Array = npt.NDArray[Any]
 UNSEEN = 0  # id of a category that no training row has, or that is missing
-
-
-class Feature(Protocol):
-    """One feature: what it reads, and the shape of what it makes of a row."""
-
-    @property
-    def columns(self) -> Mapping[str, pa.DataType | None]:
-        """The columns that it reads, and the type as which a CSV column is read."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of a row, once it is frozen."""
-
-    @property
-    def n_ids(self) -> int:
-        """Ids that it gives, once it is frozen; 0: it gives float32 numbers."""
-
-    def see(self, batch: Batch, rows: BoolArray) -> None:
-        """Learn from these rows of a batch, which are training rows."""
-
-    def freeze(self) -> None:
-        """Training rows have been seen."""
-
-    def encoded(self, batch: Batch) -> Array:
-        """``[n, *shape]``: int64 ids or float32 numbers."""
 
 
 @dataclass
@@ -71,7 +43,7 @@ class Numbers:
     @property
     def columns(self) -> Mapping[str, pa.DataType | None]:
         """One or several."""
-        return dict.fromkeys(_listed(self.column), pa.float64())
+        return dict.fromkeys(listed(self.column), pa.float64())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,13 +65,13 @@ class Numbers:
     def freeze(self) -> None:
         """A column that is missing in all training rows has no mean."""
         if len(self._n) and (self._n == 0).any():
-            raise InputError("column has no value in any training row", value=_listed(self.column)[0])
+            raise InputError("column has no value in any training row", value=listed(self.column)[0])
 
     def encoded(self, batch: Batch) -> Array:
         """float32[n, k]."""
         values, mean = self._values(batch), self._sum / self._n
         if values.shape[1] != len(self._n):
-            raise InputError("lists of a column differ in length", value=_listed(self.column)[0])
+            raise InputError("lists of a column differ in length", value=listed(self.column)[0])
         values = np.where(np.isnan(values), mean, values)
         if self.standardise:
             spread = np.sqrt(np.maximum(self._squares / self._n - np.square(mean), 0.0))
@@ -107,11 +79,11 @@ class Numbers:
         return values.astype(np.float32)
 
     def _values(self, batch: Batch) -> Array:
-        values = np.concatenate([_matrix(batch[name], name) for name in _listed(self.column)], axis=1)
+        values = np.concatenate([matrix(batch[name], name) for name in listed(self.column)], axis=1)
         wrong = ~np.isfinite(values) if self.missing == "refuse" else np.isinf(values)
         if wrong.any():
             row, place = (int(found[0]) for found in np.nonzero(wrong))
-            names = _listed(self.column)
+            names = listed(self.column)
             name = names[place] if len(names) == values.shape[1] else names[0]
             allowed = "finite numbers" if self.missing == "mean" else "finite numbers, or missing: mean"
             raise InputError(f"column {name} in row {row} of a batch", value=float(values[row, place]), allowed=allowed)
@@ -128,12 +100,12 @@ class Category:
     _known: list[Vocabulary] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._known = [Vocabulary(self.coding, self.size, what=f"column {name}") for name in _listed(self.column)]
+        self._known = [Vocabulary(self.coding, self.size, what=f"column {name}") for name in listed(self.column)]
 
     @property
     def columns(self) -> Mapping[str, pa.DataType | None]:
         """One or several, as texts."""
-        return dict.fromkeys(_listed(self.column), pa.string())
+        return dict.fromkeys(listed(self.column), pa.string())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,10 +119,10 @@ class Category:
 
     def see(self, batch: Batch, rows: BoolArray) -> None:
         """Count values."""
-        for name, known in zip(_listed(self.column), self._known, strict=True):
+        for name, known in zip(listed(self.column), self._known, strict=True):
             if known.is_learned:
-                counted = pc.value_counts(_texts(batch[name], name).filter(pa.array(rows)))
-                known.see({value: n for value, n in _pairs(counted) if value is not None})
+                counted = pc.value_counts(texts(batch[name], name).filter(pa.array(rows)))
+                known.see({value: n for value, n in pairs(counted) if value is not None})
 
     def freeze(self) -> None:
         """Number the values."""
@@ -160,187 +132,13 @@ class Category:
     def encoded(self, batch: Batch) -> Array:
         """int64[n, number of columns]."""
         found, first = [], 0
-        for name, known in zip(_listed(self.column), self._known, strict=True):
-            coded = _texts(batch[name], name).dictionary_encode()
+        for name, known in zip(listed(self.column), self._known, strict=True):
+            coded = texts(batch[name], name).dictionary_encode()
             ids = np.array([*(1 + number for number in known.of(coded.dictionary.to_pylist())), UNSEEN])
             place = coded.indices.fill_null(len(ids) - 1).to_numpy(zero_copy_only=False)
             found.append(first + ids[place])
             first += known.n + 1
         return np.stack(found, axis=1).astype(np.int64)
-
-
-@dataclass
-class Text:
-    """The ids of a text's first ``length`` tokens, padded with 0; 1 stands for tokens without an id.
-
-    ``tokens``: words, characters, or pieces (words, pairs of words and parts of words, for a bag of them).
-    """
-
-    column: str
-    length: int
-    tokens: Literal["words", "characters", "pieces"] = "words"
-    coding: Coding = "hash"
-    size: int | None = 16384
-    _known: Vocabulary = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        _check_choice("tokens", self.tokens, TOKENS)
-        self._known = Vocabulary(self.coding, self.size, what=f"column {self.column}")
-
-    @property
-    def columns(self) -> Mapping[str, pa.DataType | None]:
-        """One, as text."""
-        return {self.column: pa.string()}
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """So many tokens."""
-        return (self.length,)
-
-    @property
-    def n_ids(self) -> int:
-        """Of tokens, and the special ones before them."""
-        return N_SPECIAL + self._known.n
-
-    def see(self, batch: Batch, rows: BoolArray) -> None:
-        """Count tokens."""
-        if self._known.is_learned:
-            counts: Counter[str] = Counter()
-            for text in _texts(batch[self.column], self.column).filter(pa.array(rows)).to_pylist():
-                counts.update(TOKENS[self.tokens](text or ""))
-            self._known.see(counts)
-
-    def freeze(self) -> None:
-        """Number the tokens."""
-        self._known.freeze()
-
-    def ids(self, batch: Batch) -> list[IntArray]:
-        """All tokens of each text as ids."""
-        cut, known = TOKENS[self.tokens], self._known
-        texts = _texts(batch[self.column], self.column).to_pylist()
-        found = [np.array(known.of(cut(text or "")), dtype=np.int64) for text in texts]
-        return [np.where(ids < 0, UNKNOWN, ids + N_SPECIAL) for ids in found]
-
-    def encoded(self, batch: Batch) -> Array:
-        """int64[n, length]."""
-        return _padded(self.ids(batch), self.length)
-
-
-@dataclass
-class Image:
-    """Pictures of ``shape`` as float32 in 0 … 1: arrays of bytes, raw bytes, or PNG and JPEG files in the column."""
-
-    column: str
-    shape: Sequence[int]
-
-    def __post_init__(self) -> None:
-        self.shape = tuple(self.shape)
-
-    @property
-    def columns(self) -> Mapping[str, pa.DataType | None]:
-        """One."""
-        return {self.column: None}
-
-    n_ids = 0
-
-    def see(self, batch: Batch, rows: BoolArray) -> None:
-        """Nothing is learned."""
-
-    def freeze(self) -> None:
-        """Nothing was learned."""
-
-    def encoded(self, batch: Batch) -> Array:
-        """float32[n, *shape]."""
-        column = batch[self.column]
-        if isinstance(column, pa.Array) and (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-            pictures = np.stack([self._opened(value) for value in column.to_pylist()])
-        else:
-            pictures = column if isinstance(column, np.ndarray) else _matrix(column, self.column)
-        if pictures.size != len(pictures) * math.prod(self.shape):
-            value = list(pictures.shape[1:])
-            raise InputError(f"pictures of column {self.column}", value=value, allowed=list(self.shape))
-        scale = np.float32(255 if pictures.dtype == np.uint8 else 1)
-        return pictures.reshape(len(pictures), *self.shape).astype(np.float32) / scale
-
-    def _opened(self, value: bytes | None) -> Array:
-        if value is None:
-            raise InputError(f"a picture is missing in column {self.column}")
-        if len(value) == math.prod(self.shape):
-            return np.frombuffer(value, dtype=np.uint8)
-        pillow = importlib.import_module("PIL.Image")  # a lazy door: raw pictures do without it
-        try:
-            with pillow.open(io.BytesIO(value)) as picture:
-                return np.asarray(picture.convert("RGB" if len(self.shape) == 3 else "L"), dtype=np.uint8).reshape(-1)
-        except OSError as error:
-            what = f"a picture of column {self.column} cannot be read ({one_line(error)})"
-            raise InputError(what, allowed=f"PNG, JPEG, or {math.prod(self.shape)} raw bytes") from error
-
-
-@dataclass
-class Lists:
-    """Lists of a column, their first ``length`` values, padded.
-
-    Of ids: 0 is padding, 1 a value without an id, as in texts. Of ``numbers``: float32[length, 2], the number and 1
-    where there is one (the mask).
-    """
-
-    column: str
-    length: int
-    numbers: bool = False
-    coding: Coding = "vocabulary"
-    size: int | None = None
-    _known: Vocabulary = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._known = Vocabulary(self.coding, self.size, what=f"column {self.column}")
-
-    @property
-    def columns(self) -> Mapping[str, pa.DataType | None]:
-        """One, of lists."""
-        return {self.column: None}
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """So many values, each with its mask if they are numbers."""
-        return (self.length, 2) if self.numbers else (self.length,)
-
-    @property
-    def n_ids(self) -> int:
-        """Of values, and the special ones before them; none of numbers."""
-        return 0 if self.numbers else N_SPECIAL + self._known.n
-
-    def see(self, batch: Batch, rows: BoolArray) -> None:
-        """Count values."""
-        if not self.numbers and self._known.is_learned:
-            chosen = (values for values, is_chosen in zip(self._lists(batch), rows, strict=True) if is_chosen)
-            self._known.see(Counter(str(value) for values in chosen for value in values))
-
-    def freeze(self) -> None:
-        """Number the values."""
-        self._known.freeze()
-
-    def encoded(self, batch: Batch) -> Array:
-        """int64[n, length] or float32[n, length, 2]."""
-        lists = self._lists(batch)
-        if not self.numbers:
-            coded = [np.array(self._known.of(map(str, values)), dtype=np.int64) for values in lists]
-            return _padded([np.where(ids < 0, UNKNOWN, ids + N_SPECIAL) for ids in coded], self.length)
-        found = np.zeros((len(lists), self.length, 2), dtype=np.float32)
-        for row, values in enumerate(lists):
-            numbers = np.array(values[: self.length], dtype=np.float32)
-            if not np.isfinite(numbers).all():
-                raise InputError(
-                    f"column {self.column} in row {row} of a batch", value=values, allowed="finite numbers"
-                )
-            found[row, : len(numbers), 0], found[row, : len(numbers), 1] = numbers, 1.0
-        return found
-
-    def _lists(self, batch: Batch) -> list[list[Any]]:
-        found: list[Any] = batch[self.column].tolist()
-        wrong = next((value for value in found if value is not None and not isinstance(value, list)), None)
-        if wrong is not None:
-            raise InputError(f"column {self.column} does not hold lists", value=wrong)
-        return [[] if values is None else values for values in found]
 
 
 KINDS: dict[str, type[Any]] = {
@@ -390,68 +188,3 @@ def _check_choice(what: str, value: object, choices: Any) -> None:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _listed(column: str | Sequence[str]) -> list[str]:
-    return [column] if isinstance(column, str) else list(column)
-
-
-def _pairs(counted: pa.StructArray) -> list[tuple[Any, int]]:
-    return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-
-
-def _texts(column: Column, name: str) -> pa.Array:
-    """A column as texts; categories of numbers are the numbers as they are written."""
-    try:
-        array = column if isinstance(column, pa.Array) else pa.array(column)
-        return pc.cast(array, pa.string())
-    except pa.ArrowException as error:
-        raise InputError(f"column {name} is not text or values ({one_line(error)})") from error
-
-
-def _matrix(column: Column, name: str) -> Array:
-    """A column as float64[n, k], null as NaN; bytes as they are. k is 1, or the length of its lists."""
-    if isinstance(column, np.ndarray):
-        flat = column.reshape(len(column), -1)
-        return flat if flat.dtype == np.uint8 else flat.astype(np.float64)
-    try:
-        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-            return _stacked(column, name)
-        if pa.types.is_fixed_size_list(column.type):
-            values = column.flatten()
-            numbers = values.to_numpy(zero_copy_only=False)
-            return np.asarray(numbers).reshape(len(column), column.type.list_size)
-        number = pc.cast(column, pa.float64())
-        return np.asarray(number.to_numpy(zero_copy_only=False), dtype=np.float64)[:, None]
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise InputError(f"column {name} is not numbers ({one_line(error)})") from error
-
-
-def _stacked(column: pa.Array, name: str) -> Array:
-    lengths = np.unique(pc.list_value_length(column).to_numpy(zero_copy_only=False))
-    if len(lengths) != 1 or np.isnan(lengths).any():
-        allowed = "one length for all; kind: sequence pads"
-        raise InputError(f"lists of column {name} differ in length", value=lengths.tolist()[:5], allowed=allowed)
-    flat = column.flatten()
-    while pa.types.is_list(flat.type):  # pictures as lists of lists
-        flat = flat.flatten()
-    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
-
-
-def _padded(lists: Sequence[IntArray], length: int) -> IntArray:
-    found = np.full((len(lists), length), PADDING, dtype=np.int64)
-    for row, ids in enumerate(lists):
-        found[row, : min(len(ids), length)] = ids[:length]
-    return found
-
-
-def windows(ids: IntArray, length: int, *, all_of_it: bool) -> list[IntArray]:
-    """A text as stretches of up to ``length`` + 1 ids, each beginning with the last id of the one before.
-
-    The first begins with START. Of ``all_of_it`` or of the beginning alone; none without a token.
-    """
-    whole = np.concatenate([[START], ids])
-    if not len(ids):
-        return []
-    ends = range(0, len(ids) if all_of_it else 1, length)
-    return [whole[first : first + length + 1] for first in ends]
