@@ -19,7 +19,7 @@ TASKS = {
     "convabuse": "abuse of chatbots (ConvAbuse)",
     "search": "next word of a message (#ubuntu)",
     "ranking": "documents of a query (LightGBM's example)",
-    "writers": "digits of unseen writers (MNIST)",
+    "digits": "digits of unseen writers (MNIST)",
     "shakespeare": "next character of a role (Shakespeare)",
     "clicks": "synthetic clicks",
 }
