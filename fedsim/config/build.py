@@ -78,7 +78,7 @@ def told(hint: Any) -> str:
     if origin is Literal:
         return ", ".join(map(str, options))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"a group of names, each with {told(options[1])}"
+        return "a group of names" + ("" if options[1] is Any else f", each with {told(options[1])}")
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return f"a list, each {told(options[0])}"
     return _WORDS.get(hint) or str(getattr(hint, "__name__", hint))

@@ -94,7 +94,7 @@ def explained(error: BaseException) -> FedsimError:
     text = " ".join(said.split("\nSee https")[0].split("\nConfig search path")[0].split())
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown and not is_hydras(unknown[1]):
-        return _unknown_key(unknown[1])
+        return _unknown_key(unknown[1], str(error.__cause__))
     if isinstance(error, OverrideParseException):
         allowed = _in_braces(error.override) or "'key=\"a & b\"': values with blanks or signs in quotes of their own"
         return InputError("override cannot be read", value=shown(error.override), allowed=allowed)
@@ -116,12 +116,11 @@ def _in_braces(override: str) -> str | None:
     return str(shown(f"{'.'.join([first, *inner[:n]])}={value}")) + ": a key that begins with a digit stands in braces"
 
 
-def _unknown_key(key: str) -> InputError:
+def _unknown_key(key: str, reason: str) -> InputError:
     """Hydra advises to append a key that it does not know, which the schema would refuse: the nearest is told."""
-    known = list(_dotted_keys(composed([])))
-    if key in known:  # a mapping that is the user's to fill, such as fleet.regions
+    if f"full_key: {key}." in reason:  # a mapping that is the user's to fill, such as fleet.regions
         return InputError("a value with new names", value=key, allowed=f"+{key}={{…}} adds them to those there")
-    near = get_close_matches(key, known, 1)
+    near = [name for name in get_close_matches(key, list(_dotted_keys(composed([]))), 1) if name != key]
     return InputError("unknown key", value=key, allowed=f"did you mean {near[0]}?" if near else None)
 
 

@@ -291,3 +291,9 @@ def test_a_key_that_is_set_without_being_there(override: str, line: str) -> None
     with pytest.raises(InputError) as refused:
         composed([override])
     assert str(refused.value) == line
+
+
+def test_a_key_of_another_option_is_unknown_here() -> None:
+    with pytest.raises(InputError) as refused:
+        composed(["training/local=adam", "training.local.momentum=0.3"])
+    assert str(refused.value) == "unknown key: 'training.local.momentum'"
