@@ -10,6 +10,7 @@ run() { # name, arguments
   "$fedsim" run -m "$@" report=false force=true hydra.sweep.dir="$out/$name" > /dev/null
 }
 run ads experiment=ads seed=0,1,2,3,4
+run ads_one experiment=ads seed=0,1,2 holders=one_to_one fleet.n_devices=24076
 run ads_sizes experiment=ads seed=0,1,2 'data.with_ids=[],[video_id,author_id]' model.module.n_factors=2,8,32
 run messaging experiment=messaging seed=0,1,2,3,4
 run convabuse experiment=messaging seed=0,1,2,3,4 data=convabuse 'evaluation.groups=[]' server.report_goal=50
