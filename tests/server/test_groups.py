@@ -15,6 +15,9 @@ from fedsim.server.groups import _held_out_rows, _thirds
 from tests.smoke import small
 
 
+pytestmark = pytest.mark.slow
+
+
 def test_examples_count_as_often_as_devices_hold_them() -> None:
     whose = np.array([2, -1, 0, 2, 0, -1])
     assert _held_out_rows(whose, np.array([0, 2, 1, 0]), 3).tolist() == [2, 4, 0, 3, 2, 4]
