@@ -14,7 +14,6 @@ from fedsim.results.run import Run
 from fedsim.server.groups import _held_out_rows, _thirds
 from tests.smoke import small
 
-
 pytestmark = pytest.mark.slow
 
 

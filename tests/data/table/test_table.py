@@ -264,6 +264,14 @@ def test_a_long_text_makes_windows(tmp_path: Path) -> None:
     assert cut.fetch(np.array([0])).x.tolist() == [[2, a, b]]
 
 
+def test_a_token_without_an_id_is_no_label(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"who": list("aab"), "text": ["x y x", "x", "x"], "part": ["a", "a", "b"], "label": 0})
+    text = {"kind": "text", "column": "text", "length": 3, "coding": "frequent", "size": 1}
+    data = table(parquet(tmp_path, rows), features={"t": text}, label={"kind": "next_token"})
+    found = data.fetch(np.array([0]))
+    assert found.x[0].tolist() == [2, 3, 1] and found.y[0].tolist() == [3, -1, 3]  # y is the one without
+
+
 def test_pictures_in_every_form(tmp_path: Path) -> None:
     pixels = np.arange(7 * 6, dtype=np.uint8).reshape(7, 2, 3) * 5
     png = []
