@@ -126,8 +126,12 @@ def _group_cells(run: Run) -> list[list[str]]:
 
 
 def _group_value(row: dict[str, Any]) -> str:
-    value = UNKNOWN if row["value"] is None else f"{row['value']:.4g}"
-    return value if row["central_value"] is None else f"{value} ({row['central_value']:.4g})"
+    value, central = (UNKNOWN if row[key] is None else _four_digits(row[key]) for key in ("value", "central_value"))
+    return value if row["central_value"] is None else f"{value} ({central})"
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _network_cells(rows: list[NetworkRow], *, has_energy: bool) -> list[list[str]]:
