@@ -150,5 +150,8 @@ def _trainers(
     ready = [build_one()]
     if ready[0].is_training:
         model.check()
+    metric, names = values["stop"]["metric"], getattr(ready[0], "metric_names", None)
+    if metric is not None and names is not None and metric not in names:
+        raise InputError("stop.metric is not evaluated", value=metric, allowed=", ".join(names) or "training.metrics")
     remarks = tuple(getattr(ready[0], "remarks", ()))
     return (lambda: ready.pop() if ready else build_one()), remarks

@@ -95,6 +95,11 @@ class FederatedTrainer:
         return len(self.versions.newest)
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What an evaluation tells."""
+        return tuple(metric.name for metric in self._metrics)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """Lines that the backend has for the user, of how it trains."""
         return tuple(getattr(self._backend, "remarks", ()))

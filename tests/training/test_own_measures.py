@@ -74,3 +74,10 @@ def test_a_client_without_examples_is_told_before_the_run(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"^a client has no example to train on: 7 "):
         simulate(*small([f"data._target_={__name__}.Hollow"]), folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_to_stop_at_must_be_evaluated(tmp_path: Path) -> None:
+    asked = ["stop.metric=auc", "stop.metric_at_least=0.8"]
+    with pytest.raises(InputError, match=r"^stop\.metric is not evaluated: 'auc' .allowed: accuracy, log_loss.$"):
+        simulate(*small(asked), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
