@@ -77,6 +77,13 @@ def test_the_lowest_loss_is_the_best(tmp_path: Path) -> None:
     assert told(run, "best")["log_loss"] == least and least < run.evals["value"].iloc[0]
 
 
+def test_of_equals_the_earlier_stays(tmp_path: Path) -> None:
+    asked = [*ASKED, "training.metrics=[accuracy]", "training.local.learning_rate=1e-9"]
+    run = simulate(*small(asked), folder=tmp_path / "run")
+    assert run.evals["value"].nunique() == 1
+    assert told(run, "best")["version"] == 0
+
+
 def test_a_model_can_be_had_again(run: Run) -> None:
     model = open_run(run.folder).model()
     x = torch.rand(5, 64)
