@@ -30,7 +30,7 @@ NOT_SHIPPED = {
     "device/compute/measured", "data/conda_toxicity", "data/convabuse", "data/lambdarank", "data/shakespeare_roles",
     "data/ubuntu_irc",
 }  # fmt: skip
-PARTS = {"training/task", "training/local/steps", "data/table"}  # what other options are made of
+PARTS = {"training/task", "training/local/steps", "data/table", "data/leaf"}  # what other options are made of
 NEEDS = {
     "holders/one_to_one": ["fleet.n_devices=100"],
     "training/server_optimizer": ["training=loop"],
@@ -43,6 +43,13 @@ NEEDS = {
     "model/clicks": ["data=clicks", "training.loss=binary_cross_entropy"],
     "model/cnn_digits": ["training=none"],
     "model/lstm_words": ["training=none"],
+    "model/table": [
+        "training=none",
+        "model.module.n_numbers=64",
+        "model.module.n_values=0",
+        "model.example_shape=[64]",
+        "model.example_dtype=float32",
+    ],
     "model/text_bag": ["data=clicks", "training=none", "training.loss=binary_cross_entropy"],
     "model/gru_words": [
         "training=none",
@@ -99,7 +106,8 @@ def test_every_option_composes_and_builds(option: str, hardware: Path) -> None:
 
 @pytest.mark.parametrize("option", [str(o) for o in OPTIONS if str(o).startswith("experiment/")])
 def test_every_experiment_composes(option: str) -> None:
-    values = composed([f"experiment={option.split('/')[1]}"])
+    needed = ["data.path=rows.csv", "data.client=who", "data.label=y"] if option == "experiment/table" else []
+    values = composed([f"experiment={option.split('/')[1]}", *needed])
     assert values["stop"]
 
 

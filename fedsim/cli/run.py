@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
 from fedsim.cli.progress import shown
@@ -77,6 +78,8 @@ def main(overrides: Sequence[str]) -> None:
     before, sys.argv = sys.argv, ["fedsim run", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("configs")), config_name="config")(_job)()
+    except MissingConfigException as error:  # to Python an OSError, to the user an option that is none
+        raise explained(error) from error
     except (FedsimError, MemoryError, OSError):
         raise
     except Exception as error:  # what a job raises is kept: this is Hydra's, which has many kinds of error

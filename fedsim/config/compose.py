@@ -92,6 +92,10 @@ def explained(error: BaseException) -> FedsimError:
         cause = cause.__cause__
     said = str(error) or str(error.__cause__)  # Hydra keeps silent where OmegaConf cannot read an interpolation
     text = " ".join(said.split("\nSee https")[0].split("\nConfig search path")[0].split())
+    table = re.search(r"Could not find 'data/([^']+\.\w+)'", text)
+    if table:
+        allowed = "data=table data.path=FILE data.client=COLUMN data.label=COLUMN; see experiment=table"
+        return InputError("data is no file", value=table[1], allowed=allowed)
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown and not is_hydras(unknown[1]):
         return _unknown_key(unknown[1], str(error.__cause__))

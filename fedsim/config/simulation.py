@@ -69,6 +69,7 @@ def build_simulation(values: dict[str, Any]) -> Simulation:
     )
     check_groups(task.evaluation, data)
     _probe(world.device, fleet, data, task.work)
+    remarks = (*getattr(data, "remarks", ()), *remarks)
     return Simulation(
         world, task, policy, coordinator, gauge_interval_s=values["gauge_interval_s"], seed=seed, remarks=remarks
     )

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from fedsim.data.table.features import Category, Numbers
-from fedsim.data.table.reading import Batch, Files, files_of, names_of
+from fedsim.data.table.guess import is_number, is_text
+from fedsim.data.table.reading import Batch, Column, Files, files_of, names_of
 from fedsim.data.table.rows import Ids, times_of
 from fedsim.data.table.shaped import Text
 from fedsim.errors import InputError
@@ -24,7 +24,6 @@ DIMENSIONS = 20  # of the embedding
 _FITTED_ON = 50_000  # rows
 _BATCH = 65_536
 _BUCKETS = 1 << 14  # of a hashed column
-_LONG_TEXT = 24  # letters on average: a text, not a category
 _TOKENS = 64
 
 
@@ -100,7 +99,7 @@ class Embedder:
         if not names:
             return cls([], None)
         batches = _first(files.batches(dict.fromkeys(names), n_rows=_BATCH))
-        features = [_guessed(name, [batch[name] for batch in batches]) for name in names]
+        features = [_guessed(name, batches[0][name]) for name in names]
         for feature in features:
             for batch in batches:
                 feature.see(batch, np.ones(len(next(iter(batch.values()))), dtype=bool))
@@ -146,18 +145,13 @@ def _first(batches: Iterator[tuple[str, Batch]]) -> list[Batch]:
     return kept
 
 
-def _guessed(name: str, columns: Sequence[Any]) -> Any:
+def _guessed(name: str, column: Column) -> Any:
     """Numbers, a text or a category, by type and length of what stands in a column."""
-    first = columns[0]
-    if isinstance(first, np.ndarray) or not isinstance(first, pa.Array):
+    is_whole = not isinstance(column, np.ndarray) and pa.types.is_integer(column.type)  # a code as often as a measure
+    if is_number(column) and not is_whole:
         return Numbers(name, missing="mean")
-    kind = first.type
-    if pa.types.is_floating(kind) or pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        return Numbers(name, missing="mean")
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        mean = pc.mean(pc.utf8_length(first)).as_py() or 0.0
-        if mean > _LONG_TEXT or b" " in b"".join(str(v).encode() for v in first.slice(0, 50).to_pylist()):
-            return Text(name, _TOKENS, tokens="pieces", coding="hash", size=_BUCKETS)
+    if is_text(column):
+        return Text(name, _TOKENS, tokens="pieces", coding="hash", size=_BUCKETS)
     return Category(name, coding="hash", size=_BUCKETS)
 
 

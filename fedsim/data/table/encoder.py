@@ -187,8 +187,13 @@ class Encoder:
         of_row = x.shape[1:] if self._list_of is None else x.shape[2:]
         n_inputs = int(np.prod(of_row))
         sizes = {"n_inputs": n_inputs, "n_fields": n_inputs, "length": int(x.shape[1])}
+        is_number = [not feature.n_ids for feature in self._features]
+        if is_number == sorted(is_number, reverse=True):  # numbers come first
+            widths = [int(np.prod(feature.shape)) for feature in self._features if not feature.n_ids]
+            sizes["n_numbers"] = sum(widths)
+        sizes["n_values"] = n_values
         if n_values:
-            sizes["n_values"] = sizes["n_words"] = n_values
+            sizes["n_words"] = n_values
         if self._label.kind != "number":
             sizes["n_classes"] = n_values if self._label.is_next else self._classes.n
         return sizes

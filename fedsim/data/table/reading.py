@@ -53,6 +53,16 @@ class Files:
                     yield path, batch
 
 
+def both(train: Files, test: Files) -> Files:
+    """The files of two tables of one kind as those of one."""
+    if type(train.system) is not type(test.system) or train.kind != test.kind:
+        raise InputError("files to train on and to test on are not of one kind", value=f"{train.said}, {test.said}")
+    twice = sorted({*train.paths} & {*test.paths})
+    if twice:
+        raise InputError("a file is to be trained on and tested on", value=twice[0], allowed="one of the two")
+    return Files(train.system, train.paths + test.paths, train.kind, f"{train.said}, {test.said}")
+
+
 def files_of(path: str | Sequence[str]) -> Files:
     """The files behind a path, a folder, a pattern with ``*``, an address that fsspec knows, or a list of these."""
     said = [path] if isinstance(path, str) else list(path)

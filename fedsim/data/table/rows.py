@@ -64,7 +64,7 @@ def looked_at(files: Files, asked: Asked, *, batch_rows: int, seed: int) -> Rows
         part = {name: _filtered(column, is_kept) for name, column in batch.items()}
         client.append(ids.of(part[asked.client], path))
         time.append(np.full(is_kept.sum(), np.nan) if asked.time is None else times_of(part[asked.time], asked.time))
-        chosen.append(_is_chosen(part, asked.split, int(is_kept.sum())))
+        chosen.append(_is_chosen(path, part, asked.split, int(is_kept.sum())))
         if asked.list_of is not None:
             list_id.append(lists.of(part[asked.list_of], path))
     if not sum(map(len, client)):
@@ -147,8 +147,10 @@ def _kept(batch: Batch, where: Mapping[str, Sequence[Any]]) -> BoolArray:
     return kept
 
 
-def _is_chosen(batch: Batch, split: Split, n: int) -> BoolArray:
-    return np.zeros(n, dtype=bool) if split.column is None else _is_in(batch[split.column], split.values)
+def _is_chosen(path: str, batch: Batch, split: Split, n: int) -> BoolArray:
+    if split.column is None:
+        return np.full(n, split.way == "file" and path in split.value)
+    return _is_in(batch[split.column], split.values)
 
 
 def _is_in(column: Column, values: set[str]) -> BoolArray:

@@ -13,18 +13,19 @@ from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.units import BoolArray, FloatArray, IntArray
 
+TRAIN = ("train", "training")  # values of a column that tells the parts of a table
 WAYS = ("where", "since", "last_fraction", "last_fraction_of_client", "fraction_of_clients", "fraction")
 _BY_TIME = ("since", "last_fraction")
 
 
 @dataclass(frozen=True)
 class Split:
-    """One of :data:`WAYS` and its value, as ``data.held_out`` has them.
+    """One of :data:`WAYS` and its value, as ``data.held_out`` has them; or what ``data.split`` and ``data.test`` say.
 
     where: rows with one of these values in a column (value: ``{split: [valid]}``). since: rows from this time on.
     last_fraction: the latest of all rows. last_fraction_of_client: the latest of each client (its last rows where no
     time is told), all but one at most. fraction_of_clients: all rows of some clients, drawn at random: new people.
-    fraction: rows at random.
+    fraction: rows at random. part: rows whose value in this column is not train. file: rows of these files.
     """
 
     way: str
@@ -50,17 +51,21 @@ class Split:
     @property
     def column(self) -> str | None:
         """The column whose values are looked at, if any."""
+        if self.way == "part":
+            return str(self.value)
         return str(next(iter(self.value))) if self.way == "where" else None
 
     @property
     def values(self) -> set[str]:
-        """Its values that are held out, as texts."""
-        return texts_of(next(iter(self.value.values())))
+        """Its values that are looked for, as texts: those that are held out, of ``part`` those that train."""
+        return {*TRAIN} if self.way == "part" else texts_of(next(iter(self.value.values())))
 
     def held_out(self, client: IntArray, time: FloatArray, is_chosen: BoolArray, *, seed: int) -> BoolArray:
         """Of rows with these clients and times (NaN: not told), and whether ``where`` holds."""
-        if self.way == "where":
+        if self.way in ("where", "file"):
             return is_chosen
+        if self.way == "part":
+            return ~is_chosen
         if self.way == "since":
             return np.asarray(time >= self.value)
         if self.way == "fraction_of_clients":

@@ -15,8 +15,9 @@ from fedsim.data.arrival import Arrival, first_after
 from fedsim.data.clients import CsrClients, Examples, digest_of
 from fedsim.data.table.encoder import Encoder, ListOf
 from fedsim.data.table.features import checked_call
+from fedsim.data.table.guess import guessed, told
 from fedsim.data.table.labels import Label
-from fedsim.data.table.reading import files_of
+from fedsim.data.table.reading import Files, both, files_of
 from fedsim.data.table.rows import Asked
 from fedsim.data.table.skew import coordinate, reskewed
 from fedsim.data.table.split import Split
@@ -37,9 +38,11 @@ class TableClients(CsrClients):
 
     ``client`` names the column that says whose a row is, ``time`` the one that orders a client's rows, ``label`` and
     ``features`` what is learnt from what (:class:`~fedsim.data.table.labels.Label`,
-    :data:`~fedsim.data.table.features.KINDS`), ``where`` the rows that count, ``held_out`` those that nobody trains on
-    (:class:`~fedsim.data.table.split.Split`), at most ``max_held_out`` of them, drawn at random. ``list_of`` makes one
-    example of all rows of a list.
+    :data:`~fedsim.data.table.features.KINDS`; None: all other columns by their look, which ``remarks`` tells),
+    ``where`` the rows that count, ``held_out`` those that nobody trains on (:class:`~fedsim.data.table.split.Split`),
+    at most ``max_held_out`` of them, drawn at random. Where the table itself says so, ``split`` names the column in
+    which rows to train on are called train, or ``test`` the files that are held out. ``list_of`` makes one example of
+    all rows of a list.
 
     x is one array: what the single feature gives (a picture, a sequence), else all features side by side in their
     order, ``[n, width]``: int64 if all are ids, else float32, in which ids are exact up to 16.7 million. Ids are of one
@@ -60,9 +63,11 @@ class TableClients(CsrClients):
         path: str | Sequence[str],
         client: str,
         label: str | Mapping[str, Any],
-        features: Mapping[str, Mapping[str, Any]],
         held_out: Mapping[str, Any],
         seed: Seed,
+        features: Mapping[str, Mapping[str, Any]] | None = None,
+        split: str | None = None,
+        test: str | Sequence[str] | None = None,
         time: str | None = None,
         where: Mapping[str, Any] | None = None,
         list_of: Mapping[str, Any] | None = None,
@@ -73,20 +78,19 @@ class TableClients(CsrClients):
         max_held_out: Annotated[int, Range(1, 10_000_000)] | None = None,
         batch_rows: Annotated[int, Range(1, 10_000_000)] = 65_536,
     ) -> None:
-        files = files_of(path)
-        asked = Asked(
-            client,
-            time,
-            dict(where or {}),
-            Split.parse(held_out, time=time),
-            (list_of or {}).get("column"),
-            max_held_out,
-        )
-        encoder = Encoder(files, asked, Label.parse(label), features, _list_of(list_of), batch_rows, seed)
+        files, parts = _parted(path, test, split, held_out, time)
+        of_list = _list_of(list_of)
+        asked = Asked(client, time, dict(where or {}), parts, of_list.column if of_list else None, max_held_out)
+        labelled = Label.parse(label)
+        if features is None:
+            features = guessed(files, but={*asked.columns(), *labelled.columns})
+            self.remarks: tuple[str, ...] = (told(features),)
+        encoder = Encoder(files, asked, labelled, features, of_list, batch_rows, seed)
         if folder is None:
             arrays, facts = encoder.arrays(None)
         else:
-            said = [label, features, client, time, where, held_out, list_of, max_held_out, seed, files.stamp, _SCHEMA]
+            asked_for = [label, features, client, time, where, list_of, max_held_out, seed]
+            said = [*asked_for, parts.way, parts.value, files.stamp, _SCHEMA]
             arrays, facts = _mapped(Path(folder), said, encoder)
         if (label_skew_factor, feature_skew_factor) != (1.0, 1.0):
             if folder is not None or arrays["y"].ndim > 1:
@@ -132,6 +136,49 @@ class TableClients(CsrClients):
         if self._arrived_at is None:
             return self._digest
         return hashlib.sha256(f"{self._digest}{digest_of(self._arrived_at)}".encode()).hexdigest()
+
+
+def leaf(
+    *,
+    train: str | Sequence[str],
+    held_out: Mapping[str, Any],
+    seed: Seed,
+    test: str | Sequence[str] | None = None,
+    label: str | Mapping[str, Any] = "y",
+    features: Mapping[str, Mapping[str, Any]] | None = None,
+    folder: str | None = None,
+) -> TableClients:
+    """``data=leaf``: LEAF's files (Caldas et al. 2018), those to train on and those to test on.
+
+    Without ``test`` examples are ``held_out`` of the others; ``features`` None: x by its look. Further settings are
+    those of :class:`TableClients`.
+    """
+    return TableClients(
+        path=train,
+        test=test,
+        client="user",
+        label=label,
+        features=features,
+        held_out=held_out,
+        folder=folder,
+        seed=seed,
+    )
+
+
+def _parted(
+    path: str | Sequence[str], test: str | Sequence[str] | None, split: str | None, held_out: Mapping[str, Any],
+    time: str | None,
+) -> tuple[Files, Split]:  # fmt: skip
+    """All files, and what is held out of them."""
+    files = files_of(path)
+    if split is not None and test is not None:
+        raise InputError("data.split and data.test both say what is held out", value=split, allowed="one of them")
+    if split is not None:
+        return files, Split("part", split)
+    if test is not None:
+        held = files_of(test)
+        return both(files, held), Split("file", held.paths)
+    return files, Split.parse(held_out, time=time)
 
 
 def _arrived_at(arrays: dict[str, Array], arrival: Arrival, time: str | None) -> FloatArray:

@@ -106,3 +106,28 @@ class DocumentScore(nn.Module):
             x = F.relu(layer(x))
         out: torch.Tensor = self.output(x).squeeze(-1)
         return out
+
+
+class TableModel(nn.Module):
+    """A hidden layer over a table's numbers and embedded ids: x [n, …], the first ``n_numbers`` of a row are numbers.
+
+    Logits [n, n_classes]. ``n_values`` are the ids of all features together, ``n_factors`` the numbers of an id.
+    """
+
+    def __init__(
+        self, *, n_inputs: int, n_numbers: int, n_values: int, n_classes: int, n_factors: int, n_hidden: int
+    ) -> None:
+        super().__init__()
+        self.n_numbers, n_ids = n_numbers, n_inputs - n_numbers
+        self.embedding = nn.Embedding(n_values, n_factors) if n_ids else None
+        self.hidden = nn.Linear(n_numbers + n_ids * n_factors, n_hidden)
+        self.output = nn.Linear(n_hidden, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [n, n_classes]."""
+        row = x.flatten(1)
+        parts = [row[:, : self.n_numbers].to(self.hidden.weight.dtype)]
+        if self.embedding is not None:
+            parts.append(self.embedding(row[:, self.n_numbers :].long()).flatten(1))
+        out: torch.Tensor = self.output(F.relu(self.hidden(torch.cat(parts, dim=1))))
+        return out

@@ -82,6 +82,38 @@ def test_what_is_held_out(held_out: dict[str, Any], weights: list[float], tmp_pa
     assert sorted(data.held_out()[0][:, 0].tolist()) == weights
 
 
+def test_the_table_says_itself_what_is_held_out(tmp_path: Path) -> None:
+    rows = ROWS.assign(part=["train", "Train", "train", "test", "train", "valid", "training"])
+    found = table(parquet(tmp_path, rows), split="part")  # a word that is not train is held out, whatever it is
+    assert sorted(found.held_out()[0][:, 0].tolist()) == [3.0, 6.0, 8.0]
+    assert of(found, 0) == [5.0, 4.0] and found.held_out_clients is not None
+    assert sorted(found.held_out_clients.tolist()) == [-1, 0, 1]
+
+
+def test_files_to_test_on(tmp_path: Path) -> None:
+    train, test = parquet(tmp_path, ROWS.iloc[:5], "train.parquet"), parquet(tmp_path, ROWS.iloc[5:], "test.parquet")
+    found = table(train, test=str(test))
+    assert sorted(found.held_out()[0][:, 0].tolist()) == [4.0, 6.0] and found.n_clients == 3
+    for changes, expected in (
+        ({"test": str(train)}, "a file is to be trained on and tested on"),
+        ({"test": str(test), "split": "part"}, "data.split and data.test both say"),
+        ({"test": "nowhere.parquet"}, "table not found: 'nowhere.parquet'"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            table(train, **changes)
+
+
+def test_columns_of_which_nothing_is_said(tmp_path: Path) -> None:
+    rows = ROWS.assign(note=[f"a longer remark number {n}" for n in range(7)], ready=[True, False] * 3 + [True])
+    data = table(parquet(tmp_path, rows), features=None)
+    told = "data.features is null: at, weight as numbers; colour, ready as category; note as text"
+    assert data.remarks == (told,)
+    assert data.sizes["n_numbers"] == 2 and data.sizes["n_inputs"] == 2 + 2 + 64
+    alone = rows[["who", "label", "part"]]
+    with pytest.raises(InputError, match="the table has no column or no row to learn from"):
+        table(parquet(tmp_path, alone), features=None)
+
+
 def test_an_instant_is_a_time(tmp_path: Path) -> None:
     rows = ROWS.assign(at=pd.to_datetime(ROWS["at"], unit="D", origin="2024-03-01"))
     held_out = {"by": "since", "value": "2024-03-06"}
@@ -171,7 +203,9 @@ def test_leaf_json(tmp_path: Path) -> None:
     data = table(tmp_path / "all_data.json", **leaf)
     assert data.keys.tolist() == ["u1", "u2"]
     assert of(data, 0) == pytest.approx([0.1, 0.2, 0.3, 0.4]) and of(data, 1) == pytest.approx([0.7, 0.8])
-    assert data.sizes == {"n_inputs": 2, "n_fields": 2, "length": 2, "n_classes": 3}
+    assert data.sizes == {
+        "n_inputs": 2, "n_fields": 2, "n_numbers": 2, "n_values": 0, "length": 2, "n_classes": 3,
+    }  # fmt: skip
 
 
 def test_leaf_texts_learn_the_next_character(tmp_path: Path) -> None:
