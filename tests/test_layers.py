@@ -46,6 +46,10 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "config": ENGINE | TRAINING | {"traces.edit", "simulation", "config"},
     "config.play": ENGINE | {"results", "simulation", "provenance", "config"},
     "config.cost": ENGINE | TRAINING | {"training.flat", "cost", "config"},
+    "plan": WORDS | {"config", "forecast", "plan", "report", "results"},
+    "decide": WORDS | {"config", "cost", "data", "decide", "forecast", "plan", "report", "results"},
+    "cli.plan": WORDS | {"config", "plan", "report", "results"},
+    "cli.decide": WORDS | {"decide", "plan"},
     "cli": WORDS | FLOOR | {"traces.importers", "cli"} | {"fleet", "device", "data", "server", "config", "simulation"},
     "cli.cost": WORDS | FLOOR | {"cost", "config", "device", "fleet", "provenance", "training"},
     "cli.bench": ENGINE | TRAINING | {"config", "provenance", "simulation", "traces.statistics"},
@@ -72,7 +76,7 @@ DOORS = {
     "omegaconf": {"config", "cli.run"},
     "matplotlib": {"report"},
     "sklearn": {"training", "data"},
-    "scipy": {"cost", "data", "device", "results"},
+    "scipy": {"cost", "data", "device", "plan.judge", "results"},
     "pandas": {"data", "results", "traces.importers"},
     "fsspec": {"data.table.reading"},
     "safetensors": {"training.checkpoint"},
@@ -81,7 +85,7 @@ DOORS = {
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},
     "duckdb": {"results.query"},
     "pytest": {"cli.fixture"},
-    "yaml": {"config", "forecast", "report", "results", "traces.importers"},
+    "yaml": {"config", "decide.spec", "forecast", "plan.spec", "report", "results", "traces.importers"},
 }
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names
 MATPLOTLIB_FILES = {

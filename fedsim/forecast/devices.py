@@ -41,7 +41,7 @@ def per_device(run: Run, *, battery_wh: float) -> list[Spread]:
 
     Where batteries were not simulated, joules are told as a share of a battery of ``battery_wh``.
     """
-    sums = _sums(run)
+    sums = per_device_sums(run)
     if not len(sums["n"]):
         return []
     days = float(run.summary["simulated_s"]) / DAY_S
@@ -56,7 +56,7 @@ def per_device(run: Run, *, battery_wh: float) -> list[Spread]:
     ]
 
 
-def _sums(run: Run) -> dict[str, FloatArray]:
+def per_device_sums(run: Run) -> dict[str, FloatArray]:
     """One number for each device that had a session, ``float64[n]`` each; battery NaN where it was not simulated."""
     parts = [_of_batch(batch) for batch in run.session_batches(_COLUMNS)]
     if not parts:
