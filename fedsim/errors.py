@@ -60,6 +60,24 @@ class RegressedError(FedsimError):
     exit_code = 1
 
 
+class IterateError(FedsimError):
+    """A decision that is not a go: something has to change first, or more has to be known."""
+
+    exit_code = 4
+
+
+class NoGoError(FedsimError):
+    """A decision against federated learning."""
+
+    exit_code = 5
+
+
+class StoppedError(FedsimError):
+    """A decision that could not be taken: the budget was used up before every must was looked at."""
+
+    exit_code = 6
+
+
 class UndecidedError(FedsimError):
     """Whether runs are worse than their baseline cannot be said, where it was to be (``--strict``)."""
 

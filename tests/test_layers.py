@@ -47,9 +47,12 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "config.play": ENGINE | {"results", "simulation", "provenance", "config"},
     "config.cost": ENGINE | TRAINING | {"training.flat", "cost", "config"},
     "plan": WORDS | {"config", "forecast", "plan", "report", "results"},
-    "decide": WORDS | {"config", "cost", "data", "decide", "forecast", "plan", "report", "results"},
+    "decide": WORDS
+    | FLOOR
+    | {"config", "data", "decide", "forecast", "plan", "provenance", "report", "simulation", "traces.statistics"},
     "cli.plan": WORDS | {"config", "plan", "report", "results"},
     "cli.decide": WORDS | {"decide", "plan"},
+    "cli.decisions": {"cli.commands"},
     "cli": WORDS | FLOOR | {"traces.importers", "cli"} | {"fleet", "device", "data", "server", "config", "simulation"},
     "cli.cost": WORDS | FLOOR | {"cost", "config", "device", "fleet", "provenance", "training"},
     "cli.bench": ENGINE | TRAINING | {"config", "provenance", "simulation", "traces.statistics"},
@@ -64,7 +67,7 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli.run": WORDS | {"cli", "config"},
     "cli.sweep": WORDS | {"cli.outcome"},
     "cli.outcome": {"errors"},
-    "cli.main": {"", "cli.commands", "cli.data_folders", "cli.of_runs", "cli.outcome", "cli.traces"},
+    "cli.main": {"", "cli.commands", "cli.data_folders", "cli.decisions", "cli.of_runs", "cli.outcome", "cli.traces"},
     "cli.of_runs": {"cli.commands"},
     "cli.traces": {"errors", "cli.commands", "cli.trace_folders", "cli.traces_import"},
     "cli.traces_import": {"errors", "cli.commands", "cli.trace_folders", "traces.importers"},
@@ -99,6 +102,7 @@ MATPLOTLIB_FILES = {
         "gate_plots",
         "forecast_plots",
         "data_plots",
+        "decision_plots",
     )
 }
 AT_THE_ROOT = WORDS | {"__init__", "__main__", "log", "provenance", "simulation"}

@@ -16,18 +16,13 @@ from rich.console import Console
 
 from fedsim.config.build import build
 from fedsim.config.cost import (
-    build_classes,
-    build_cost_device,
-    build_task,
-    capacity_wh,
     composed_task,
+    costs_of,
     profiles_beside,
     trained_model,
     with_size,
 )  # fmt: skip
 from fedsim.cost.phones import table_file
-from fedsim.cost.summary import summarise
-from fedsim.cost.table import Limits, device_costs
 from fedsim.cost.text import render_costs, render_profiles, render_sizes
 from fedsim.files import sha256, write_json
 from fedsim.folders import require_new
@@ -80,28 +75,6 @@ def _write(found: Sequence[tuple[pa.Table, dict[str, Any]]], json_file: Path | N
     if csv_file is not None:
         with whole_file(csv_file) as temporary:
             pyarrow.csv.write_csv(pa.concat_tables([costs for costs, _ in found]), temporary)
-
-
-def costs_of(values: dict[str, Any], hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
-    """The table of :data:`fedsim.cost.table.DEVICE_COSTS` and a JSON-serialisable summary of it and of the task."""
-    task, compute = build_task(values), values["device"]["compute"]
-    phones, origin = build_classes(values, hardware, task.assumed)
-    costs, sessions = device_costs(
-        task.asked,
-        phones,
-        device=build_cost_device(values, task, phones),
-        n_examples=task.n_examples(phones.n_devices),
-        capacity_wh=capacity_wh(values, task.assumed),
-        limits=cast(Limits, build(values["cost"]["limits"], "cost.limits", target=Limits)),
-    )
-    told = {
-        "task": task.describe(),
-        "compute": {name: value for name, value in compute.items() if name != "layer_ops"},
-        "phones": origin,
-        "limits": values["cost"]["limits"],
-        "summary": summarise(costs, sessions),
-    }
-    return costs, told
 
 
 def _provenance(overrides: Sequence[str], hardware: Path | None) -> dict[str, Any]:

@@ -19,6 +19,9 @@ exit codes:
   1    a curve or a load regressed (check)
   2    bad input, or the system refused: a file, the disk, memory
   3    the simulated world cannot go on
+  4    decide: iterate, and with --strict go if
+  5    decide: no-go
+  6    decide: incomplete, the budget was used up before every must was looked at
   7    check --strict: undecided, or the draws changed, so that little can be seen
   8    a job of a sweep failed
   9    a required metric was not reached (stop.is_required)

@@ -61,7 +61,7 @@ Plugins.instance().register(UsersConfigs)
 
 
 @contextmanager
-def _hydra_to_ourselves() -> Iterator[None]:
+def hydra_to_ourselves() -> Iterator[None]:
     """Hydra can be initialised once in a process: what a notebook or an application has made of it comes back."""
     mine, base = GlobalHydra.instance(), VersionBase.instance()
     hydra, version = mine.hydra, base.version_base
@@ -76,7 +76,7 @@ def _hydra_to_ourselves() -> Iterator[None]:
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """Plain values of the shipped configuration with Hydra overrides; for code that is not Hydra's application."""
     try:
-        with _hydra_to_ourselves(), initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
+        with hydra_to_ourselves(), initialize_config_dir(version_base="1.3", config_dir=str(shipped("configs"))):
             config = compose("config", overrides=list(overrides))
     except (*REFUSALS, ValueError) as error:  # ValueError: Hydra's own, where a group is chosen by a number or null
         raise explained(error) from error

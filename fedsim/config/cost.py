@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fedsim.config import roles
 from fedsim.config.build import build
@@ -24,6 +25,8 @@ from fedsim.config.simulation import build_device
 from fedsim.config.task import Model, build_work, example_of, feature_catalogue, setting, sized
 from fedsim.config.trainer import build_module
 from fedsim.cost.phones import PhoneClasses, classes_of_file, classes_of_fleet, table_file
+from fedsim.cost.summary import summarise
+from fedsim.cost.table import Limits, device_costs
 from fedsim.cost.task import Assumptions, CostTask, TrainedModel, stand_in_of, step_as
 from fedsim.data import features
 from fedsim.data.clients import ClientData
@@ -188,6 +191,28 @@ def build_cost_device(values: dict[str, Any], task: CostTask, phones: PhoneClass
     device.pop("battery")
     model = _model(values)
     return build_device(device, phones, model, values["seed"])
+
+
+def costs_of(values: dict[str, Any], hardware: Path | None) -> tuple[pa.Table, dict[str, Any]]:
+    """The table of :data:`fedsim.cost.table.DEVICE_COSTS` and a JSON-serialisable summary of it and of the task."""
+    task, compute = build_task(values), values["device"]["compute"]
+    phones, origin = build_classes(values, hardware, task.assumed)
+    costs, sessions = device_costs(
+        task.asked,
+        phones,
+        device=build_cost_device(values, task, phones),
+        n_examples=task.n_examples(phones.n_devices),
+        capacity_wh=capacity_wh(values, task.assumed),
+        limits=typing.cast(Limits, build(values["cost"]["limits"], "cost.limits", target=Limits)),
+    )
+    told = {
+        "task": task.describe(),
+        "compute": {name: value for name, value in compute.items() if name != "layer_ops"},
+        "phones": origin,
+        "limits": values["cost"]["limits"],
+        "summary": summarise(costs, sessions),
+    }
+    return costs, told
 
 
 def capacity_wh(values: dict[str, Any], assumed: Assumptions) -> float:

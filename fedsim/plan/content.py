@@ -67,7 +67,7 @@ def digest(value: Any) -> str:
 
 
 def run_key(overrides: Sequence[str], digests: Digests) -> str:
-    """The key of the run with these overrides: of its configuration, with files by their content.
+    """The key of runs with these overrides, but for the seed: of the configuration, with files by their content.
 
     Simplification: code of the user's own, which a ``_target_`` names, counts by its name.
     """

@@ -117,6 +117,7 @@ def facts_of(run: Run, basis: Basis) -> dict[str, Any]:
         "central": dict(run.summary.get("central_metrics") or {}),
         "curves": {name: _curve(run, name) for name in metric_names(run)},
         "groups": run.group_table.to_pylist() if run.group_table.num_rows else [],
+        "step_days": _step_days(run),
         "horizon_days": float(run.summary["simulated_s"]) / DAY_S,
         "stop_reason": run.summary["stop_reason"],
         "hours": [None if np.isnan(value) else float(value) for value in eligible_by_hour(run)],
@@ -153,6 +154,12 @@ def _curve(run: Run, metric: str) -> dict[str, list[float]]:
         "value": curve.value.tolist(),
         "version": version,
     }
+
+
+def _step_days(run: Run) -> list[float]:
+    """When each version was made, in days."""
+    steps = run.step_table.filter(run.step_table["is_committed"]).sort_by("version")
+    return [float(days) for days in steps["closed_at"].to_numpy() / DAY_S]
 
 
 def _values(run: Run, basis: Basis) -> Iterator[tuple[str, float]]:

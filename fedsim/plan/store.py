@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fedsim.config.play import simulate
 from fedsim.errors import InputError, SimulationError
 from fedsim.files import read_json, write_json
-from fedsim.plan.content import Digests, run_key
+from fedsim.plan.content import KEY_DIGITS, Digests, digest, run_key
 from fedsim.results.run import Run
 
 _FAILED = "failed.json"
@@ -54,15 +54,15 @@ class Store:
             raise InputError("cores", value=n_workers, allowed="1 and more")
         self.folder, self._n_workers, self._tell = folder, n_workers, tell
         self._digests = Digests(folder / "digests.json")
-        self._keys: dict[Asked, str] = {}
+        self._of_words: dict[tuple[str, ...], str] = {}
         self._remarks: set[str] = set()
         self.n_played = 0  # in this process; the others were there
 
     def key(self, asked: Asked) -> str:
         """The key of a run; bad input of its configuration is an :class:`InputError`."""
-        if asked not in self._keys:
-            self._keys[asked] = run_key(asked.words, self._digests)
-        return self._keys[asked]
+        if asked.overrides not in self._of_words:  # composed once for all seeds
+            self._of_words[asked.overrides] = run_key(asked.overrides, self._digests)
+        return digest([self._of_words[asked.overrides], asked.seed])[:KEY_DIGITS]
 
     def digest_of(self, path: Path) -> str:
         """The digest of a file or a folder."""

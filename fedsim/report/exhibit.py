@@ -32,6 +32,7 @@ class Page(NamedTuple):
     tiles: Sequence[tuple[str, str, str]]  # label, value, remark
     sections: Sequence[tuple[str, Sequence[Exhibit]]]
     facts: Sequence[tuple[str, str]]  # what the numbers rest on
+    banner: tuple[str, str] | None = None  # good, open or bad, and the words in its colour above the title
 
 
 def write_page(path: Path, page: Page) -> Path:
