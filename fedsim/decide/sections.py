@@ -234,7 +234,8 @@ def assumptions(decision: Decision) -> list[Exhibit]:
             "Days are shifted without regard to the day of the week. Under a changed assumption the base's learning "
             "curve is laid on the new schedule's steps; who takes part then does not change what is learned. What "
             "could turn a failed must is looked at for the nearest candidate alone. A campaign ends where its run "
-            "ended: at the stop that the specification sets.",
+            "ended: at the stop that the specification sets. Where that is a metric, the last model is the first "
+            "that had it, which flatters it by what the metric varies between evaluations.",
         ),
     ]  # fmt: skip
 

@@ -197,7 +197,10 @@ def explored(
         for value in change.values:
             if value == base:
                 continue
-            if place.minutes_left <= 0 and place.store.missing(variants.asked([(change, value)])):
+            n_missing = len(place.store.missing(variants.asked([(change, value)])))
+            if n_missing:
+                place.tell(f"  {change.name} at {shown_value(value)}: {n_missing} runs")
+            if n_missing and place.minutes_left <= 0:
                 yield f"{change.name} at {shown_value(value)}: the budget was used up"
                 continue
             try:
