@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedsim.config.compose import composed
 from fedsim.config.sources import chosen_files
 from fedsim.decide.campaign import Tried
-from fedsim.decide.spec import Change, Spec
+from fedsim.decide.spec import Change
 
 _LINE = re.compile(r"^(\s*)([A-Za-z_]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?$")
 _RANGE = re.compile(
@@ -30,10 +29,9 @@ class Assumed:
     change: Change | None
 
 
-def assumed_of(spec: Spec, tried: Tried) -> tuple[Assumed, ...]:
-    """The assumed values of a candidate's configuration that the run uses and the specification does not set."""
+def assumed_of(tried: Tried, values: Mapping[str, Any]) -> tuple[Assumed, ...]:
+    """The assumed values of a candidate's configuration ``values`` that the run uses and no override of it sets."""
     words = tried.candidate.words
-    values = composed(words)
     said = {word.lstrip("+").partition("=")[0] for word in words}
     found = {}
     for prefix, file in chosen_files(words):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fedsim.config.compose import composed
 from fedsim.decide.place import Place
 from fedsim.decide.spec import Spec
 from fedsim.errors import InputError, StoppedError
@@ -101,22 +100,23 @@ def basis_of(spec: Spec, changes: Mapping[str, Any] | None = None) -> Basis:
     )
 
 
-def metrics_of(spec: Spec) -> tuple[str, ...]:
-    """Names of the metrics that the runs evaluate."""
-    arm = next(iter(spec.training.arms))
-    values = composed(spec.words(rule=spec.constraints.criteria[0], model=spec.model_words[0], arm=arm))
+def metrics_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the metrics that runs of a configuration evaluate."""
     if str(values["training"].get("_target_", "")).endswith("NullTrainer"):
         return ()
     return tuple(name for name in values["training"]["metrics"] if isinstance(name, str))
 
 
-def requirements(spec: Spec) -> tuple[Requirement, ...]:
-    """Of the specification, and one for ``forecast.aggregator.max_workers`` if it says nothing of aggregators."""
+def requirements(spec: Spec, values: Mapping[str, Any]) -> tuple[Requirement, ...]:
+    """Of the specification, and one for ``forecast.aggregator.max_workers`` if it says nothing of aggregators.
+
+    ``values`` are the configuration of a candidate.
+    """
     told = dict(spec.told["requirements"])
     most = spec.aggregator.max_workers
     if most is not None and not any("aggregators" in str(each) for each in told.values()):
         told["workers"] = {"metric": "aggregators", "at_most": most, "level": "should", "why": "forecast.aggregator"}
-    return requirements_of(told, metrics_of(spec), has_central=spec.central.epochs > 0)
+    return requirements_of(told, metrics_of(values), has_central=spec.central.epochs > 0)
 
 
 class Judge:

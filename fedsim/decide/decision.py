@@ -9,7 +9,7 @@ from typing import Any
 
 from fedsim.decide import stages
 from fedsim.decide.assumed import Assumed, assumed_of
-from fedsim.decide.campaign import Candidate, Fixed, Judge, Tried, asked_runs, basis_of, campaign, requirements
+from fedsim.decide.campaign import Candidate, Fixed, Judge, Tried, basis_of, campaign, requirements
 from fedsim.decide.place import STAGES, Place
 from fedsim.decide.sensitivity import (
     Effect,
@@ -25,7 +25,7 @@ from fedsim.decide.verdict import Ruling, nearest, proposed, ruling
 from fedsim.errors import InputError
 from fedsim.files import existing
 from fedsim.plan.requirement import Requirement
-from fedsim.plan.store import Tell
+from fedsim.plan.store import Asked, Tell
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def decide(spec: Spec, folder: Path, *, tell: Tell, until: str = "verdict") -> D
     if until not in STAGES:
         raise InputError("--until: unknown stage", value=until, allowed=", ".join(STAGES))
     _check_files(spec)
-    asked = requirements(spec)
     place = Place(folder, cores=spec.budget.cores, minutes=spec.budget.minutes, tell=tell)
+    asked = requirements(spec, place.store.values(first_words(spec)))
     return _Walk(spec, place, asked, STAGES.index(until)).decision()
 
 
@@ -89,15 +89,13 @@ class _Walk:
     def decision(self) -> Decision:
         """All stages up to the last one that is asked for."""
         spec, place = self._spec, self._place
-        words = [spec.words(rule=rule, model=spec.model_words[0], arm=arm) for rule in spec.constraints.criteria
-                 for arm in list(spec.training.arms)[:1]]  # fmt: skip
-        of_words = [place.store.key(asked_runs(_plain(each), 1)[0]) for each in words]
-        found = self._stage("constraints", of_words, lambda: _checked_constraints(spec)) or {"criteria": []}
+        of_first = [place.store.key(Asked(first_words(spec), 0)), list(spec.constraints.criteria)]
+        found = self._stage("constraints", of_first, lambda: _checked_constraints(spec)) or {"criteria": []}
         rule = self._chosen(found)
-        reads = [*of_words, spec.hardware_words, rule, self._hardware_digest()]
+        reads = [of_first, spec.hardware_words, rule, self._hardware_digest()]
         models = self._stage("models", reads, lambda: stages.models(spec, self._rule(rule))) or []
         self._remember(found, models)
-        data = self._stage("data", [of_words[0], spec.data_words], lambda: stages.data(spec))
+        data = self._stage("data", of_first[0], lambda: stages.data(spec))
         tried = self._tried(rule, models) if self._goes_to("training") else ()
         for name in ("forecast", "privacy", "fairness"):
             if self._goes_to(name):
@@ -113,9 +111,12 @@ class _Walk:
         return Decision(
             spec=spec, place=place, requirements=self._asked, level=self._judging.level, constraints=found, rule=rule,
             models=models, data=data, tried=tuple(tried), sensitivity=sensitivity,
-            assumed=assumed_of(spec, best) if best is not None else (), ruling=result,
+            assumed=assumed_of(best, self._values(best)) if best is not None else (), ruling=result,
             not_evaluated=("privacy: the stage is not built yet, and cannot be counted as passed",),
         )  # fmt: skip
+
+    def _values(self, tried: Tried) -> Mapping[str, Any]:
+        return self._place.store.values(tried.candidate.words)
 
     def _goes_to(self, stage: str) -> bool:
         return STAGES.index(stage) <= self._last
@@ -187,8 +188,8 @@ class _Walk:
         spec = self._spec
         given = spec.sensitivity
         if given is None:
-            given = tuple(each.change for each in assumed_of(spec, tried) if each.change is not None)
-        levers = spec.levers or default_levers(spec, tried.candidate)
+            given = tuple(each.change for each in assumed_of(tried, self._values(tried)) if each.change is not None)
+        levers = spec.levers or default_levers(spec, tried.candidate, self._values(tried))
         return [*((change, False) for change in given), *((change, True) for change in levers)]
 
     def _explored(self, variants: Variants, changes: Sequence[tuple[Change, bool]]) -> dict[str, Any]:
@@ -222,5 +223,7 @@ def _checked_constraints(spec: Spec) -> dict[str, Any]:
     return stages.constraints(spec)
 
 
-def _plain(words: tuple[str, ...]) -> Candidate:
-    return Candidate("", "", "", words)
+def first_words(spec: Spec) -> tuple[str, ...]:
+    """The words of the first candidate."""
+    arm = next(iter(spec.training.arms))
+    return spec.words(rule=spec.constraints.criteria[0], model=spec.model_words[0], arm=arm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from fedsim.decide.campaign import Tried, basis_of
 from fedsim.decide.decision import Decision
-from fedsim.decide.verdict import shown_amount
 from fedsim.plan.judge import interval
 from fedsim.plan.quantities import QUANTITIES
+from fedsim.plan.words import amount_of
 from fedsim.report.decision_plots import Curve, shares_by_hour
 from fedsim.report.decision_plots import learning as drawn_learning
 from fedsim.report.exhibit import Exhibit
@@ -94,10 +93,11 @@ def held(decision: Decision) -> list[Exhibit]:
     data = decision.data
     if data is None:
         return [Exhibit("Data", "Not looked at.")]
+    sizes = sorted(data["sizes"].items(), key=lambda each: float(each[0][1:]))
     rows = [
         ("clients", f"{data['n_clients']:,}"),
         ("examples of a client, mean", f"{data['size_mean']:.4g}"),
-        *((f"examples of a client, {name}", f"{value:g}") for name, value in data["sizes"].items()),
+        *((f"examples of a client, {name}", f"{value:g}") for name, value in sizes),
         ("most examples", f"{data['size_most']:,}"),
         *((f"label {name}", percent(share)) for name, share in list((data["labels"] or {}).items())[:10]),
         ("label ICC", "not defined" if data["label_icc"] is None else f"{data['label_icc']:.3f}"),
@@ -177,7 +177,8 @@ def _with_interval(values: FloatArray) -> str:
     """Mean over seeds with its 95 % interval; unknown of none."""
     if not len(values):
         return "unknown"
-    return shown_amount(float(values.mean()), *interval(values, 0.95), "number")
+    low, high = interval(values, 0.95)
+    return f"{values.mean():.4f} ({low:.4f} … {high:.4f})" if high > low else f"{values.mean():.4f}"
 
 
 def _proposal(decision: Decision) -> list[Mapping[str, Any]]:
@@ -209,7 +210,7 @@ def _mean_of(facts: Sequence[Mapping[str, Any]], name: str) -> str:
     values = [each["values"][name] for each in facts if name in each["values"]]
     if not values:
         return "unknown"
-    return shown_amount(sum(values) / len(values), math.nan, math.nan, QUANTITIES[name].unit)
+    return amount_of(sum(values) / len(values), QUANTITIES[name].unit)
 
 
 def money(decision: Decision) -> list[Exhibit]:

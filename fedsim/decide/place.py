@@ -23,7 +23,7 @@ from fedsim.plan.store import Asked, Played, Store, Tell
 STAGES = (
     "reasons", "constraints", "models", "data", "training", "forecast", "privacy", "fairness", "sensitivity", "verdict",
 )  # fmt: skip
-_VERSION = 1  # of what stages find: a change of it makes them anew
+_VERSION = 1  # of what stages find and of what is read of runs: a change of it makes them anew
 _SHOWN = 12  # digits of a key in a folder's name
 
 
@@ -83,7 +83,7 @@ class Place:
 
     def facts(self, played: Sequence[Played], basis: Basis) -> list[Facts | None]:
         """What each run says under a basis; None: its world could not go on."""
-        of_basis = digest(asdict(basis))[:_SHOWN]
+        of_basis = digest([_VERSION, fedsim.__version__, asdict(basis)])[:_SHOWN]
         return [None if each.failure is not None else self._facts(each, of_basis, basis) for each in played]
 
     def _facts(self, played: Played, of_basis: str, basis: Basis) -> Facts:

@@ -25,6 +25,7 @@ from fedsim.report.decision_plots import Bar, tornado
 from fedsim.report.exhibit import Exhibit
 
 Section = tuple[str, Sequence[Exhibit]]
+_LEAST_SHIFT = 0.01
 STATE_WORDS = {"PASS": "passes", "FAIL": "FAILS", "UNDECIDED": "undecided", "UNKNOWN": "unknown"}
 
 
@@ -112,7 +113,7 @@ def changes(decision: Decision) -> list[Exhibit]:
 def _tornado(judged: Judged, effects: Sequence[Effect]) -> Exhibit | None:
     """How the assumptions move one requirement; None: none of them does."""
     of_it = [each for each in effects if each.after.requirement.name == judged.requirement.name]
-    moved = [each for each in of_it if math.isfinite(each.after.estimate) and each.after.estimate != judged.estimate]
+    moved = [each for each in of_it if math.isfinite(each.after.estimate) and _is_moved(each)]
     if not moved:
         return None
     unit, name = judged.requirement.about.unit, judged.requirement.name
@@ -133,6 +134,12 @@ def _tornado(judged: Judged, effects: Sequence[Effect]) -> Exhibit | None:
     return Exhibit(f"What moves {name}", caption, svg, ("assumption", "now", "at", name, "state"), rows)
 
 
+def _is_moved(effect: Effect) -> bool:
+    """Whether the estimate moves by a hundredth of itself."""
+    shift = abs(effect.after.estimate - effect.before.estimate)
+    return shift > _LEAST_SHIFT * max(abs(effect.before.estimate), 1e-12)
+
+
 def _table(title: str, caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], otherwise: str) -> Exhibit:
     if not rows:
         return Exhibit(title, otherwise)
@@ -150,7 +157,7 @@ def _turn(effect: Effect) -> tuple[str, ...]:
 def _lever(effect: Effect) -> tuple[str, ...] | None:
     """A lever's effect on a must; None: it does not move it."""
     is_must = effect.after.requirement.level == "must"
-    if not is_must or effect.after.estimate == effect.before.estimate or math.isnan(effect.after.estimate):
+    if not is_must or math.isnan(effect.after.estimate) or not (_is_moved(effect) or effect.turns):
         return None
     return (
         effect.name, shown_value(effect.base), shown_value(effect.value), effect.after.requirement.name,

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from fedsim.config.compose import composed
-from fedsim.config.cost import composed_task, costs_of
 from fedsim.decide.campaign import Candidate, Fixed, Judge, Tried, asked_runs, basis_of
 from fedsim.decide.place import Place
 from fedsim.decide.spec import Change, Spec, text_of
-from fedsim.decide.stages import without_training
+from fedsim.decide.stages import costs, without_training
 from fedsim.errors import InputError
 from fedsim.plan.judge import Facts, Judged
 from fedsim.plan.store import Asked
@@ -112,7 +111,7 @@ class Variants:
         self._spec, self._place, self._fixed = spec, place, fixed
         self.candidate: Candidate = tried.candidate
         self.base = tuple(each for each in tried.facts[:_MOST_SEEDS] if each is not None)
-        self._values = composed(tried.candidate.words)
+        self._values = place.store.values(tried.candidate.words)
 
     def base_value(self, change: Change) -> Any:
         """The value that the base has."""
@@ -170,17 +169,18 @@ class Variants:
 
     def _feasible(self, words: Sequence[str]) -> float:
         given = [word for word in (*self.candidate.words, *words) if not word.startswith("evaluation")]
-        told = costs_of(composed_task(given), None)[1]
+        hardware = self._spec.models.hardware
+        told = costs(given, None if hardware is None else Path(hardware))
         return float(told["summary"]["feasible"]["yes"])
 
 
-def default_levers(spec: Spec, candidate: Candidate) -> tuple[Change, ...]:
-    """Where the specification names none: its other criteria, and twice the phones at once."""
+def default_levers(spec: Spec, candidate: Candidate, values: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Where the specification names none: its other criteria, and more phones; ``values`` are the candidate's."""
     rules = [rule for rule in spec.constraints.criteria if rule != candidate.rule]
     found = (
         [Change("criterion", "fleet.rule", tuple(rules), "the other criteria of the specification")] if rules else []
     )
-    server = composed(candidate.words)["server"]
+    server = values["server"]
     if "over_selection" in server:
         found.append(Change("over_selection", "server.over_selection", (1.1, 1.6), "phones asked beyond the goal"))
     elif "concurrency" in server:

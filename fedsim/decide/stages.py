@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,6 @@ import numpy as np
 from fedsim.config import roles
 from fedsim.config.build import build
 from fedsim.config.compose import composed
-from fedsim.config.cost import composed_task, costs_of
 from fedsim.config.simulation import build_simulation
 from fedsim.data.clients import ClientData
 from fedsim.data.proxy.measures import icc, one_hot
@@ -91,7 +91,7 @@ def models(spec: Spec, rule: str) -> list[dict[str, Any]]:
     found = []
     for model in spec.model_words:
         words = [word for word in spec.words(rule=rule, model=model, arm=arm) if not word.startswith("evaluation")]
-        _, told = costs_of(composed_task(words), hardware)
+        told = costs(words, hardware)
         summary = told["summary"]
         found.append(
             {
@@ -106,6 +106,13 @@ def models(spec: Spec, rule: str) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def costs(words: Sequence[str], hardware: Path | None) -> dict[str, Any]:
+    """What the configuration of these words takes of the phones, as :func:`fedsim.config.cost.costs_of` tells it."""
+    of_config = importlib.import_module("fedsim.config.cost")  # a lazy door: it loads torch
+    told: dict[str, Any] = of_config.costs_of(of_config.composed_task(words), hardware)[1]
+    return told
 
 
 def _is_plain(value: Any) -> bool:

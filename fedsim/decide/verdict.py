@@ -6,6 +6,7 @@ one of them. A no-go is a union: any must may bring it, so a failure counts only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from fedsim.decide.campaign import Tried
 from fedsim.decide.sensitivity import Effect, Sensitivity
 from fedsim.plan.judge import Judged
+from fedsim.plan.words import with_interval
 
 Verdict = Literal["go", "go_if", "iterate", "no_go"]
 WORDS: dict[Verdict, str] = {"go": "Go", "go_if": "Go, if", "iterate": "Iterate", "no_go": "No-go"}
@@ -65,8 +67,13 @@ def nearest(tried: Sequence[Tried]) -> Tried:
 
 
 def tightest(judged: Sequence[Judged]) -> list[Judged]:
-    """By the room to the limit, the least first; those that no seed changes by the share of the limit."""
-    return sorted(judged, key=lambda each: (_ORDER[each.state], relative_room(each)))
+    """Those that fail first, then by the room in half-widths of the interval, then by the share of the limit."""
+    return sorted(judged, key=lambda each: (_ORDER[each.state], _half_widths(each), relative_room(each)))
+
+
+def _half_widths(judged: Judged) -> float:
+    """Room in half-widths; inf of what has no interval."""
+    return judged.room if math.isfinite(judged.room) and not judged.is_fixed and judged.room else math.inf
 
 
 _ORDER = {"FAIL": 0, "UNDECIDED": 1, "UNKNOWN": 2, "PASS": 3}
@@ -99,18 +106,5 @@ def said(judged: Judged) -> str:
 
 
 def found_in(judged: Judged) -> str:
-    """``−0.0054 ± 0.0021`` with the unit of the quantity; ``unknown`` where nothing is known."""
-    return shown_amount(judged.estimate, judged.low, judged.high, judged.requirement.about.unit)
-
-
-def shown_amount(estimate: float, low: float, high: float, unit: str) -> str:
-    """An estimate with its interval."""
-    if estimate != estimate:
-        return "unknown"
-    if estimate == float("inf"):
-        return "not reached"
-    name = {"fraction": "", "number": "", "count": "", "USD": " USD"}.get(unit, f" {unit}")
-    number = f"{estimate:,.4g}"
-    if low == low and high == high and high > low:
-        number += f" ({low:,.4g} … {high:,.4g})"
-    return number + name
+    """What was found, with its interval and unit; ``unknown`` where nothing is known."""
+    return with_interval(judged.estimate, judged.low, judged.high, judged.requirement.about.unit)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import fedsim
-from fedsim.config.compose import composed
 from fedsim.errors import InputError
 from fedsim.files import read_json, sha256, write_json
 from fedsim.schema import RUN_SCHEMA
@@ -66,12 +65,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def run_key(overrides: Sequence[str], digests: Digests) -> str:
-    """The key of runs with these overrides, but for the seed: of the configuration, with files by their content.
+def run_key(composed: Mapping[str, Any], digests: Digests) -> str:
+    """The key of runs of a configuration, but for the seed, with files by their content.
 
     Simplification: code of the user's own, which a ``_target_`` names, counts by its name.
     """
-    values = {name: value for name, value in composed(overrides).items() if name not in _NOT_PART}
+    values = {name: value for name, value in composed.items() if name not in _NOT_PART}
     content = {"config": by_content(values, digests), "schema": RUN_SCHEMA, "version": fedsim.__version__}
     return digest(content)[:KEY_DIGITS]
 

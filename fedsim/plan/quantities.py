@@ -150,7 +150,6 @@ def _curve(run: Run, metric: str) -> dict[str, list[float]]:
     version = rows.filter(pc.equal(rows["metric"], metric))["version"].to_pylist()
     return {
         "days": (curve.at / DAY_S).tolist(),
-        "device_h": curve.device_h.tolist(),
         "value": curve.value.tolist(),
         "version": version,
     }

@@ -12,6 +12,7 @@ from fedsim.config.build import build
 from fedsim.config.lines import shown
 from fedsim.errors import InputError
 from fedsim.plan.quantities import DAYS_TO, Quantity, is_lower_better, quantity
+from fedsim.plan.words import amount_of
 from fedsim.ranges import Range
 
 Level = Literal["must", "should"]
@@ -88,12 +89,12 @@ class Requirement:
     @property
     def needed(self) -> str:
         """``at most 14 days``, ``auc not below central by more than 0.015``."""
-        unit = {"fraction": "", "number": "", "count": "", "USD": " USD"}.get(self.about.unit, f" {self.about.unit}")
+        limit = amount_of(abs(self.limit) if self.compared_to else self.limit, self.about.unit)
         if self.compared_to is not None:
             side = "below" if self.is_floor else "above"
-            return f"not {side} {self.compared_to.replace('_', ' ')} by more than {abs(self.limit):g}{unit}"
+            return f"not {side} {self.compared_to.replace('_', ' ')} by more than {limit}"
         to = f", to {self.measured} {self.target}" if self.target is not None else ""
-        return f"{'at least' if self.is_floor else 'at most'} {self.limit:,.6g}{unit}{to}"
+        return f"{'at least' if self.is_floor else 'at most'} {limit}{to}"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from fedsim.config.compose import composed
 from fedsim.config.play import simulate
 from fedsim.errors import InputError, SimulationError
 from fedsim.files import read_json, write_json
@@ -55,14 +56,21 @@ class Store:
         self.folder, self._n_workers, self._tell = folder, n_workers, tell
         self._digests = Digests(folder / "digests.json")
         self._of_words: dict[tuple[str, ...], str] = {}
+        self._values: dict[tuple[str, ...], dict[str, Any]] = {}
         self._remarks: set[str] = set()
         self.n_played = 0  # in this process; the others were there
 
     def key(self, asked: Asked) -> str:
         """The key of a run; bad input of its configuration is an :class:`InputError`."""
         if asked.overrides not in self._of_words:  # composed once for all seeds
-            self._of_words[asked.overrides] = run_key(asked.overrides, self._digests)
+            self._of_words[asked.overrides] = run_key(self.values(asked.overrides), self._digests)
         return digest([self._of_words[asked.overrides], asked.seed])[:KEY_DIGITS]
+
+    def values(self, overrides: tuple[str, ...]) -> dict[str, Any]:
+        """The configuration of these overrides, composed once; not to be changed."""
+        if overrides not in self._values:
+            self._values[overrides] = composed(overrides)
+        return self._values[overrides]
 
     def digest_of(self, path: Path) -> str:
         """The digest of a file or a folder."""

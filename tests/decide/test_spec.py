@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
+from fedsim.config.compose import composed
 from fedsim.decide.campaign import basis_of, requirements
-from fedsim.decide.spec import read_spec, seconds_of
+from fedsim.decide.decision import first_words
+from fedsim.decide.spec import Spec, read_spec, seconds_of
 from fedsim.errors import InputError
+from fedsim.plan.requirement import Requirement
 from tests.decide.specs import SMALL, changed, written
+
+
+def asked_of(spec: Spec) -> tuple[Requirement, ...]:
+    return requirements(spec, composed(first_words(spec)))
+
 
 SHARED = Path("../shared/reference/decision-spec-example.yaml")
 
@@ -84,7 +92,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, change: dict[str, Any
 def test_a_requirement_that_cannot_be_is_told_in_one_line(tmp_path: Path, asked: dict[str, Any], said: str) -> None:
     told = {**SMALL, "requirements": {"x": asked}}
     with pytest.raises(InputError) as caught:
-        requirements(read_spec(written(tmp_path, told)))
+        asked_of(read_spec(written(tmp_path, told)))
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -97,9 +105,9 @@ def test_limits_take_units(tmp_path: Path) -> None:
             "share": {"metric": "admitted_fraction.mean", "at_least": "2 %"},
         },
     }
-    days, load, share = requirements(read_spec(written(tmp_path, told)))
+    days, load, share = asked_of(read_spec(written(tmp_path, told)))
     assert (days.limit, load.limit, share.limit) == (1.5, 250e6, 0.02)
-    assert days.needed == "at most 1.5 days, to auc central − 0.015"
+    assert days.needed == "at most 1.5\u00a0days, to auc central − 0.015"
 
 
 def test_a_specification_extends_another(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_a_specification_extends_another(tmp_path: Path) -> None:
         "requirements": {"eligible": {"at_least": "5 %"}, "dropout": None},
     }
     spec = read_spec(written(tmp_path, above, "strict.yaml"))
-    asked = {each.name: each for each in requirements(spec)}
+    asked = {each.name: each for each in asked_of(spec)}
     assert spec.decision.id == "strict" and spec.decision.owner == "tests"
     assert asked["eligible"].limit == 0.05 and "dropout" not in asked and "quality" in asked
 
@@ -125,7 +133,7 @@ def test_a_circle_of_specifications_is_refused(tmp_path: Path) -> None:
 def test_workers_that_are_limited_are_asked_about(tmp_path: Path) -> None:
     told = changed(forecast={"aggregator": {"max_workers": 3, "service_s": 0.2}, "energy": {"server_w": 70}})
     spec = read_spec(written(tmp_path, told))
-    found = {each.name: each for each in requirements(spec)}
+    found = {each.name: each for each in asked_of(spec)}
     assert found["workers"].limit == 3 and found["workers"].level == "should"
     constants = basis_of(spec).constants
     assert (constants.ingest_report_s, constants.server_w) == (0.2, 70)
