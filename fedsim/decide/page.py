@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedsim.decide.decision import Decision
-from fedsim.decide.sections import STATE_WORDS, sections
+from fedsim.decide.sections import STATE_WORDS, sections, spaced
 from fedsim.decide.told import valid_until
 from fedsim.decide.verdict import WORDS, Verdict, found_in, tightest
 from fedsim.report.exhibit import Page, write_page
@@ -25,7 +25,7 @@ def write_decision(path: Path, decision: Decision) -> Path:
         raise ValueError("a page is of a verdict")
     tiles = [
         (
-            each.requirement.name,
+            spaced(each.requirement.name),
             found_in(each).partition(" (")[0],
             f"{STATE_WORDS[each.state]}; {each.requirement.needed}",
         )
@@ -51,10 +51,13 @@ def lead(decision: Decision) -> str:
     said = [ruling.sentence]
     for each in ruling.conditions:
         at = "" if each.switching is None else f" (just met at {each.switching:g})"
-        said.append(f"If {each.name} is {each.value} instead of {each.base}, {each.after.requirement.name} fails{at}.")
+        fails = f"{spaced(each.after.requirement.name)} fails{at}"
+        said.append(f"If {spaced(each.name)} is {each.value} instead of {each.base}, {fails}.")
     failed = [each for each in ruling.proposal.judged if each.requirement.level == "should" and each.state != "PASS"]
     if failed:
-        words = "; ".join(f"{each.requirement.name} {STATE_WORDS[each.state]} ({found_in(each)})" for each in failed)
+        words = "; ".join(
+            f"{spaced(each.requirement.name)} {STATE_WORDS[each.state]} ({found_in(each)})" for each in failed
+        )
         said.append(f"Of what should be: {words}.")
     n = min((len(each.facts) for each in decision.tried if each.facts), default=0)
     if 0 < n < 3:

@@ -21,6 +21,7 @@ from fedsim.decide.evidence import (
 from fedsim.decide.sensitivity import Effect, shown_value
 from fedsim.decide.verdict import found_in, relative_room, tightest
 from fedsim.plan.judge import Judged
+from fedsim.plan.words import amount_of
 from fedsim.report.decision_plots import Bar, tornado
 from fedsim.report.exhibit import Exhibit
 
@@ -50,11 +51,16 @@ def sections(decision: Decision) -> list[Section]:
     ]
 
 
+def spaced(name: str) -> str:
+    """``worst_group`` → ``worst group``."""
+    return name.replace("_", " ")
+
+
 def scorecard(judged: Sequence[Judged]) -> Exhibit:
     """Every requirement with its state, the least room first."""
     rows = [
         (
-            each.requirement.name,
+            spaced(each.requirement.name),
             each.requirement.level,
             each.requirement.needed,
             found_in(each) + (f"; {each.note}" if each.note else ""),
@@ -81,7 +87,7 @@ def room_of(judged: Judged) -> str:
     if not judged.requirement.limit:
         return "at the limit" if judged.estimate == judged.requirement.limit else f"{relative_room(judged):+.3g}"
     text = f"{100 * relative_room(judged):+.3g} %"
-    return text if math.isinf(judged.room) or math.isnan(judged.room) else f"{text} ({judged.room:.2g})"
+    return text if math.isinf(judged.room) or math.isnan(judged.room) else f"{text} ({_rounded(judged.room)})"
 
 
 def evidence_of(judged: Judged) -> str:
@@ -116,22 +122,25 @@ def _tornado(judged: Judged, effects: Sequence[Effect]) -> Exhibit | None:
     moved = [each for each in of_it if math.isfinite(each.after.estimate) and _is_moved(each)]
     if not moved:
         return None
-    unit, name = judged.requirement.about.unit, judged.requirement.name
-    bars = [Bar(f"{each.name} {shown_value(each.value)}", each.after.estimate) for each in moved]
+    unit, name = judged.requirement.about.unit, spaced(judged.requirement.name)
+    bars = [Bar(_at(each), each.after.estimate) for each in moved]
     rows = [
-        (
-            each.name,
-            shown_value(each.base),
-            shown_value(each.value),
-            found_in(each.after),
-            STATE_WORDS[each.after.state],
-        )
+        (_at(each), amount_of(each.after.estimate, unit), STATE_WORDS[each.after.state])
         for each in sorted(moved, key=lambda each: -abs(each.after.estimate - judged.estimate))
     ]
-    label = f"{name} ({unit})" if unit not in ("number", "fraction", "count") else name
+    label = name if unit in ("number", "fraction", "count") or unit == name else f"{name} ({unit})"
     svg = tornado(bars, base=judged.estimate, limit=judged.requirement.limit, label=label)
     caption = f"Needed: {judged.requirement.needed}. Found: {found_in(judged)}."
-    return Exhibit(f"What moves {name}", caption, svg, ("assumption", "now", "at", name, "state"), rows)
+    return Exhibit(f"What moves {name}", caption, svg, ("assumption", name, "state"), rows)
+
+
+def _rounded(room: float) -> str:
+    return f"{room:.2g}" if abs(room) < 10 else f"{room:,.0f}"
+
+
+def _at(effect: Effect) -> str:
+    """``bandwidth 0.3``."""
+    return f"{spaced(effect.name)} {shown_value(effect.value)}"
 
 
 def _is_moved(effect: Effect) -> bool:
@@ -191,7 +200,16 @@ def candidates(decision: Decision) -> Exhibit:
                 *(STATE_WORDS[by_name[must.name].state] for must in musts),
             )
         )  # fmt: skip
-    header = ("arm", "model", "criterion", "seeds", "days", "device-hours", "Pareto", *(each.name for each in musts))
+    header = (
+        "arm",
+        "model",
+        "criterion",
+        "seeds",
+        "days",
+        "device-hours",
+        "Pareto",
+        *(spaced(each.name) for each in musts),
+    )
     caption = "Means over seeds; Pareto: no other candidate has both fewer days and fewer device-hours."
     return Exhibit("Candidates", caption, None, header, rows, is_wide=True)
 

@@ -90,19 +90,20 @@ def relative_room(judged: Judged) -> float:
 
 def _why_go(tried: Tried) -> str:
     least = tightest(tried.musts)[0]
-    return f"Every must passes; the tightest is {said(least)}."
+    return f"Every must passes. The tightest: {said(least)}."
 
 
 def _worst(tried: Tried) -> str:
     open_ones = [each for each in tightest(tried.musts) if each.state != "PASS"]
     words = {"FAIL": "fails", "UNDECIDED": "is not decided", "UNKNOWN": "is not known"}
-    return "; ".join(f"{said(each)} {words[each.state]}" for each in open_ones[:3])
+    return "; ".join(f"{said(each)}, {words[each.state]}" for each in open_ones[:3])
 
 
 def said(judged: Judged) -> str:
     """A requirement in words: its name, what was found and what is needed."""
-    from_note = f", {judged.note}" if judged.note else ""
-    return f"{judged.requirement.name} ({found_in(judged)}, needed {judged.requirement.needed}{from_note})"
+    from_note = f" ({judged.note})" if judged.note else ""
+    name = judged.requirement.name.replace("_", " ")
+    return f"{name}, found {found_in(judged)}{from_note}, needed {judged.requirement.needed}"
 
 
 def found_in(judged: Judged) -> str:

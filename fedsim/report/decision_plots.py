@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
@@ -16,6 +17,7 @@ from fedsim.units import format_count
 _COLORS = ("blue", "orange", "green", "pink", "brown", "sky")
 _DASHES: tuple[object, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 _MOST_BARS = 14
+_FAR = 4.0  # times the largest shift: a limit further away is told in words, so that the bars can be seen
 
 
 class Bar(NamedTuple):
@@ -34,9 +36,14 @@ def tornado(bars: Sequence[Bar], *, base: float, limit: float, label: str) -> Fi
     places = np.arange(len(shown))
     axes.barh(places, [bar.value - base for bar in shown], left=base, color=color("blue"), height=0.6)
     axes.axvline(base, color=color("ink"), linewidth=1.0)
-    axes.axvline(limit, color=color("red"), linewidth=1.4, linestyle=(0, (4, 2)))
-    axes.annotate("limit", (limit, 1.0), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                  fontsize=8.5, color=color("red"))  # fmt: skip
+    reach = max(abs(bar.value - base) for bar in shown)
+    is_far = abs(limit - base) > _FAR * reach
+    if is_far:
+        where = "right" if limit > base else "left"
+        figure.text(0.99, 0.99, f"limit {limit:g}: far to the {where}", ha="right", va="top", fontsize=8.5,
+                    color=color("red"))  # fmt: skip
+    else:
+        _draw_limit(axes, limit)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_yticks(places, [bar.label for bar in shown])
@@ -45,6 +52,12 @@ def tornado(bars: Sequence[Bar], *, base: float, limit: float, label: str) -> Fi
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value) if value >= 1 else f"{value:g}"))
     axes.set(xlabel=label)
     return figure
+
+
+def _draw_limit(axes: Axes, limit: float) -> None:
+    axes.axvline(limit, color=color("red"), linewidth=1.4, linestyle=(0, (4, 2)))
+    axes.annotate("limit", (limit, 1.0), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                  fontsize=8.5, color=color("red"))  # fmt: skip
 
 
 @drawn
