@@ -17,6 +17,7 @@ from fedsim.cli.commands import add_command, door
 from fedsim.cli.data_folders import add_data
 from fedsim.cli.of_runs import add_of_runs
 from fedsim.cli.outcome import EXIT_CODES, ended
+from fedsim.cli.plans import add_plan
 from fedsim.cli.traces import add_traces
 
 RUN_HELP = """\
@@ -102,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     _add_cost(commands)
     add_data(commands)
     add_of_runs(commands)
+    add_plan(commands)
     add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
     bench = add_command(commands, "bench", "measure speed and memory against baselines in one run", _bench)
     bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
