@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedsim.errors import InputError, SimulationError
-from fedsim.plan.arms import Change, Start, arms_of, changes_of, compared, latest_start, n_kept
+from fedsim.plan.arms import (
+    Change,
+    Start,
+    arms_of,
+    changes_of,
+    compared,
+    is_as_foretold,
+    latest_start,
+    n_kept,
+)
 from fedsim.plan.judge import value_of
 from fedsim.plan.quantities import Basis
 from fedsim.plan.requirement import Requirement
@@ -92,12 +101,7 @@ def _check_work(trials: Trials) -> None:
 def _smallest(trials: Trials, answer: Answer) -> None:
     found = bisect(trials)
     answer.chosen = [] if found is None else [found]
-    mark_chosen(trials, answer.chosen)
-
-
-def mark_chosen(trials: Trials, chosen: Sequence[Row]) -> None:
-    """Mark what the answer is, where there is no front: the row itself."""
-    trials.rows = {each: row for each, row in sorted(trials.rows.items(), key=lambda item: _order(item[0]))}
+    trials.rows = dict(sorted(trials.rows.items(), key=lambda item: _order(item[0])))
 
 
 def _order(candidate: Candidate) -> tuple[Any, ...]:
@@ -118,7 +122,8 @@ def _arms(trials: Trials, answer: Answer) -> None:
 
 
 def _launch(trials: Trials, answer: Answer) -> None:
-    row = trials.kept(trials.looked(Candidate(), is_training=trials.spec.is_training))
+    seeds = range(trials.spec.replications.at_most)  # the bound of one run widens with few
+    row = trials.kept(trials.row(Candidate(), seeds, is_training=trials.spec.is_training))
     if row.failures:
         raise SimulationError(row.failures[0])
     if row.n_unfinished:
@@ -159,8 +164,21 @@ def _checked(trials: Trials, answer: Answer) -> Check:
     again = [trials.row(row.candidate, seeds, is_training=row.is_trained) for row in answer.chosen]
     held = [n_held for row in again for n_held in _held(trials, row, answer.start)]
     keys = tuple(key for row in again for key in row.keys)
-    what = "fresh runs done by the bound" if answer.start else "fresh runs done, and within the requirements"
+    if answer.spec.find == "front":
+        return _check_of_front(trials, answer.chosen, again, Check(tuple(seeds), sum(held), len(held), "", keys))
+    what = "fresh runs were done by the launch" if answer.start else "fresh runs done, and within the requirements"
     return Check(tuple(seeds), sum(held), len(held), what, keys)
+
+
+def _check_of_front(trials: Trials, chosen: Sequence[Row], again: Sequence[Row], runs: Check) -> Check:
+    """Besides the requirements, whether each objective of each member is what fresh seeds could have given."""
+    pairs = [
+        is_as_foretold(row.figure(each.name), fresh.figure(each.name))
+        for row, fresh in zip(chosen, again, strict=True)
+        for each in trials.spec.objectives
+    ]
+    what = "fresh runs within the requirements, and objectives within their 99 % prediction interval"
+    return Check(runs.seeds, runs.n_held + sum(pairs), runs.n + len(pairs), what, runs.keys)
 
 
 def _held(trials: Trials, row: Row, start: Start | None) -> list[bool]:
@@ -168,7 +186,8 @@ def _held(trials: Trials, row: Row, start: Start | None) -> list[bool]:
     if row.failures or row.n_unfinished:
         return [False] * len(row.seeds)
     if start is not None:
-        return [float(days) <= start.days for days in row.figure("days")]
+        allowed = (trials.spec.launch - start.date).days if trials.spec.launch is not None else 0
+        return [float(days) <= allowed for days in row.figure("days")]
     musts = [each for each in trials.spec.requirements if each.level == "must" and not each.is_duration_to]
     facts = [{"values": {name: of[n] for name, of in (row.values or {}).items()}} for n in range(len(row.seeds))]
     return [all(_is_met(each, of_run) for each in musts) for of_run in facts]

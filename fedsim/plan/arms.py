@@ -156,6 +156,15 @@ def latest_start(row: Row, launch: datetime.date, *, alpha: float) -> Start:
     return Start(launch - datetime.timedelta(days=math.ceil(bound)), bound, float(days.mean()), 1 - alpha)
 
 
+def is_as_foretold(values: FloatArray, fresh: FloatArray, level: float = 0.99) -> bool:
+    """Whether the mean of fresh values is within the prediction interval from others (``float64[n]``, ``[m]``)."""
+    if not len(fresh):
+        return False
+    n, m = len(values), len(fresh)
+    spread = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1)) * math.sqrt(1 / n + 1 / m)
+    return abs(float(fresh.mean() - values.mean())) <= spread + 1e-3 * abs(float(values.mean()))
+
+
 def prediction_bound(values: FloatArray, level: float) -> float:
     """What the next value is below with this chance, from two values and more (``float64[n]``, normal)."""
     n = len(values)

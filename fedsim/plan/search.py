@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from fedsim.plan.shortlist import Trips, foretold_days, trips_of
+from fedsim.plan.shortlist import foretold_days, trips_of
 from fedsim.plan.spec import Objective, Spec, Variable
 from fedsim.plan.trials import Candidate, Row, Trials
 
@@ -38,9 +38,11 @@ def bisect(trials: Trials) -> Row | None:
         return Candidate(((variable.key, values[place]),))
 
     def is_enough(place: int) -> bool:
+        foretold(trials, at(place))
         return trials.decided(at(place)).state == "PASS"
 
-    good, bad = _bracket(_guess(trials, variable, values), len(values), is_enough)
+    guess = _guess(trials, variable, values)
+    good, bad = _bracket(guess, len(values), is_enough)
     if good is None:
         return None
     while good - bad > 1 and not _is_near(values, bad, good, trials.spec.within):
@@ -89,19 +91,18 @@ def _guess(trials: Trials, variable: Variable, values: Sequence[object]) -> int:
     """Where a closed form says that the days suffice; the middle of the range where none does."""
     limits = [each.limit for each in trials.spec.requirements if each.metric == "days" and not each.is_floor]
     middle = _geometric_middle(values)
-    candidate = Candidate(((variable.key, values[middle]),))
-    if not limits or trials.n_steps(candidate) is None:
-        return middle
-    trips = trips_of_first(trials, candidate)
-    if trips is None:
+
+    def days(place: int) -> float:
+        return foretold(trials, Candidate(((variable.key, values[place]),)), is_kept=False)
+
+    look_at(trials, Candidate(((variable.key, values[middle]),)))
+    if not limits or math.isnan(days(middle)):
         return middle
     low, high = 0, len(values) - 1
     while low < high:
         place = (low + high) // 2
-        tried = Candidate(((variable.key, values[place]),))
-        days = foretold(trials, trips, tried)
-        low, high = (low, place) if days <= min(limits) else (place + 1, high)
-    return low if not math.isnan(foretold(trials, trips, Candidate(((variable.key, values[low]),)))) else middle
+        low, high = (low, place) if days(place) <= min(limits) else (place + 1, high)
+    return low
 
 
 def _geometric_middle(values: Sequence[object]) -> int:
@@ -113,17 +114,22 @@ def _geometric_middle(values: Sequence[object]) -> int:
     return min(range(len(values)), key=lambda place: abs(float(values[place]) - wanted))  # type: ignore[arg-type]
 
 
-def trips_of_first(trials: Trials, candidate: Candidate) -> Trips | None:
-    """Sessions of one run of a candidate, which a closed form starts from."""
-    trials.seen([candidate], [0], is_training=False)
-    run = trials.store.played(trials._asked([candidate], [0], False))[0].run
-    return None if run is None else trips_of(run)
+def look_at(trials: Trials, candidate: Candidate) -> None:
+    """Play one run of a candidate for the closed forms to start from."""
+    if trials.n_steps(candidate) is not None:
+        run = trials.run_of(candidate)
+        trials.trips = None if run is None else trips_of(run)
 
 
-def foretold(trials: Trials, trips: Trips, candidate: Candidate) -> float:
-    """Days by a closed form, NaN where there is none."""
+def foretold(trials: Trials, candidate: Candidate, *, is_kept: bool = True) -> float:
+    """Days by a closed form, which the row keeps; NaN where there is none."""
     n_steps = trials.n_steps(candidate)
-    return math.nan if n_steps is None else foretold_days(trips, trials.config(candidate), n_steps)
+    if n_steps is None or trials.trips is None:
+        return math.nan
+    days = foretold_days(trials.trips, trials.config(candidate), n_steps)
+    if is_kept:
+        trials.foretell(candidate, days)
+    return days
 
 
 # A grid of several variables
@@ -165,15 +171,12 @@ def shortlisted(trials: Trials, candidates: Sequence[Candidate]) -> list[Candida
     Without a closed form evenly many of the grid are taken.
     """
     n = trials.spec.verify
-    if trials.n_steps(candidates[len(candidates) // 2]) is not None:
-        trips = trips_of_first(trials, candidates[len(candidates) // 2])
-        for each in candidates if trips is not None else ():
-            trials.foretell(each, foretold(trials, trips, each))
+    look_at(trials, candidates[len(candidates) // 2])
+    days = {each: foretold(trials, each) for each in candidates}
     if len(candidates) <= n:
         return list(candidates)
-    known = [each for each in candidates if each in trials.rows and not math.isnan(trials.rows[each].foretold_days)]
-    if len(known) == len(candidates):
-        return sorted(known, key=lambda each: trials.rows[each].foretold_days)[:n]
+    if not any(map(math.isnan, days.values())):
+        return sorted(candidates, key=lambda each: days[each])[:n]
     return [candidates[place * len(candidates) // n] for place in range(n)]
 
 

@@ -78,10 +78,10 @@ def foretold_days(trips: Trips, config: Mapping[str, Any], n_steps: int) -> floa
     server = config["server"]
     wait_s = _wait_s(trips, server.get("aggregator") or {})
     if "report_goal" in server:
-        return n_steps * (_round_s(trips, server, wait_s) + server["server_step_s"]) / DAY_S
+        return n_steps * (_round_s(trips, server, wait_s) + float(server["server_step_s"])) / DAY_S
     if "buffer_size" in server and "concurrency" in server:
         reports_per_s = server["concurrency"] / (trips.mean_s + wait_s) * float(trips.share[-1])
-        return n_steps * max(server["buffer_size"] / reports_per_s, server["server_step_s"]) / DAY_S
+        return n_steps * float(max(server["buffer_size"] / reports_per_s, server["server_step_s"])) / DAY_S
     return math.nan
 
 

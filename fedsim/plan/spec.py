@@ -190,7 +190,7 @@ def spec_of(told: Mapping[str, Any]) -> Spec:
         trials=head.trials,
         fresh=head.fresh,
         alpha=head.alpha,
-        is_training=head.train or any(_needs_training(each, metrics) for each in (*requirements, *objectives)),
+        is_training=head.train or _has_learned(requirements, objectives, metrics),
     )
     _check(spec)
     return spec
@@ -236,6 +236,13 @@ def _needs_training(asked: Requirement | Objective, metrics: Sequence[str]) -> b
     name = asked.metric if isinstance(asked, Requirement) else asked.name
     is_compared = isinstance(asked, Requirement) and asked.compared_to == CENTRAL
     return name in metrics or name.startswith(DAYS_TO) or name.endswith(MIN_GROUP) or is_compared
+
+
+def _has_learned(
+    requirements: Sequence[Requirement], objectives: Sequence[Objective], metrics: tuple[str, ...]
+) -> bool:
+    asked: list[Requirement | Objective] = [*requirements, *objectives]
+    return any(_needs_training(each, metrics) for each in asked)
 
 
 def _objectives(told: Any, metrics: tuple[str, ...]) -> tuple[Objective, ...]:
@@ -295,9 +302,10 @@ def _numbers(span: _Span, where: str) -> Sequence[Any]:
 
 def _guessed(told: Mapping[str, Any], variables: Sequence[Variable]) -> Find:
     """What is asked, where the file does not say it: by what else it holds."""
-    for name in ("launch", "criteria", "what_if"):
+    kinds: tuple[Find, ...] = ("launch", "criteria", "what_if")
+    for name in kinds:
         if told.get(name):
-            return name  # type: ignore[return-value]
+            return name
     return "smallest" if len(variables) == 1 and told.get("requirements") else "front"
 
 
@@ -350,12 +358,17 @@ def span(text: str) -> tuple[str, Any]:
 
 
 def _number_or_text(text: str) -> float | int | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    try:
+        return int(text)
+    except ValueError:
+        return _float_or_text(text)
+
+
+def _float_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def split_changes(text: str) -> list[str]:

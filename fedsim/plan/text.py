@@ -232,14 +232,18 @@ def _row(row: Row, is_chosen: bool) -> dict[str, Any]:
         "n_unfinished": row.n_unfinished,
         "foretold_days": _known(row.foretold_days),
         "binds": None if row.binding is None else row.binding.requirement.name,
-        "figures": {name: {"mean": _known(row.mean(name)), "half_width": _known(row.half_width(name))} for name in names},
+        "figures": {name: _mean(row, name) for name in names},
         "requirements": [
-            {"name": j.requirement.name, "needed": j.requirement.needed, "state": j.state, "estimate": _known(j.estimate),
-             "low": _known(j.low), "high": _known(j.high), "room": _known(room(j))}
+            {"name": j.requirement.name, "needed": j.requirement.needed, "state": j.state,
+             "estimate": _known(j.estimate), "low": _known(j.low), "high": _known(j.high), "room": _known(room(j))}
             for j in row.judged
         ],
         "runs": list(row.keys),
     }  # fmt: skip
+
+
+def _mean(row: Row, name: str) -> dict[str, float | None]:
+    return {"mean": _known(row.mean(name)), "half_width": _known(row.half_width(name))}
 
 
 def _known(value: float) -> float | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from fedsim.plan.content import digest
 from fedsim.plan.judge import Judged, State, interval, judge, level_of, level_of_fail
 from fedsim.plan.quantities import Basis, facts_of
 from fedsim.plan.requirement import Requirement
+from fedsim.plan.shortlist import Trips
 from fedsim.plan.spec import Spec, quoted
 from fedsim.plan.store import Asked, Store
 from fedsim.results.run import Run
@@ -127,8 +127,9 @@ class Trials:
         self._fail_level = level_of_fail(spec.alpha, n_looks=looks, n_musts=len(spec.requirements))
         self.level = self._level
         self.rows: dict[Candidate, Row] = {}
-        self._began, self._configs = time.monotonic(), {}  # type: float, dict[Candidate, dict[str, Any]]
-        self.n_runs = 0
+        self._began = time.monotonic()
+        self._configs: dict[Candidate, dict[str, Any]] = {}
+        self.trips: Trips | None = None  # what closed forms start from
 
     # What a candidate plays
 
@@ -142,9 +143,9 @@ class Trials:
         """Server steps of a campaign; None: it ends by time or by a metric."""
         work, config = self.spec.work, self.config(candidate)
         if work.updates is None:
-            told = work.steps or config["stop"]["max_steps"]
-            return None if told is None else int(told)
-        size = config["server"].get("report_goal", config["server"].get("buffer_size"))
+            told: int | None = work.steps or config["stop"]["max_steps"]
+            return told
+        size: int | None = config["server"].get("report_goal", config["server"].get("buffer_size"))
         if size is None:
             allowed = "a server with report_goal or buffer_size; else work.steps"
             raise InputError("work.updates", value=work.updates, allowed=allowed)
@@ -188,6 +189,11 @@ class Trials:
 
     def _asked(self, candidates: Sequence[Candidate], seeds: Sequence[int], is_training: bool) -> list[Asked]:
         return [Asked(self.words(each, is_training=is_training), seed) for each in candidates for seed in seeds]
+
+    def run_of(self, candidate: Candidate) -> Run | None:
+        """The schedule of a candidate's first seed; None: its world cannot go on."""
+        self.seen([candidate], [0], is_training=False)
+        return self.store.played(self._asked([candidate], [0], False))[0].run
 
     def row(self, candidate: Candidate, seeds: Sequence[int], *, is_training: bool = False) -> Row:
         """What these seeds say of a candidate; what is missing is played."""
@@ -282,8 +288,3 @@ def _by_name(facts: Sequence[Facts]) -> dict[str, tuple[float, ...]]:
         return {}
     common = [name for name in facts[0]["values"] if all(name in each["values"] for each in facts)]
     return {name: tuple(float(each["values"][name]) for each in facts) for name in common}
-
-
-def folder_of(folder: Path, *, cores: int, tell: Callable[[str], None]) -> Store:
-    """The store of runs in a folder."""
-    return Store(folder, n_workers=cores, tell=tell)

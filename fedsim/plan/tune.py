@@ -1,4 +1,4 @@
-"""Searching large spaces with Optuna, which the extra ``tune`` brings; the one door to it, opened where it is asked for."""
+"""Searching large spaces with Optuna, which the extra ``tune`` brings: the one, lazy door to it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from fedsim.units import format_count
 
 
 class Point(NamedTuple):
-    """A candidate: two figures, half of the interval of the second, whether it is part of the answer, whether it may be.
+    """A candidate: two figures, half of the second's interval, whether it is the answer, and whether it passes.
 
     ``label`` stands beside points of the answer.
     """
