@@ -159,6 +159,7 @@ def grounds(answer: Answer) -> list[str]:
         )
     if spec.find in ("smallest", "largest"):
         lines.append("Bisection: it is taken that beyond a value that is enough every value is.")
+        lines += _undecided(answer)
     if spec.find == "front" and not spec.requirements:
         lines.append("The front is by means; no error rate is claimed for who is on it.")
     lines += [f"Not simulated: {n} candidates that a closed form, or the grid, left out." for n in _left_out(answer)]
@@ -172,6 +173,13 @@ def grounds(answer: Answer) -> list[str]:
             f"The budget ({answer.spent}) was spent before the search was done: the best that was found so far."
         )
     return [*lines, *answer.remarks]
+
+
+def _undecided(answer: Answer) -> list[str]:
+    """A value that might be enough and was not shown to be is not the answer, and is named."""
+    labels = [row.candidate.label for row in answer.rows if row.seeds and row.state == "UNDECIDED"]
+    n = answer.spec.replications.at_most
+    return [f"Undecided after {n} seeds, and so not taken: {'; '.join(labels)}."] if labels else []
 
 
 def _left_out(answer: Answer) -> list[int]:

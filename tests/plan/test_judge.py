@@ -55,7 +55,9 @@ def test_durations_are_judged_by_their_logarithm() -> None:
 
 def test_the_first_evaluation_at_the_target_counts() -> None:
     run = [(1.0, 0.7), (2.0, 0.75), (3.0, 0.6), (4.0, 0.9)]
-    found = judged(required(metric="days_to.auc", target="central - 0.05", at_most=9), curves(run, run, run, horizon_days=5))
+    found = judged(
+        required(metric="days_to.auc", target="central - 0.05", at_most=9), curves(run, run, run, horizon_days=5)
+    )
     assert found.estimate == pytest.approx(2.0)
 
 

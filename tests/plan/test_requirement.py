@@ -1,4 +1,4 @@
-"""Requirements as they are written: units, targets, margins; each bad one is refused in a line that says what is allowed."""
+"""Requirements as they are written: units, targets, margins; a bad one is refused in a line that says what may be."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def test_a_margin_is_on_the_side_that_is_worse() -> None:
     assert high.needed == "not below central by more than 0.015"
 
 
-@pytest.mark.parametrize(("text", "central", "goal"), [("central - 0.05", 0.8, 0.75), (0.7, None, 0.7), ("central", 0.8, 0.8)])
+@pytest.mark.parametrize(
+    ("text", "central", "goal"), [("central - 0.05", 0.8, 0.75), (0.7, None, 0.7), ("central", 0.8, 0.8)]
+)
 def test_a_target_may_be_told_from_the_central_model(text: Any, central: float | None, goal: float) -> None:
     asked = required(metric="days_to.auc", target=text, at_most=2)
     assert asked.target is not None
@@ -73,7 +75,7 @@ def test_what_cannot_be_is_refused_in_one_line(told: Any, words: tuple[str, ...]
 
 
 def test_central_needs_a_central_model() -> None:
-    for told in ({"compared_to": "central", "margin": 0.1}, ):
+    for told in ({"compared_to": "central", "margin": 0.1},):
         with pytest.raises(InputError, match="a central model"):
             required(has_central=False, metric="auc", **told)
     with pytest.raises(InputError, match="a central model"):
