@@ -17,8 +17,12 @@ _COARSE = 32  # the first step from the guess is the range by this
 def most_looked_at(spec: Spec) -> int:
     """How many candidates the search will judge at most, for the level of each."""
     if spec.find in ("smallest", "largest"):
-        return 2 * math.ceil(math.log2(len(spec.variables[0].values) + 1)) + 1
-    return min(spec.n_candidates, spec.verify) if spec.find == "front" and spec.method == "grid" else 1
+        n = len(spec.variables[0].values)
+        outwards = 2 * (math.ceil(math.log2(_COARSE)) + 2)  # doubling steps, at most two ways
+        return min(n, 2 * math.ceil(math.log2(n + 1)) + outwards)
+    if spec.find == "front":
+        return spec.trials if spec.method == "optuna" else min(spec.n_candidates, spec.verify)
+    return 1
 
 
 # One variable, more of which is enough

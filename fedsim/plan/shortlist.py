@@ -71,7 +71,8 @@ def incidence(seconds: FloatArray, is_seen: np.ndarray) -> tuple[FloatArray, Flo
 def foretold_days(trips: Trips, config: Mapping[str, Any], n_steps: int) -> float:
     """Days of so many steps of a server; NaN of a protocol without a closed form.
 
-    Rounds: the k-th report of a cohort, by order statistics, and the server's step. Buffered, by Little's law:
+    Rounds: the k-th report of a cohort, by order statistics, and the server's step. Buffered (a full buffer is a step,
+    however long it is until it is published), by Little's law:
     concurrency ÷ mean session time are the sessions, of which a share reports. Both with the mean wait at the
     aggregator by Allen and Cunneen.
     """
@@ -81,7 +82,7 @@ def foretold_days(trips: Trips, config: Mapping[str, Any], n_steps: int) -> floa
         return n_steps * (_round_s(trips, server, wait_s) + float(server["server_step_s"])) / DAY_S
     if "buffer_size" in server and "concurrency" in server:
         reports_per_s = server["concurrency"] / (trips.mean_s + wait_s) * float(trips.share[-1])
-        return n_steps * float(max(server["buffer_size"] / reports_per_s, server["server_step_s"])) / DAY_S
+        return n_steps * float(server["buffer_size"] / reports_per_s) / DAY_S
     return math.nan
 
 

@@ -1,11 +1,13 @@
-"""Searching large spaces with Optuna, which the extra ``tune`` brings: the one, lazy door to it."""
+"""Searching large spaces with Optuna, which the extra ``plan`` brings: the one, lazy door to it."""
 
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import Any
 
 from fedsim.errors import InputError
+from fedsim.plan.spec import Spec
 from fedsim.plan.trials import Candidate, Row, Trials
 
 
@@ -20,10 +22,7 @@ def tune(trials: Trials) -> None:
     optuna = _optuna()
     spec = trials.spec
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=0, constraints_func=lambda trial: trial.user_attrs["constraints"])
-    directions = ["minimize" if each.is_lower_better else "maximize" for each in spec.objectives]
-    study = optuna.create_study(directions=directions, sampler=sampler)
-    study.set_metric_names([each.name for each in spec.objectives])
+    study = _study(optuna, spec)
     for _ in range(spec.trials):
         trial = study.ask()
         row = _tried(trials, Candidate(tuple((each.key, _value(trial, each)) for each in spec.variables)))
@@ -31,6 +30,16 @@ def tune(trials: Trials) -> None:
         trial.set_user_attr("constraints", violations(row))
         is_known = all(value == value for value in found) and not row.failures
         study.tell(trial, found if is_known else None, state=None if is_known else optuna.trial.TrialState.FAIL)
+
+
+def _study(optuna: Any, spec: Spec) -> Any:
+    directions = ["minimize" if each.is_lower_better else "maximize" for each in spec.objectives]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that names and constraints are experimental, or have a newer spelling
+        sampler = optuna.samplers.TPESampler(seed=0, constraints_func=lambda trial: trial.user_attrs["constraints"])
+        study = optuna.create_study(directions=directions, sampler=sampler)
+        study.set_metric_names([each.name for each in spec.objectives])
+    return study
 
 
 def _tried(trials: Trials, candidate: Candidate) -> Row:
@@ -60,5 +69,5 @@ def _optuna() -> Any:
     try:
         return importlib.import_module("optuna")
     except ImportError as error:
-        allowed = "grid, or install it: pip install 'fedsim-fleet[tune]'"
+        allowed = "grid, or install it: pip install 'fedsim-fleet[plan]'"
         raise InputError("plan.method needs Optuna, which is not installed", value="optuna", allowed=allowed) from error

@@ -195,4 +195,4 @@ def test_optuna_is_asked_for_where_it_is_not(
         "plan: {method: optuna}\nsearch: {server.report_goal: {from: 5, to: 50}}\nminimise: [days]\nwork: {steps: 3}\n"
     )
     assert main(["plan", str(spec), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 2
-    assert "pip install 'fedsim-fleet[tune]'" in capsys.readouterr().err
+    assert "pip install 'fedsim-fleet[plan]'" in capsys.readouterr().err

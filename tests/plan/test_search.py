@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fedsim.plan.arms import is_as_foretold, prediction_bound
-from fedsim.plan.search import _bracket, pareto
+from fedsim.plan.search import _bracket, most_looked_at, pareto
 from fedsim.plan.shortlist import Trips, foretold_days, incidence
-from fedsim.plan.spec import Objective
+from fedsim.plan.spec import Objective, spec_of
 from fedsim.plan.trials import Candidate, Row
 
 
@@ -35,6 +35,25 @@ def test_bisection_finds_the_first_that_is_enough_from_any_guess(n: int) -> None
         for guess in range(n):
             assert scanned(enough, guess) == first
     assert scanned([False] * n, n // 2) is None
+
+
+@pytest.mark.parametrize("n", [1, 5, 40, 381])
+def test_no_search_looks_at_more_candidates_than_its_level_is_made_for(n: int) -> None:
+    told = {"base": "training=none", "search": {"x": {"from": 1, "to": n}}, "plan": {"find": "smallest"}}
+    spec = spec_of(told | {"requirements": {"days": {"metric": "days", "at_most": 1}}})
+    for guess in range(0, n, max(1, n // 20)):
+        for first, last in ((0, n), (n // 3, n), (n // 9, n // 7), (n, n)):
+            seen: set[int] = set()
+
+            def is_enough(place: int, first: int = first, last: int = last, seen: set[int] = seen) -> bool:
+                seen.add(place)
+                return first <= place < last
+
+            good, bad = _bracket(guess, n, is_enough)
+            while good is not None and good - bad > 1:
+                middle = (good + bad) // 2
+                good, bad = (middle, bad) if is_enough(middle) else (good, middle)
+            assert len(seen) <= most_looked_at(spec)
 
 
 def test_too_much_of_a_thing_is_looked_for_on_the_near_side() -> None:
@@ -75,8 +94,6 @@ def test_a_buffer_by_littles_law() -> None:
     server = {"buffer_size": 30, "concurrency": 25, "server_step_s": 15}
     per_s = 25 / 50 * 0.8  # sessions a second of which eight in ten report
     assert foretold_days(trips(), {"server": server}, 7) == pytest.approx(7 * 30 / per_s / 86_400)
-    fast = server | {"concurrency": 25_000}  # the server's own step is the limit
-    assert foretold_days(trips(), {"server": fast}, 7) == pytest.approx(7 * 15 / 86_400)
     assert math.isnan(foretold_days(trips(), {"server": {"mine": 1}}, 7))
 
 
