@@ -67,8 +67,11 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli.run": WORDS | {"cli", "config"},
     "cli.sweep": WORDS | {"cli.outcome"},
     "cli.outcome": {"errors"},
-    "cli.main": {"", "cli.commands", "cli.data_folders", "cli.decisions", "cli.of_runs", "cli.outcome", "cli.traces"},
+    "cli.main": {
+        "", "cli.commands", "cli.data_folders", "cli.decisions", "cli.of_runs", "cli.outcome", "cli.plans", "cli.traces",
+    },  # fmt: skip
     "cli.of_runs": {"cli.commands"},
+    "cli.plans": {"cli.commands"},
     "cli.traces": {"errors", "cli.commands", "cli.trace_folders", "cli.traces_import"},
     "cli.traces_import": {"errors", "cli.commands", "cli.trace_folders", "traces.importers"},
 }
@@ -79,7 +82,7 @@ DOORS = {
     "omegaconf": {"config", "cli.run"},
     "matplotlib": {"report"},
     "sklearn": {"training", "data"},
-    "scipy": {"cost", "data", "device", "plan.judge", "results"},
+    "scipy": {"cost", "data", "device", "plan.arms", "plan.judge", "results"},
     "pandas": {"data", "results", "traces.importers"},
     "fsspec": {"data.table.reading"},
     "safetensors": {"training.checkpoint"},
@@ -88,6 +91,7 @@ DOORS = {
     "rich": {"cli", "cost", "traces.generator", "traces.statistics"},
     "duckdb": {"results.query"},
     "pytest": {"cli.fixture"},
+    "optuna": {"plan.tune"},
     "yaml": {"config", "decide.spec", "forecast", "plan.spec", "report", "results", "traces.importers"},
 }
 EVERYWHERE = {"numpy", "pyarrow"} | sys.stdlib_module_names
@@ -103,6 +107,7 @@ MATPLOTLIB_FILES = {
         "forecast_plots",
         "data_plots",
         "decision_plots",
+        "plan_plots",
     )
 }
 AT_THE_ROOT = WORDS | {"__init__", "__main__", "log", "provenance", "simulation"}

@@ -18,6 +18,7 @@ from fedsim.cli.data_folders import add_data
 from fedsim.cli.decisions import add_decide
 from fedsim.cli.of_runs import add_of_runs
 from fedsim.cli.outcome import EXIT_CODES, ended
+from fedsim.cli.plans import add_plan
 from fedsim.cli.traces import add_traces
 
 RUN_HELP = """\
@@ -104,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     add_data(commands)
     add_of_runs(commands)
     add_decide(commands)
+    add_plan(commands)
     add_command(commands, "tables", "the schema of every table fedsim reads and writes", _tables)
     bench = add_command(commands, "bench", "measure speed and memory against baselines in one run", _bench)
     bench.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (see the table's rows)")
