@@ -80,9 +80,9 @@ def of_concurrency(found: Found) -> str:
     return (
         f"Little's law foretells {told[0] / told[1]:.1f} times the speed at each step of this table. From 100 to 400 "
         f"phones in flight it is {days[0] / days[1]:.1f} times; at 6,400 it is slower than at 400 "
-        f"({days[3] / days[1]:.2f} times the days) for {hours[3] / hours[1] - 1:.0%} more device-hours. Of 50,000 phones "
-        f"some {eligible:,.0f} are eligible at a time, and one that has trained rests for a day: soon there is nobody "
-        "left to ask, and many of those that were asked together come back with a version too old to count."
+        f"({days[3] / days[1]:.2f} times the days) for {hours[3] / hours[1] - 1:.0%} more device-hours. Of 50,000 "
+        f"phones some {eligible:,.0f} are eligible at a time, and one that has trained rests for a day: soon there is "
+        "nobody left to ask, and many of those that were asked together come back with a version too old to count."
     )
 
 

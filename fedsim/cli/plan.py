@@ -10,8 +10,9 @@ from typing import Any
 from fedsim.files import write_json
 from fedsim.plan.answer import answered
 from fedsim.plan.basis import shipped_basis
+from fedsim.plan.flags import condition, span, split_changes
 from fedsim.plan.page import write_plan
-from fedsim.plan.spec import condition, read_spec, span, spec_of, split_changes, words_of
+from fedsim.plan.spec import read_spec, spec_of, words_of
 from fedsim.plan.store import Store
 from fedsim.plan.text import markdown, told
 

@@ -14,11 +14,12 @@ from fedsim.config.compose import composed
 from fedsim.errors import InputError
 from fedsim.files import read_json, write_json
 from fedsim.plan.content import digest
+from fedsim.plan.flags import quoted
 from fedsim.plan.judge import Judged, State, interval, judge, level_of, level_of_fail
 from fedsim.plan.quantities import Basis, facts_of
 from fedsim.plan.requirement import Requirement
 from fedsim.plan.shortlist import Trips
-from fedsim.plan.spec import Spec, quoted
+from fedsim.plan.spec import Spec
 from fedsim.plan.store import Asked, Store
 from fedsim.results.run import Run
 from fedsim.results.sessions import AGGREGATED

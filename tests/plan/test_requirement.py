@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fedsim.errors import InputError
+from fedsim.plan.flags import condition
 from fedsim.plan.requirement import requirements_of
-from fedsim.plan.spec import condition
 from tests.plan.facts import METRICS, required
 
 

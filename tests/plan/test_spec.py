@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fedsim.errors import InputError
-from fedsim.plan.spec import quoted, read_spec, span, spec_of, split_changes, values_of
+from fedsim.plan.flags import quoted, span, split_changes
+from fedsim.plan.spec import read_spec, spec_of, values_of
 
 NONE = {"base": "training=none"}
 DAYS = {"requirements": {"days": {"metric": "days", "at_most": "12 h"}}}
