@@ -68,8 +68,15 @@ MAY_IMPORT = {  # by file or folder; the longest name counts
     "cli.sweep": WORDS | {"cli.outcome"},
     "cli.outcome": {"errors"},
     "cli.main": {
-        "", "cli.commands", "cli.data_folders", "cli.decisions", "cli.of_runs", "cli.outcome", "cli.plans", "cli.traces",
-    },  # fmt: skip
+        "",
+        "cli.commands",
+        "cli.data_folders",
+        "cli.decisions",
+        "cli.of_runs",
+        "cli.outcome",
+        "cli.plans",
+        "cli.traces",
+    },
     "cli.of_runs": {"cli.commands"},
     "cli.plans": {"cli.commands"},
     "cli.traces": {"errors", "cli.commands", "cli.trace_folders", "cli.traces_import"},

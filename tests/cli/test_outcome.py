@@ -69,7 +69,7 @@ def test_each_kind_of_error_has_its_exit_code_in_the_help(capsys: pytest.Capture
         main(["--help"])
     assert EXIT_CODES in capsys.readouterr().out
     codes = {kind.exit_code for kind in FedsimError.__subclasses__()}
-    assert codes == {1, 2, 3, 7, 8, 9}
+    assert codes == {1, 2, 3, 4, 5, 6, 7, 8, 9}
     assert all(f"\n  {code} " in EXIT_CODES for code in (*codes, 0, 70, 130, 143))
 
 

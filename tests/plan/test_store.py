@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fedsim.config.compose import composed
 from fedsim.files import shipped
 from fedsim.plan.content import Digests, by_content, run_key
 from fedsim.plan.store import Asked, Store
@@ -56,7 +57,7 @@ def test_a_key_follows_the_content_of_files_and_not_their_place(tmp_path: Path) 
         shutil.copytree(shipped("traces/reference"), place)
 
     def key(folder: Path, *words: str) -> str:
-        return run_key([*TINY, f"traces.folder={folder}", *words], Digests(tmp_path / "seen.json"))
+        return run_key(composed([*TINY, f"traces.folder={folder}", *words]), Digests(tmp_path / "seen.json"))
 
     before = key(one)
     assert key(other) == before
