@@ -39,10 +39,23 @@ def ruling(tried: Sequence[Tried], found: Sensitivity | None, *, has_reason: boo
         flips = () if found is None else found.flips_of(passing.musts)
         return Ruling("go_if" if flips else "go", best, _why_go(passing), flips)
     all_fail = all(each.fails for each in tried)
-    can_turn = found is not None and any(each.turns_to_pass for each in (*found.assumptions, *found.levers))
+    effects = () if found is None else (*found.assumptions, *found.levers)
+    can_turn = any(each.turns_to_pass and each.after.requirement.level == "must" for each in effects)
     if all_fail and not can_turn:
         return Ruling("no_go", best, f"Every candidate fails for sure: {_worst(best)}.")
-    return Ruling("iterate", best, f"No candidate passes every must yet: {_worst(best)}.")
+    return Ruling("iterate", best, f"No candidate passes every must yet: {_worst(best)}.{_would_help(found)}")
+
+
+def _would_help(found: Sensitivity | None) -> str:
+    """The first lever that turns a must, with what it would bring; levers stand in the order of their cost."""
+    helping = [each for each in (found.levers if found is not None else ()) if each.turns_to_pass]
+    musts = [each for each in helping if each.after.requirement.level == "must"]
+    if not musts:
+        return ""
+    first = musts[0]
+    name = first.after.requirement.name.replace("_", " ")
+    change = f"{first.name.replace('_', ' ')} {first.value} instead of {first.base}"
+    return f" A lever: {change} would bring {name} to {found_in(first.after)}."
 
 
 def proposed(tried: Sequence[Tried]) -> Tried | None:

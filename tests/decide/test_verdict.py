@@ -74,6 +74,9 @@ def test_a_lever_or_an_assumption_that_would_pass_is_something_to_iterate_on() -
     failed = tried(judged("FAIL", surely=True))
     assert rule(failed, found=Sensitivity((), (effect("FAIL", "PASS", is_lever=True),), ())) == "iterate"
     assert rule(failed, found=Sensitivity((effect("FAIL", "PASS"),), (), ())) == "iterate"
+    found = Sensitivity((), (effect("FAIL", "PASS", is_lever=True),), ())
+    said = ruling([failed], found, has_reason=True, passing=None).sentence
+    assert "slow 3.0 instead of 1.0 would bring quality to" in said
 
 
 def test_of_candidates_that_pass_the_one_that_asks_least_of_phones_is_proposed() -> None:
