@@ -59,8 +59,10 @@ def _exhibits(answer: Answer) -> list[Exhibit]:
 
 
 def _of_arm(answer: Answer, arm: str, table: Table) -> Exhibit:
-    known = [each for each in answer.changes if each.arm == arm and each.before and not math.isnan(each.told.center)]
-    svg = plots.changes([each.name for each in known], *zip(*map(_share, known), strict=True)) if known else None
+    of_arm = [each for each in answer.changes if each.arm == arm and each.before and not math.isnan(each.told.center)]
+    moved = [each for each in of_arm if each.told.center]  # what stays the same is in the table
+    names = [each.name.replace("_", " ") for each in moved]
+    svg = plots.changes(names, *zip(*map(_share, moved), strict=True)) if moved else None
     caption = "Each figure relative to what it was, with the 95 % interval of the difference seed by seed."
     return Exhibit(arm, caption, svg, table.header, table.rows, is_wide=True)
 

@@ -47,7 +47,10 @@ def sentence(answer: Answer) -> str:
 
 def _of_changes(answer: Answer) -> str:
     told = [each for each in answer.changes if each.name in _PLAIN and each.told.verdict != "cannot be told"]
-    said = [f"{each.arm}: {each.name.replace('_', ' ')} {_relative(each.before, each.after)}" for each in told]
+    by_arm: dict[str, list[str]] = {}
+    for each in told:
+        by_arm.setdefault(each.arm, []).append(f"{each.name.replace('_', ' ')} {_relative(each.before, each.after)}")
+    said = [f"{arm}: {', '.join(changes)}" for arm, changes in by_arm.items()]
     return "; ".join(said) + "." if said else "No change of days or device-hours can be told."
 
 

@@ -28,6 +28,7 @@ class Point(NamedTuple):
     label: str = ""
 
 
+_WIDE_IN = 10.2  # of a figure that has the page to itself
 _KINDS = (  # name, colour, marker
     ("the answer", "blue", "o"),
     ("meets the requirements", "sky", "o"),
@@ -68,7 +69,7 @@ def _kind(point: Point) -> int:
 @drawn
 def changes(names: Sequence[str], shares: Sequence[float], halves: Sequence[float]) -> Figure:
     """Relative changes of figures, with 95 % intervals."""
-    figure = Figure(figsize=(WIDTH_IN, 0.7 + 0.3 * len(names)), layout="constrained")
+    figure = Figure(figsize=(_WIDE_IN, 0.6 + 0.24 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(names))
     axes.barh(places, 100 * np.array(shares), xerr=100 * np.nan_to_num(halves), color=color("blue"), height=0.6)
