@@ -151,7 +151,7 @@ class UniformSearch:
         is_open, until = self._scene.watch.cells_at(float(at[0]))
         is_possible = is_open if at[-1] == at[0] else is_open | (until <= at[-1])
         possible, cells = self._on(is_possible, ids, trace_days)
-        judge = _Judge(self._rules, self._scene, ids[possible], cells, is_open, until)
+        judge = _Judge(self._rules, self._scene, ids.take(possible), cells, is_open, until)
         slot = np.minimum(np.arange(len(possible)), len(at) - 1)
         while True:
             taken = judge.taken(at[slot])
@@ -172,11 +172,11 @@ class UniformSearch:
         """Places and cells of the candidates on possible cells; the cells of few others are worked out."""
         fleet, at_once = self._scene.fleet, _Candidates.AT_ONCE
         is_some = fleet.trace_days_with(is_possible)
-        parts = range(0, len(ids), at_once)
-        some = np.concatenate([start + np.flatnonzero(is_some[trace_days[start : start + at_once]]) for start in parts])
-        cells = fleet.cell_on(trace_days[some], ids[some])
-        possible = np.flatnonzero(is_possible[cells])
-        return some[possible], cells[possible]
+        parts = [(start, trace_days[start : start + at_once]) for start in range(0, len(ids), at_once)]
+        some = np.concatenate([start + np.flatnonzero(is_some.take(part)) for start, part in parts])
+        cells = fleet.cell_on(trace_days.take(some), ids.take(some))
+        possible = np.flatnonzero(is_possible.take(cells))
+        return some.take(possible), cells.take(possible)
 
     def _selection(self, ids: IntArray, cells: IntArray, at: FloatArray, n_walked: IntArray) -> Selection:
         at = at[: len(ids)]
@@ -218,7 +218,7 @@ class _Judge:
         until: FloatArray,
     ) -> None:
         self._scene, self._ids, self._cells = scene, ids, cells
-        self._is_open, self._until = is_open[cells], until[cells]
+        self._is_open, self._until = is_open.take(cells), until.take(cells)
         self._ended_at = scene.participation.free_at(ids)
         self._ready_at = self._ended_at
         if rules.min_between_sessions_s:
