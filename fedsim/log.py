@@ -162,7 +162,7 @@ def _in_order(rows: Sessions, decided_at: FloatArray) -> tuple[Sessions, FloatAr
     if (decided_at[1:] >= decided_at[:-1]).all():
         return rows, decided_at
     order = np.argsort(decided_at, kind="stable")
-    return rows[order], decided_at[order]
+    return rows.take(order), decided_at[order]
 
 
 def session_table(rows: Sessions, spent: Spent, world: World, work: Work) -> pa.Table:

@@ -213,7 +213,12 @@ def _bytes_per_device(n: int) -> float:
 
 
 _TASKS = {
-    "logistic regression, 650": ["model=logistic_digits", "data=digits"],
+    "logistic regression, 650": [
+        "model=logistic_digits",
+        "data=digits",
+        "training.loss=cross_entropy",
+        "training.metrics=[accuracy]",
+    ],
     "click model": ["model=clicks", "data=clicks", "training.loss=binary_cross_entropy", "training.metrics=[log_loss]"],
 }
 

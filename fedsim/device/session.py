@@ -34,14 +34,8 @@ SESSION = np.dtype(
     [
         ("session_id", np.int64),
         ("device_id", np.int64),
-        ("cell", np.int32),
-        ("base_trace", np.int32),
         ("client_id", np.int64),
-        ("participation", np.int32),
         ("version", np.int64),
-        ("network", np.int8),
-        ("upload_network", np.int8),  # planned
-        ("outcome", np.int8),  # REPORTS until the server has decided
         ("n_examples", np.int64),
         ("data_since", np.float64),  # of examples that arrive: those after it, up to the assignment, are trained on
         ("assigned_at", np.float64),
@@ -63,23 +57,30 @@ SESSION = np.dtype(
         ("debt_percent", np.float64),  # of that, what earlier sessions took and charging has not restored
         ("staleness", np.int64),  # −1: not judged
         ("weight", np.float64),
-    ]
+        # The narrow ones come last, so that all the others lie where the processor reads them in one go.
+        ("cell", np.int32),
+        ("base_trace", np.int32),
+        ("participation", np.int32),
+        ("network", np.int8),
+        ("upload_network", np.int8),  # planned
+        ("outcome", np.int8),  # REPORTS until the server has decided
+    ],
+    align=True,
 )
 _GIVEN_UP_S = 30.0 * DAY_S  # a trip that could not end otherwise, as on a phone that is never on a network
-Sessions = npt.NDArray[np.void]  # structured array of dtype SESSION
+_BLOCK = np.dtype((np.void, SESSION.itemsize))
+# A structured array of dtype SESSION. ``take``, ``compress`` and ``put`` move whole rows, twenty times as fast as an
+# index in brackets, which moves them field by field.
+Sessions = npt.NDArray[np.void]
+NO_SESSIONS: Sessions = np.zeros(0, dtype=SESSION)
 
 
 def joined(parts: Sequence[Sessions]) -> Sessions:
-    """Rows end to end; ``numpy.concatenate`` would compare all fields of each part anew."""
+    """Rows end to end, each copied as one block: ``numpy.concatenate`` would copy field by field."""
     filled = [part for part in parts if len(part)]
     if len(filled) == 1:
         return filled[0]
-    rows = np.empty(sum(map(len, filled)), dtype=SESSION)
-    stop = 0
-    for part in filled:
-        start, stop = stop, stop + len(part)
-        rows[start:stop] = part
-    return rows
+    return np.concatenate([NO_SESSIONS.view(_BLOCK), *(part.view(_BLOCK) for part in filled)]).view(SESSION)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def _transferred(
     n_bytes = np.where(is_done, size, 0).astype(np.float64)
     cut = np.flatnonzero((begin < end) & ~is_done)
     if cut.size:
-        some = rows[cut]
+        some = rows.take(cut)
         level = legs.link.level(some["device_id"], some["participation"])
         part = legs.part(direction, some["cell"], begin[cut], size[cut], level, until=end[cut])
         seconds[cut] = np.maximum(end[cut] - begin[cut] - part.waited_s, 0.0)

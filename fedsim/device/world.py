@@ -165,7 +165,7 @@ class World:
         is_set_up = begin_at + self.device.setup_s <= leaves_at
         leaving = np.flatnonzero(is_set_up & (leaves_at < rows["train_end_at"]))
         trained_s = leaves_at[leaving] - begin_at[leaving]
-        n_steps = self.device.finished_steps(rows[leaving], trained_s)
+        n_steps = self.device.finished_steps(rows.take(leaving), trained_s)
         cut = n_steps > 0
         stopped = leaving[cut]
         rows["n_steps"][stopped], rows["train_s"][stopped] = n_steps[cut], trained_s[cut]
@@ -207,7 +207,7 @@ class World:
         """
         reached = np.full(len(rows), np.inf)
         draining = np.flatnonzero(~self._is_charging(rows))
-        some, energy = rows[draining], self.device.energy
+        some, energy = rows.take(draining), self.device.energy
         ids, cells, network = some["device_id"], some["cell"], some["network"]
         left_j = limits.joules(some["battery_percent"] - limits.floor_percent)
         level = self.legs.link.level(ids, some["participation"])

@@ -13,7 +13,7 @@ from fedsim import rng
 from fedsim.errors import InputError
 from fedsim.ranges import DeviceCount, Range, Share01
 from fedsim.traces.canonical import TraceSet
-from fedsim.units import DAY_S, HOUR_S, US_PER_MS, US_PER_S, FloatArray, IntArray, to_us
+from fedsim.units import DAY_S, HOUR_S, US_PER_MS, US_PER_S, BoolArray, FloatArray, IntArray, to_us
 
 JITTER_LEVELS = 16
 MANY_CELLS = 1 << 20  # beyond, jitter has fewer levels: so many traces do not leave in one second anyway
@@ -118,24 +118,42 @@ class Fleet:
 
     def cell_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
         """The cell of each device, ``int64[n]``."""
+        return self.cell_on(self.trace_day_of(device_ids), device_ids)
+
+    def trace_day_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:
+        """Base trace and whole-day shift of each device as one number, ``int64[n]``."""
         if self.is_replay:
             return np.asarray(device_ids, dtype=np.int64)
         draw = rng.bits(self.seed, "base_trace", device_ids)
         trace = self._drawn_trace(draw >> _S32)
-        shift = ((draw & _LOW32) * self._days[trace].view(np.uint64)) >> _S32
-        cell: IntArray = self._first_cell[trace] + shift.view(np.int64)
+        draw &= _LOW32
+        draw *= self._days.take(trace).view(np.uint64)
+        draw >>= _S32  # the shift in days
+        trace_days: IntArray = self._first_cell.take(trace)
+        trace_days += draw.view(np.int64)
+        return trace_days
+
+    def cell_on(self, trace_days: IntArray, device_ids: npt.NDArray[np.int64]) -> IntArray:
+        """The cell of each device, whose trace and day are known, ``int64[n]``."""
+        cell = trace_days
         if self._n_jitter > 1:
             level = rng.bits(self.seed, "jitter", device_ids) >> self._jitter_shift  # the highest bits
-            cell += level.view(np.int64) * self._cells_per_offset
+            cell = cell + level.view(np.int64) * self._cells_per_offset
         if self._region_edges.size:
             region = np.searchsorted(self._region_edges, rng.uniform(self.seed, "region", device_ids), "right")
-            cell += region * (self._n_jitter * self._cells_per_offset)
+            cell = cell + region * (self._n_jitter * self._cells_per_offset)
         return cell
 
-    def _drawn_trace(self, draw32: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64] | IntArray:
+    def trace_days_with(self, is_cell: BoolArray) -> BoolArray:
+        """Which traces' days have any of these cells, in whatever region and at whatever jitter."""
+        return np.asarray(is_cell.reshape(-1, self._cells_per_offset).any(axis=0))
+
+    def _drawn_trace(self, draw32: npt.NDArray[np.uint64]) -> IntArray:
         """The trace that 32 random bits stand for: all alike, or by weight."""
         if self._trace_edges is None:
-            return (draw32 * np.uint64(self.traces.n)) >> _S32
+            draw32 = draw32 * np.uint64(self.traces.n)
+            draw32 >>= _S32
+            return draw32.view(np.int64)
         return np.searchsorted(self._trace_edges, draw32 * 2.0**-32, side="right")
 
     def trace_of(self, device_ids: npt.NDArray[np.int64]) -> IntArray:

@@ -66,8 +66,8 @@ class Participation:
     def _find(self, ids: IntArray) -> tuple[npt.NDArray[np.int32], IntArray]:
         """Row of each id (that of nobody, if it was not touched), and the slot where its search ended."""
         slots = self._home(ids)
-        rows = self._index[slots]
-        moving = np.flatnonzero((rows != _NOBODY) & (self._ids[rows] != ids))
+        rows = self._index.take(slots)
+        moving = np.flatnonzero((rows != _NOBODY) & (self._ids.take(rows) != ids))
         while moving.size:
             following = (slots[moving] + 1) & (self._index.size - 1)
             slots[moving] = following
@@ -123,12 +123,12 @@ class Participation:
 
     def free_at(self, ids: IntArray) -> FloatArray:
         """The instant at which each device's last session ends or ended (−inf: it had none), ``float64[n]``."""
-        ends: FloatArray = self._columns["free_at"][self._rows(ids)]
+        ends: FloatArray = self._columns["free_at"].take(self._rows(ids))
         return ends
 
     def n_sessions(self, ids: IntArray) -> npt.NDArray[np.int32]:
         """How many sessions each device has begun."""
-        n: npt.NDArray[np.int32] = self._columns["n_sessions"][self._rows(ids)]
+        n: npt.NDArray[np.int32] = self._columns["n_sessions"].take(self._rows(ids))
         return n
 
     def begin(self, ids: IntArray, end_at: FloatArray) -> None:

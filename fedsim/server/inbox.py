@@ -8,11 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fedsim.device.session import SESSION, Sessions, joined
+from fedsim.device.session import Sessions, joined
 from fedsim.server.aggregator import Queue
 from fedsim.units import FloatArray
-
-NO_SESSIONS = np.zeros(0, dtype=SESSION)
 
 
 class Inbox:
@@ -33,7 +31,7 @@ class Inbox:
         self._on_wait(rows["upload_end_at"], starts)
         rows["ingest_start_at"], rows["ingested_at"] = starts, done
         is_in_order = (done[1:] >= done[:-1]).all()
-        self._insert(rows if is_in_order else rows[np.argsort(done, kind="stable")])
+        self._insert(rows if is_in_order else rows.take(np.argsort(done, kind="stable")))
         return done
 
     def _insert(self, rows: Sessions) -> None:
@@ -47,7 +45,7 @@ class Inbox:
                 self._parts.append(part[:n])
         if later:
             rows = joined([*later, rows])
-            rows = rows[np.argsort(rows["ingested_at"], kind="stable")]
+            rows = rows.take(np.argsort(rows["ingested_at"], kind="stable"))
         self._parts.append(rows)
 
     def take(self, until: float) -> Sessions:

@@ -236,7 +236,7 @@ class Job:
 
     def _fill_cache(self, rows: Sessions) -> None:
         """What devices will hold when their download is done; nobody asks before their session has ended."""
-        done = rows[rows["download_end_at"] <= rows["end_at"]]
+        done = rows.compress(rows["download_end_at"] <= rows["end_at"])
         _, assets_at = self.participation.held(done["device_id"])
         is_fetched = self.task.work.needs_assets(assets_at, done["assigned_at"])
         assets_at = np.where(is_fetched, done["download_end_at"][:, None], assets_at)
@@ -265,7 +265,7 @@ class Job:
 
     def leave_open(self, rows: Sessions, at: float) -> None:
         """The run ends with these sessions in flight, queued or buffered: they are cut there."""
-        rows = rows[np.argsort(rows["session_id"])]
+        rows = rows.take(np.argsort(rows["session_id"]))
         rows["end_at"] = np.minimum(rows["end_at"], at)
         for name in ("ingest_start_at", "ingested_at"):
             rows[name] = np.where(rows[name] <= at, rows[name], np.inf)

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from fedsim.device.session import REPORTS, SESSION, STALE, Sessions, joined
+from fedsim.device.session import NO_SESSIONS, REPORTS, SESSION, STALE, Sessions, joined
 from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Count, DurationS, TickS, VersionCount
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights, visited_examples
-from fedsim.server.inbox import NO_SESSIONS, Inbox
+from fedsim.server.inbox import Inbox
 from fedsim.server.job import Job
 from fedsim.units import US_PER_S, FloatArray, IntArray, on_clock, to_us
 
@@ -180,7 +180,8 @@ class Buffering:
             self._job.begin(rows, versions)
             self._job.book(rows)
             slots, self._free = self._free[: len(rows)], self._free[len(rows) :]
-            self._open[slots], self._ends[slots] = rows, rows["end_at"]
+            self._open.put(slots, rows)
+            self._ends[slots] = rows["end_at"]
 
     def _wanted(self, now: float) -> FloatArray:
         """The instants at which devices are wanted, ascending: now for every free slot, and ahead.
@@ -218,18 +219,18 @@ class Buffering:
         ended = np.flatnonzero(self._ends <= now)
         lost = NO_SESSIONS
         if ended.size:
-            rows = self._open[ended[np.lexsort((self._open["session_id"][ended], self._ends[ended]))]]
+            rows = self._open.take(ended[np.lexsort((self._open["session_id"][ended], self._ends[ended]))])
             self._ends[ended] = np.inf
             self._free = np.concatenate([self._free, ended])
             self._has_ended = True
             is_report = rows["outcome"] == REPORTS
-            reports, lost = (rows, NO_SESSIONS) if is_report.all() else (rows[is_report], rows[~is_report])
+            reports, lost = rows.compress(is_report), rows.compress(~is_report)
             job.participation.aggregate(reports["device_id"], math.inf)
             self._inbox.arrive(reports)
         stepped_at = self._ingest(self._inbox.take(now), begin_at)
         if job.stop_reason:
             is_over = lost["end_at"] > stepped_at[-1]
-            self._lost, lost = lost[is_over], lost[~is_over]
+            self._lost, lost = lost.compress(is_over), lost.compress(~is_over)
         job.finish(lost, at=lost["end_at"])
         return stepped_at
 
@@ -243,8 +244,8 @@ class Buffering:
             room = rules.buffer_size - self._n_buffered
             is_full = fresh.size >= room
             n = int(fresh[room - 1]) + 1 if is_full else len(rows)
-            self._refuse(rows[:n][is_stale[:n]])
-            self._put(rows[fresh[:room]])
+            self._refuse(rows[:n].compress(is_stale[:n]))
+            self._put(rows.take(fresh[:room]))
             if is_full:
                 at = float(rows["ingested_at"][n - 1])
                 self._step(at, n_assigned + int(np.searchsorted(begin_at, at, side="left")))
@@ -287,7 +288,7 @@ class Buffering:
         job = self._job
         job.check_admitted()
         at = float(job.log.steps.rows[-1]["closed_at"]) if job.stop_reason else now
-        in_flight = self._open[np.isfinite(self._ends)]
+        in_flight = self._open.compress(np.isfinite(self._ends))
         job.leave_open(joined([*self._buffer, self._inbox.rest(), self._lost, in_flight]), at)
         job.end(at)
         return math.inf

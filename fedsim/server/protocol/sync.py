@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from fedsim.device.session import ABORTED, LATE, REPORTS, TIMEOUT, Sessions, joined
+from fedsim.device.session import ABORTED, LATE, NO_SESSIONS, REPORTS, TIMEOUT, Sessions, joined
 from fedsim.errors import InputError, SimulationError
 from fedsim.ranges import Count, DurationS, IntervalS, PositiveShare, Range, SomeTimeS
 from fedsim.server.aggregator import Aggregator, Weighting, example_weights, visited_examples
-from fedsim.server.inbox import NO_SESSIONS, Inbox
+from fedsim.server.inbox import Inbox
 from fedsim.server.job import Job
 from fedsim.units import IntArray, format_duration, on_clock
 
@@ -103,6 +103,7 @@ class Rounds:
         self._started_at, self._close_at, self._step_at = 0.0, 0.0, 0.0  # the round is assembled since, closes, steps
         self._opened_at = 0.0  # devices are sought since; the round starts when they are found
         self._round = NO_SESSIONS  # sessions of the open round, until its close
+        self._accepted: IntArray = np.zeros(0, dtype=np.int64)  # places in it of the reports that count
         self._n_assigned = 0  # in the present round
         self._stragglers = NO_SESSIONS  # sessions of closed rounds that have not ended
         self._reported: list[Sessions] = []  # accepted reports that are ingested
@@ -129,7 +130,8 @@ class Rounds:
         self._round = job.draft(selection)
         job.begin(self._round, job.version)
         self._n_assigned, self._started_at, self._phase = len(selection), now, "close"
-        self._close_at = self._closes_at(self._round)
+        self._accepted = self._counting(self._round)
+        self._close_at = self._closes_at(self._round, self._accepted)
         return min(self._close_at, job.until)
 
     def _next_try(self, now: float, timeout_at: float) -> float:
@@ -142,10 +144,9 @@ class Rounds:
 
     # Closing the round
 
-    def _closes_at(self, rows: Sessions) -> float:
+    def _closes_at(self, rows: Sessions, accepted: IntArray) -> float:
         """The instant at which a round that has just begun will close."""
         rules, deadline_at = self._rules, on_clock(self._started_at + self._rules.deadline_s)
-        accepted = self._accepted(rows)
         if len(accepted) == rules.goal:
             return float(rows["upload_end_at"][accepted[-1]])
         if rules.waits_for_deadline:
@@ -154,7 +155,7 @@ class Rounds:
             return float(rows["upload_end_at"][accepted[-1]])
         return min(float(rows["end_at"].max(initial=self._started_at)), deadline_at)
 
-    def _accepted(self, rows: Sessions) -> IntArray:
+    def _counting(self, rows: Sessions) -> IntArray:
         """The reports that count, in order of arrival: those by the deadline, up to the goal."""
         deadline_at = on_clock(self._started_at + self._rules.deadline_s)
         reports = np.flatnonzero((rows["outcome"] == REPORTS) & (rows["upload_end_at"] <= deadline_at))
@@ -163,19 +164,18 @@ class Rounds:
 
     def _close(self, now: float) -> float:
         """Close the round: what is accepted goes to the aggregator, of the rest is decided how it ends."""
-        job, rules, rows = self._job, self._rules, self._round
+        job, rules, rows, accepted = self._job, self._rules, self._round, self._accepted
         if self._close_at > job.until:
             return self._cut(now)
-        accepted = self._accepted(rows)
         is_rest = np.ones(len(rows), dtype=bool)
         is_rest[accepted] = False
         _tell(rows, np.flatnonzero(is_rest), now)
         job.book(rows)
-        rest = rows[is_rest]
+        rest = rows.compress(is_rest)
         ends_at = np.minimum(rest["end_at"], now) if rules.frees_stragglers else rest["end_at"]
         job.participation.end(rest["device_id"], ends_at)
         self._round, self._stragglers = NO_SESSIONS, joined([self._stragglers, rest])
-        self._step_at = max(now, self._follow(now, rows[accepted]))
+        self._step_at = max(now, self._follow(now, rows.take(accepted)))
         self._phase = "step"
         job.advance(now)
         return min(self._step_at, job.until)
@@ -187,19 +187,21 @@ class Rounds:
         the last of these is ingested.
         """
         has_ended = self._stragglers["end_at"] <= now
-        ended, self._stragglers = self._stragglers[has_ended], self._stragglers[~has_ended]
+        ended, going_on = self._stragglers.compress(has_ended), self._stragglers.compress(~has_ended)
+        self._stragglers = going_on
         is_late = ended["outcome"] == LATE
-        self._job.finish(ended[~is_late], at=ended["end_at"][~is_late])
-        arrived = joined([ended[is_late], accepted])
+        lost = ended.compress(~is_late)
+        self._job.finish(lost, at=lost["end_at"])
+        arrived = joined([ended.compress(is_late), accepted])
         if is_late.any():
-            arrived = arrived[np.lexsort((arrived["session_id"], arrived["upload_end_at"]))]
+            arrived = arrived.take(np.lexsort((arrived["session_id"], arrived["upload_end_at"])))
         ingested_at = self._inbox.arrive(arrived)
         last_at = float(ingested_at[arrived["outcome"] == REPORTS].max(initial=-math.inf))
         ingested = self._inbox.take(now)
         is_late = ingested["outcome"] == LATE
         if is_late.any():
-            self._job.finish(ingested[is_late], at=ingested["ingested_at"][is_late])
-            ingested = ingested[~is_late]
+            late, ingested = ingested.compress(is_late), ingested.compress(~is_late)
+            self._job.finish(late, at=late["ingested_at"])
         self._reported.append(ingested)
         return last_at
 
@@ -214,7 +216,7 @@ class Rounds:
         reported, self._reported = joined(self._reported), []
         arrived_at = reported["upload_end_at"]
         if (arrived_at[1:] < arrived_at[:-1]).any():  # several workers: back in order of arrival
-            reported = reported[np.lexsort((reported["session_id"], arrived_at))]
+            reported = reported.take(np.lexsort((reported["session_id"], arrived_at)))
         n, next_at = self._n_assigned, on_clock(now + rules.server_step_s)
         since = {"opened_at": self._opened_at, "started_at": self._started_at}
         if len(reported) >= rules.quorum:
@@ -236,11 +238,11 @@ class Rounds:
         job, rows = self._job, self._round
         job.book(rows)
         has_ended, is_report = rows["end_at"] <= now, rows["outcome"] == REPORTS
-        arrived = rows[has_ended & is_report]
-        self._follow(now, arrived[np.argsort(arrived["upload_end_at"], kind="stable")])
-        lost = rows[has_ended & ~is_report]
+        arrived = rows.compress(has_ended & is_report)
+        self._follow(now, arrived.take(np.argsort(arrived["upload_end_at"], kind="stable")))
+        lost = rows.compress(has_ended & ~is_report)
         job.finish(lost, at=lost["end_at"])
-        self._stragglers = joined([self._stragglers, rows[~has_ended]])
+        self._stragglers = joined([self._stragglers, rows.compress(~has_ended)])
         return self._end(now)
 
     def _end(self, now: float) -> float:

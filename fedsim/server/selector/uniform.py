@@ -57,10 +57,14 @@ class UniformSelector:
 
 @dataclass(frozen=True)
 class _Ticks:
-    """The distinct instants of a question: where each begins, and after how many candidates it gives up."""
+    """The distinct instants of a question: where each begins, and after how many candidates it gives up.
+
+    ``share`` of the fleet is eligible and admitted at the first of them.
+    """
 
     first: IntArray
     budget: IntArray
+    share: float
 
     @property
     def n_at_first(self) -> int:
@@ -82,7 +86,8 @@ class UniformSearch:
         n_devices = scene.fleet.n_devices
         self._most = 2**40 if scene.fleet.is_large else max(n_devices, 16)  # candidates that a search looks at
         self._least_budget = min(UniformSelector.PATIENCE * (16 + _MORE), self._most)  # whatever is asked for
-        self._n_per_device = 1.0  # candidates a device took lately: how far to look at once, which changes no result
+        # How far to look at once, which changes no result: candidates a device took lately, what share could be taken.
+        self._n_per_device, self._share = 1.0, 1.0
 
     def observe(self, rows: Sessions, losses: FloatArray) -> None:
         """Nothing to learn: all devices are alike."""
@@ -91,10 +96,10 @@ class UniformSearch:
         """One device for each instant, as far as it is certain, in random order."""
         n = math.ceil(_needed(len(at), 1.0 / self._n_per_device))
         if n <= self._least_budget:
-            ids, cells = self._candidates.ahead(n)
-            places = self._accepted(ids, cells, at)
+            ids, trace_days = self._candidates.ahead(n)
+            places, cells = self._accepted(ids, trace_days, at)
             if len(places) == len(at):
-                return self._selection(ids[places], cells[places], at, places + 1)
+                return self._selection(ids[places], cells, at, places + 1)
         return self._found(at, n)
 
     def _found(self, at: FloatArray, n: int) -> Selection:
@@ -103,14 +108,17 @@ class UniformSearch:
         most = int(ticks.budget[0])
         if not most:
             return nobody()
+        n = math.ceil(n * min(self._share / ticks.share, 2.0))  # the fewer are eligible, the farther
+        self._share = ticks.share
         n = min(n, max(most, 4 * len(at)))
         while True:
-            ids, cells = self._candidates.ahead(n)
-            places = _within(self._accepted(ids, cells, at), ticks)
+            ids, trace_days = self._candidates.ahead(n)
+            places, cells = self._accepted(ids, trace_days, at)
+            places = _within(places, ticks)
             if len(places) >= ticks.n_at_first or n >= most:
                 break
             n = min(2 * n, most)  # where few are free, twice as far each time
-        selection = self._selection(ids[places], cells[places], at, places + 1)
+        selection = self._selection(ids[places], cells[: len(places)], at, places + 1)
         if len(places) >= ticks.n_at_first:
             return selection
         return self._completed(selection, at[: ticks.n_at_first], most)
@@ -132,20 +140,18 @@ class UniformSearch:
             share = share * gate.share(instants)
         needed = _needed(n, np.maximum(share, 1e-12))
         budget = np.where(share > 0, UniformSelector.PATIENCE * (needed + _MORE), 0.0)
-        return _Ticks(first, np.minimum(budget, self._most).astype(np.int64))
+        return _Ticks(first, np.minimum(budget, self._most).astype(np.int64), float(share[0]))
 
-    def _accepted(self, ids: IntArray, cells: IntArray, at: FloatArray) -> IntArray:
-        """Places of the candidates that are taken, in order: each judged at the instant of the device it would be.
+    def _accepted(self, ids: IntArray, trace_days: IntArray, at: FloatArray) -> tuple[IntArray, IntArray]:
+        """Places and cells of the candidates that are taken: each judged at the instant of the device it would be.
 
         That instant follows from how many were taken before; so it is guessed and judged again until nothing changes.
         What is settled up to a candidate stays settled, so this ends, and in two or three passes as a rule.
         """
         is_open, until = self._scene.watch.cells_at(float(at[0]))
-        is_possible = is_open[cells]
-        if at[-1] > at[0]:
-            is_possible |= until[cells] <= at[-1]
-        possible = np.flatnonzero(is_possible)
-        judge = _Judge(self._rules, self._scene, ids[possible], cells[possible], is_open, until)
+        is_possible = is_open if at[-1] == at[0] else is_open | (until <= at[-1])
+        possible, cells = self._on(is_possible, ids, trace_days)
+        judge = _Judge(self._rules, self._scene, ids.take(possible), cells, is_open, until)
         slot = np.minimum(np.arange(len(possible)), len(at) - 1)
         while True:
             taken = judge.taken(at[slot])
@@ -160,7 +166,17 @@ class UniformSearch:
         if doubtful.size:
             n = int(slot[doubtful[0]])
             kept = kept[: int(np.searchsorted(at, at[n], side="left")) if n < len(at) else n]
-        return possible[kept]
+        return possible[kept], cells[kept]
+
+    def _on(self, is_possible: BoolArray, ids: IntArray, trace_days: IntArray) -> tuple[IntArray, IntArray]:
+        """Places and cells of the candidates on possible cells; the cells of few others are worked out."""
+        fleet, at_once = self._scene.fleet, _Candidates.AT_ONCE
+        is_some = fleet.trace_days_with(is_possible)
+        parts = [(start, trace_days[start : start + at_once]) for start in range(0, len(ids), at_once)]
+        some = np.concatenate([start + np.flatnonzero(is_some.take(part)) for start, part in parts])
+        cells = fleet.cell_on(trace_days.take(some), ids.take(some))
+        possible = np.flatnonzero(is_possible.take(cells))
+        return some.take(possible), cells.take(possible)
 
     def _selection(self, ids: IntArray, cells: IntArray, at: FloatArray, n_walked: IntArray) -> Selection:
         at = at[: len(ids)]
@@ -202,7 +218,7 @@ class _Judge:
         until: FloatArray,
     ) -> None:
         self._scene, self._ids, self._cells = scene, ids, cells
-        self._is_open, self._until = is_open[cells], until[cells]
+        self._is_open, self._until = is_open.take(cells), until.take(cells)
         self._ended_at = scene.participation.free_at(ids)
         self._ready_at = self._ended_at
         if rules.min_between_sessions_s:
@@ -257,14 +273,14 @@ def _needed(n: int | IntArray, share: float | FloatArray) -> FloatArray:
 
 
 class _Candidates:
-    """Ids drawn independently and uniformly from the fleet, with their cells, drawn ahead in blocks."""
+    """Ids drawn independently and uniformly from the fleet, with their traces' days, drawn ahead in blocks."""
 
-    BLOCK = 1 << 13
+    BLOCK, AT_ONCE = 1 << 13, 1 << 15  # drawn at least; at most at a time, so that what is worked on stays in the cache
 
     def __init__(self, fleet: Fleet, seed: int) -> None:
         self._fleet, self._seed = fleet, seed
         self.n_passed = 0
-        self._ids, self._cells = np.zeros((2, 0), dtype=np.int64)  # those from n_passed on
+        self._ids, self._trace_days = np.zeros((2, 0), dtype=np.int64)  # those from n_passed on
         self._all_cells: IntArray | None = None
 
     @property
@@ -275,17 +291,22 @@ class _Candidates:
         return self._all_cells
 
     def ahead(self, n: int) -> tuple[IntArray, IntArray]:
-        """The next ``n`` candidates and their cells; they stay where they are."""
+        """The next ``n`` candidates and the days of their traces; they stay where they are."""
         lacking = n - len(self._ids)
         if lacking > 0:
-            begin = self.n_passed + len(self._ids)
-            numbers = np.arange(begin, begin + max(lacking, self.BLOCK))
-            ids = rng.integers(self._seed, "select", numbers, self._fleet.n_devices)
-            self._ids = np.concatenate([self._ids, ids])
-            self._cells = np.concatenate([self._cells, self._fleet.cell_of(ids)])
-        return self._ids[:n], self._cells[:n]
+            self._draw(max(lacking, self.BLOCK))
+        return self._ids[:n], self._trace_days[:n]
+
+    def _draw(self, n: int) -> None:
+        begin = self.n_passed + len(self._ids)
+        ids, trace_days = [self._ids], [self._trace_days]
+        for start in range(begin, begin + n, self.AT_ONCE):
+            numbers = np.arange(start, min(start + self.AT_ONCE, begin + n))
+            ids.append(rng.integers(self._seed, "select", numbers, self._fleet.n_devices))
+            trace_days.append(self._fleet.trace_day_of(ids[-1]))
+        self._ids, self._trace_days = np.concatenate(ids), np.concatenate(trace_days)
 
     def pass_over(self, n: int) -> None:
         """Go on behind the next ``n`` candidates."""
         self.n_passed += n
-        self._ids, self._cells = self._ids[n:], self._cells[n:]
+        self._ids, self._trace_days = self._ids[n:], self._trace_days[n:]
