@@ -7,12 +7,15 @@ from pathlib import Path
 
 from fedsim.decide.decision import decide
 from fedsim.decide.page import write_decision
+from fedsim.decide.place import STAGES
 from fedsim.decide.spec import read_spec
 from fedsim.decide.text import markdown, plan_text, stages_text
 from fedsim.decide.told import told
 from fedsim.errors import IterateError, NoGoError
 from fedsim.files import write_json, write_text
 from fedsim.plan.quantities import QUANTITIES
+
+_FILES = ("verdict.json", "decision.md", "decision.html")
 
 
 def metrics() -> None:
@@ -34,6 +37,9 @@ def main(spec_file: Path, *, is_plan: bool, until: str, out: Path | None, is_str
     if is_plan:
         print(plan_text(spec, folder))
         return
+    if until == STAGES[-1]:  # an older verdict is not to stand beside a decision that was stopped
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
     found = decide(spec, folder, tell=_tell, until=until)
     if found.ruling is None:
         print(stages_text(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,7 +82,10 @@ def basis_of(spec: Spec, changes: Mapping[str, Any] | None = None) -> Basis:
         if value is not None
     }
     told |= {key.rpartition(".")[2]: value for key, value in (changes or {}).items()}
-    unknown = [name for name in told if name not in vars(constants)]
+    for name, value in told.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise InputError(f"forecast: {name}", value=value, allowed="a number that is not negative")
+    unknown = [name for name in told if name not in vars(constants) or name == "server_country"]
     if unknown:
         allowed = ", ".join(vars(constants))
         raise InputError("forecast.energy: unknown key", value=unknown[0], allowed=allowed)

@@ -197,7 +197,10 @@ def explored(
         for value in change.values:
             if value == base:
                 continue
-            n_missing = len(place.store.missing(variants.asked([(change, value)])))
+            try:
+                n_missing = len(place.store.missing(variants.asked([(change, value)])))
+            except InputError as error:
+                raise _named(error, change, is_lever=is_lever) from error
             if n_missing:
                 place.tell(f"  {change.name} at {shown_value(value)}: {n_missing} runs")
             if n_missing and place.minutes_left <= 0:
@@ -206,8 +209,12 @@ def explored(
             try:
                 facts, fixed = variants.facts([(change, value)])
             except InputError as error:
-                raise InputError(f"{'levers' if is_lever else 'sensitivity'}.{change.name}: {error}") from error
+                raise _named(error, change, is_lever=is_lever) from error
             yield change, is_lever, base, value, facts, fixed
+
+
+def _named(error: InputError, change: Change, *, is_lever: bool) -> InputError:
+    return InputError(f"{'levers' if is_lever else 'sensitivity'}.{change.name}: {error}")
 
 
 def shown_value(value: Any) -> str:

@@ -19,6 +19,7 @@ from fedsim.errors import InputError
 from fedsim.files import existing, sha256
 from fedsim.plan.judge import LOOKS
 from fedsim.ranges import BatchSize, Count, DeviceCount, LearningRate, NotNegative, Positive, Range, Share01
+from fedsim.traces.rule import Rule
 
 SECTIONS = (
     "decision", "reasons", "constraints", "models", "data", "training", "forecast", "privacy", "fairness",
@@ -308,13 +309,24 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
+def _check_names(told: Mapping[Any, Any], where: str) -> None:
+    """YAML takes numbers, dates and the like for names too; here all names are texts."""
+    for name, value in told.items():
+        if not isinstance(name, str):
+            raise InputError("a name that is no text", value=name, where=where, allowed=f"'{name}' in quotes")
+        if isinstance(value, Mapping):
+            _check_names(value, f"{where}.{name}" if where else name)
+
+
 def _spec(path: Path, told: dict[str, Any]) -> Spec:
+    _check_names(told, path.name)
     unknown = [name for name in told if name not in SECTIONS]
     if unknown:
         raise InputError("unknown section", value=shown(unknown[0]), where=path, allowed=", ".join(SECTIONS))
     for name in ("decision", "constraints", "models", "data", "training", "requirements"):
         if name not in told:
             raise InputError(f"section {name} must be given", where=path)
+    check_group(told["requirements"], "requirements")
     models, data = build(told["models"], "models", target=Models), build(told["data"], "data", target=Data)
     training = build(told["training"], "training", target=Training)
     keys = build(told.get("forecast", {}), "forecast", target=ForecastKeys)
@@ -350,6 +362,13 @@ def _check(spec: Spec) -> None:
     for name, given in (("criteria", spec.constraints.criteria), ("candidates", spec.model_words)):
         if not given:
             raise InputError(f"{name} are none", where=spec.path, allowed="one and more")
+    for rule in spec.constraints.criteria:
+        try:
+            Rule.parse(rule)
+        except InputError as error:
+            raise InputError(f"constraints.criteria: {error}") from error
+    if spec.constraints.requires is not None and spec.models.hardware is None:
+        raise InputError("constraints.requires needs phones", value=spec.constraints.requires, allowed=_OF_PHONES)
     if not spec.training.arms:
         raise InputError("training.arms are none", where=spec.path, allowed="NAME: OVERRIDES")
     if not spec.training.common_random_numbers:
@@ -363,7 +382,15 @@ def _question(told: Any) -> Question:
     found: Question = build(_dated(told), "decision", target=Question)
     if not _ID.fullmatch(found.id):
         raise InputError("decision.id", value=found.id, allowed="letters, digits, dots and dashes: it names a folder")
+    if found.decide_by is not None:
+        try:
+            date.fromisoformat(str(found.decide_by))
+        except ValueError as error:
+            raise InputError("decision.decide_by", value=found.decide_by, allowed="a date, as 2027-03-01") from error
     return found
+
+
+_OF_PHONES = "models.hardware: a hardware table"
 
 
 def _dated(told: Any) -> Any:

@@ -153,6 +153,19 @@ def test_a_stage_that_fails_is_named_in_one_line(
     assert stage in said[-1] and not (tmp_path / "out" / "verdict.json").exists()
 
 
+def test_an_older_verdict_does_not_stand_beside_a_decision_that_failed(
+    folder: Path, first: Decision, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "verdict.json").write_text("{}")
+    told = changed(sensitivity={"slow": {"override": "device.no_such", "values": [1]}}, training=_FEWER)
+    assert main(["decide", str(written(tmp_path, told)), "--out", str(tmp_path)]) == 2
+    assert "sensitivity.slow: unknown key: 'device.no_such'" in capsys.readouterr().err
+    assert not (tmp_path / "verdict.json").exists() and list(tmp_path.glob("runs/*/summary.json"))
+
+
+_FEWER = {"common": "stop.max_steps=3 stop.max_s=43200 evaluation.every_steps=3 evaluation.n_group_devices=100"}
+
+
 def test_an_unknown_stage_is_refused(folder: Path) -> None:
     assert main(["decide", str(folder / "decision.yaml"), "--until", "magic"]) == 2
 

@@ -60,6 +60,13 @@ def test_words_of_a_candidate_come_in_an_order_in_which_the_criterion_wins(tmp_p
         ({"forecast": {"retrain": "every 30"}}, "forecast.retrain: a duration with its unit"),
         ({"fairness": {"groups": ["age"]}}, "fairness.groups: 'age'"),
         ({"confidence": 95}, "confidence: 95"),
+        ({"decision": {"decide_by": "soon"}}, "decision.decide_by: 'soon'"),
+        (
+            {"constraints": {"criteria": ["chargin & screen"]}},
+            "constraints.criteria: unknown channel or fact 'chargin'",
+        ),
+        ({"constraints": {"requires": "ram_gb >= 2"}}, "constraints.requires needs phones"),
+        ({"requirements": {3: {"metric": "days", "at_most": 2}}}, "a name that is no text: 3"),
         ({"sensitivity": {"a": {"values": [1]}}}, "sensitivity.a"),
         ({"sensitivity": {"a": {"key": "device.crash_fraction", "values": [1]}}}, "sensitivity.a.key"),
         ({"budget": {"minutes": 0}}, "budget.minutes: 0"),
@@ -148,3 +155,15 @@ def test_durations(text: str, seconds: float) -> None:
 def test_the_example_of_the_reference_is_read() -> None:
     spec = read_spec(SHARED)
     assert spec.looks == (3, 5, 10) and len(spec.model_words) == 2 and len(spec.sensitivity or ()) == 6
+
+
+@pytest.mark.parametrize("energy", [{"server_country": 3}, {"pew": 1}])
+def test_constants_that_are_none_are_refused(tmp_path: Path, energy: dict[str, Any]) -> None:
+    spec = read_spec(written(tmp_path, changed(forecast={"energy": energy})))
+    with pytest.raises(InputError, match="forecast"):
+        basis_of(spec)
+
+
+def test_requirements_are_a_group(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="requirements must be a group"):
+        read_spec(written(tmp_path, {**SMALL, "requirements": [1]}))
