@@ -18,6 +18,7 @@ from fedsim.decide.sensitivity import (
     default_levers,
     effects_of,
     explored,
+    strongest_first,
     switching_value,
 )
 from fedsim.decide.spec import Change, Spec
@@ -193,8 +194,12 @@ class _Walk:
         return [*((change, False) for change in given), *((change, True) for change in levers)]
 
     def _explored(self, variants: Variants, changes: Sequence[tuple[Change, bool]]) -> dict[str, Any]:
-        rows, not_run = [], []
-        for each in explored(variants, self._place, changes):
+        rows, not_run, is_given = [], [], self._spec.sensitivity is not None
+        if not is_given:
+            assumptions = [change for change, is_lever in changes if not is_lever]
+            ordered = strongest_first(variants, self._place, assumptions, self._judging)
+            changes = [*((change, False) for change in ordered), *(each for each in changes if each[1])]
+        for each in explored(variants, self._place, changes, may_refuse=not is_given):
             if isinstance(each, str):
                 not_run.append(each)
                 continue

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,17 @@ class Variants:
         self.base = tuple(each for each in tried.facts[:_MOST_SEEDS] if each is not None)
         self._values = place.store.values(tried.candidate.words)
 
+    def of_one_seed(self) -> Variants:
+        """The same for the first seed alone."""
+        one = copy(self)
+        one.base = self.base[:1]
+        return one
+
+    def judged(self, judging: Judge, changes: Sequence[tuple[Change, Any]] = ()) -> tuple[Judged, ...]:
+        """All requirements under these values; without any those of the base."""
+        facts, fixed = self.facts(changes) if changes else (list(self.base), dict(self._fixed))
+        return judging.of(facts, fixed)
+
     def base_value(self, change: Change) -> Any:
         """The value that the base has."""
         if change.is_of_forecast:
@@ -188,10 +201,43 @@ def default_levers(spec: Spec, candidate: Candidate, values: Mapping[str, Any]) 
     return tuple(found)
 
 
+def strongest_first(variants: Variants, place: Place, changes: Sequence[Change], judging: Judge) -> list[Change]:
+    """By how far one seed moves a must, in units of its distance to the limit; those that time does not allow last.
+
+    What is played for it is part of the whole look.
+    """
+    one = variants.of_one_seed()
+    before = {each.requirement.name: each for each in one.judged(judging)}
+
+    def influence(change: Change) -> float:
+        found = [-1.0]
+        for value in change.values:
+            with suppress(InputError):  # told when it is looked at whole
+                if place.minutes_left > 0 or not place.store.missing(one.asked([(change, value)])):
+                    found += [
+                        _shift(before[each.requirement.name], each) for each in one.judged(judging, [(change, value)])
+                    ]
+        return max(found)
+
+    return sorted(changes, key=influence, reverse=True)
+
+
+def _shift(before: Judged, after: Judged) -> float:
+    """Of a must, without sign; nothing of what is unknown."""
+    if before.requirement.level != "must" or math.isnan(before.estimate) or math.isnan(after.estimate):
+        return 0.0
+    shift = abs(after.estimate - before.estimate)
+    room = abs(before.requirement.limit - before.estimate)
+    return shift / room if room else (math.inf if shift else 0.0)
+
+
 def explored(
-    variants: Variants, place: Place, changes: Sequence[tuple[Change, bool]]
+    variants: Variants, place: Place, changes: Sequence[tuple[Change, bool]], *, may_refuse: bool
 ) -> Iterator[tuple[Change, bool, Any, Any, list[Facts | None], dict[str, float]] | str]:
-    """Each change at each value, as (change, is lever, base value, value, facts, fixed); a line of what was not run."""
+    """Each change at each value, as (change, is lever, base value, value, facts, fixed); a line of what was not run.
+
+    Bad input is an :class:`InputError` that names the change, unless a change ``may_refuse``.
+    """
     for change, is_lever in changes:
         base = variants.base_value(change)
         for value in change.values:
@@ -199,17 +245,17 @@ def explored(
                 continue
             try:
                 n_missing = len(place.store.missing(variants.asked([(change, value)])))
-            except InputError as error:
-                raise _named(error, change, is_lever=is_lever) from error
-            if n_missing:
-                place.tell(f"  {change.name} at {shown_value(value)}: {n_missing} runs")
-            if n_missing and place.minutes_left <= 0:
-                yield f"{change.name} at {shown_value(value)}: the budget was used up"
-                continue
-            try:
+                if n_missing and place.minutes_left <= 0:
+                    yield f"{change.name} at {shown_value(value)}: the budget was used up"
+                    continue
+                if n_missing:
+                    place.tell(f"  {change.name} at {shown_value(value)}: {n_missing} runs")
                 facts, fixed = variants.facts([(change, value)])
             except InputError as error:
-                raise _named(error, change, is_lever=is_lever) from error
+                if not may_refuse:
+                    raise _named(error, change, is_lever=is_lever) from error
+                yield f"{change.name} at {shown_value(value)}: refused ({error})"
+                continue
             yield change, is_lever, base, value, facts, fixed
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fedsim.cli.main import main
+from fedsim.decide.campaign import Judge
 from fedsim.decide.decision import Decision, decide
-from fedsim.decide.sensitivity import Variants
+from fedsim.decide.sensitivity import Variants, strongest_first
 from fedsim.decide.spec import Change, read_spec
 from fedsim.plan.store import Store
 from tests.decide.specs import changed, written
@@ -196,6 +197,15 @@ def test_slow_phones_move_what_depends_on_them(first: Decision) -> None:
     assert hours[0.5] < first.tried[0].judged[3].estimate < hours[3]
     quality = [each for each in first.sensitivity.assumptions if each.after.requirement.name == "quality"]
     assert {each.after.estimate for each in quality} == {each.before.estimate for each in quality}
+
+
+def test_the_strongest_assumption_is_looked_at_first(first: Decision) -> None:
+    variants = Variants(first.spec, first.place, first.tried[0], dict(first.constraints["criteria"][0]["values"]))
+    judging = Judge(first.spec, first.requirements, n_candidates=1)
+    weak, strong = (Change(name, key, (value,), "") for name, key, value in (
+        ("weak", "device.crash_fraction", 0.006), ("strong", "server.server_step_s", 60),
+    ))  # fmt: skip
+    assert [each.name for each in strongest_first(variants, first.place, [weak, strong], judging)] == ["strong", "weak"]
 
 
 def test_assumed_values_are_told_with_their_ranges(first: Decision) -> None:
