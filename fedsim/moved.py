@@ -49,6 +49,7 @@ NAMES = {  # of files that became folders, and what left a file that stays
     "fedsim.config.trainer_of": "fedsim.config.trainer.trainer_of",
     "fedsim.device.session.Spent": "fedsim.device.spent.Spent",
     "fedsim.device.session.spent": "fedsim.device.spent.spent",
+    "fedsim.server.inbox.NO_SESSIONS": "fedsim.device.session.NO_SESSIONS",
     "fedsim.server.job.Stop": "fedsim.server.task.Stop",
     "fedsim.server.job.Evaluation": "fedsim.server.task.Evaluation",
     "fedsim.simulation.reachable": "fedsim.device.world.reachable",

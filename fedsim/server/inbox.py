@@ -9,8 +9,11 @@ from collections.abc import Callable
 import numpy as np
 
 from fedsim.device.session import Sessions, joined
+from fedsim.moved import names_of
 from fedsim.server.aggregator import Queue
 from fedsim.units import FloatArray
+
+globals()["__getattr__"] = names_of(__name__)  # set so that type checkers do not take any name for granted
 
 
 class Inbox:
